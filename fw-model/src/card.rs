@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A card: its functions, and the order in which things happen to them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use fwctl_proto::layout::get_bits;
+
+use crate::{
+    GuestMemory,
+    cmd::Ctx,
+    effect::{Bytes, Delivery, Effect, Effects, Observed},
+    exec,
+    function::{
+        EVENT_CMD, Function, State,
+        eq::Event,
+        pending::{Origin, Pending},
+    },
+    input::{Caller, EventPath, Input, ResetKind},
+    iseg,
+    limits::{LOG_SLOTS, LOG_STRIDE, MAX_FUNCTIONS, MAX_IN_FLIGHT, MAX_MESSAGE},
+    mailbox::{self, Answer, Skip, Taken},
+    nv::NvStore,
+    profile::Profile,
+    store::{Batch, Token},
+    table,
+    time::Time,
+};
+
+/// A function of a card, counted from 0 in the order in which they were added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FunctionId(pub u8);
+
+/// How a card differs from another of the same profile.
+#[derive(Clone, Debug, Default)]
+pub struct CardOptions {
+    /// Seed of the card's random generator.
+    pub seed: u64,
+}
+
+/// What the functions of a card have in common.
+#[derive(Debug)]
+pub struct Shared {
+    /// The non-volatile configuration.
+    pub nv: NvStore,
+    /// Seed of the card.
+    pub seed: u64,
+    last_token: u64,
+}
+
+/// What a report says of one function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionReport {
+    /// Its number.
+    pub id: FunctionId,
+    /// `disabled`, `enabled` or `up`.
+    pub state: &'static str,
+    /// Resets so far.
+    pub generation: u64,
+    /// Interface step sequence id in force.
+    pub issi: u16,
+    /// User contexts.
+    pub uctx: usize,
+    /// Event queues.
+    pub eqs: usize,
+    /// Guest pages held.
+    pub pages: u32,
+    /// Objects by type; kinds without any are left out.
+    pub objects: BTreeMap<&'static str, usize>,
+    /// Commands executed and not yet answered.
+    pub pending: usize,
+}
+
+/// A card. One owner gives it all inputs of all functions, so that they have one order.
+#[derive(Debug)]
+pub struct Card {
+    profile: Arc<Profile>,
+    functions: Vec<Function>,
+    shared: Shared,
+    observed: bool,
+    // Memory that commands use one after the other, kept so that none of them allocates.
+    taken: Taken,
+    outbox: Vec<u8>,
+}
+
+impl Card {
+    /// A card that was just powered. `stored` is the content of its store.
+    #[must_use]
+    pub fn new(profile: Arc<Profile>, options: CardOptions, stored: &BTreeMap<String, Vec<u8>>) -> Self {
+        Self {
+            profile,
+            functions: Vec::new(),
+            shared: Shared {
+                nv: NvStore::load(stored),
+                seed: options.seed,
+                last_token: 0,
+            },
+            observed: false,
+            taken: Taken::default(),
+            outbox: Vec::new(),
+        }
+    }
+
+    /// Adds a function; `None` if the card has [`MAX_FUNCTIONS`].
+    pub fn add_function(&mut self, events: EventPath) -> Option<FunctionId> {
+        if self.functions.len() >= MAX_FUNCTIONS {
+            return None;
+        }
+        let id = FunctionId(self.functions.len() as u8);
+        self.functions.push(Function::new(id, events, &self.profile));
+        Some(id)
+    }
+
+    /// The card's profile.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// All functions.
+    pub fn functions(&self) -> impl Iterator<Item = FunctionId> + '_ {
+        self.functions.iter().map(|f| f.id)
+    }
+
+    /// Emit [`Effect::Observed`] for each command from now on, or no more.
+    pub fn set_observed(&mut self, on: bool) {
+        self.observed = on;
+    }
+
+    /// What there is of a function; `None` for one that does not exist.
+    #[must_use]
+    pub fn report(&self, id: FunctionId) -> Option<FunctionReport> {
+        let f = self.functions.get(usize::from(id.0))?;
+        Some(FunctionReport {
+            id,
+            state: f.state.name(),
+            generation: f.generation,
+            issi: f.issi,
+            uctx: f.uctx.len(),
+            eqs: f.eqs.len(),
+            pages: f.pages.held(),
+            objects: f.objects.counts(),
+            pending: f.pending.len(),
+        })
+    }
+
+    /// Fills `buf` from byte `offset` of the function's initialization segment.
+    pub fn read_segment(&self, id: FunctionId, offset: u32, buf: &mut [u8], now: Time) {
+        match self.functions.get(usize::from(id.0)) {
+            Some(f) => iseg::read(f, &self.profile, offset, buf, now),
+            None => buf.fill(0),
+        }
+    }
+
+    /// Lets `input` happen at `now` and appends what follows from it to `fx`.
+    ///
+    /// `mem` is the memory of the guest that the input came from. An input for a function that
+    /// does not exist changes nothing.
+    pub fn submit(&mut self, input: Input<'_>, now: Time, mem: &dyn GuestMemory, fx: &mut Effects) {
+        match input {
+            Input::SegmentWrite { function, offset, data } => {
+                let Some(f) = self.functions.get_mut(usize::from(function.0)) else { return };
+                if let Some(slots) = iseg::write(f, &self.profile, offset, data, now) {
+                    self.doorbell(function, slots, now, mem, fx);
+                }
+            }
+            Input::UarWrite { function, uar, offset, data } => {
+                let Some(f) = self.functions.get_mut(usize::from(function.0)) else { return };
+                uar_write(f, uar, offset, data, fx);
+            }
+            Input::Command { function, tag, caller, inbox, outbox_len } => {
+                self.channel(function, tag, caller, inbox, outbox_len, now, fx);
+            }
+            Input::Reset { function, kind } => self.reset(function, kind, fx),
+            Input::Committed { token, stored } => self.committed(token, stored, now, fx),
+            Input::PowerCycle => {
+                self.shared.nv.next_to_current();
+                for i in 0..self.functions.len() {
+                    self.reset(FunctionId(i as u8), ResetKind::Bus, fx);
+                }
+            }
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn poll(&mut self, now: Time, fx: &mut Effects) {
+        for i in 0..self.functions.len() {
+            self.answer_due(i, now, fx);
+        }
+    }
+
+    /// When to call [`Card::poll`] next; `None` if nothing waits for time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.functions
+            .iter()
+            .flat_map(|f| &f.pending)
+            .filter(|p| p.wait.is_none())
+            .map(|p| p.due)
+            .min()
+    }
+
+    fn doorbell(&mut self, id: FunctionId, slots: u32, now: Time, mem: &dyn GuestMemory, fx: &mut Effects) {
+        for slot in 0..1u8 << LOG_SLOTS {
+            if slots >> slot & 1 == 1 {
+                self.slot(id, slot, now, mem, fx);
+            }
+        }
+    }
+
+    /// Takes the command of one slot, executes it and answers it if it is due.
+    fn slot(&mut self, id: FunctionId, slot: u8, now: Time, mem: &dyn GuestMemory, fx: &mut Effects) {
+        let Some(f) = self.functions.get_mut(usize::from(id.0)) else { return };
+        let busy = |p: &Pending| matches!(p.origin, Origin::Slot { slot: s, .. } if s == slot);
+        if f.pending.iter().any(busy) {
+            return;
+        }
+        let entry = f.segment.cmdq.wrapping_add(u64::from(slot) << LOG_STRIDE);
+        let checksum = exec::checksums(f, &self.profile);
+        let eq = f.cmd_eq;
+        let mut taken = core::mem::take(&mut self.taken);
+        match mailbox::take(mem, entry, checksum, &mut taken) {
+            Err(Skip::NotOwned) => {}
+            Err(Skip::Bad(status)) => {
+                let answer = Answer { function: id, entry, taken: &taken, checksum };
+                answer.publish(status, fx);
+                if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
+                    completion_event(f, eq, slot, fx);
+                }
+                self.observe(id, Some(slot), now, now, status.code(), &taken.inbox, &[], fx);
+            }
+            Ok(()) => {
+                let mut outbox = core::mem::take(&mut self.outbox);
+                let wait = self.execute(id, &mut taken.inbox, None, taken.out_len, &mut outbox, now, fx);
+                if wait.is_some() {
+                    let origin = Origin::Slot { slot, entry, taken: Taken { inbox: Vec::new(), ..taken.clone() }, checksum, eq };
+                    self.hold(id, Pending { origin, submitted: now, due: now, wait, inbox: taken.inbox.clone(), outbox: outbox.clone() });
+                } else if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
+                    let bytes = fx.store(&outbox);
+                    answer_slot(f, slot, entry, &taken, checksum, eq, bytes, fx);
+                    self.observe(id, Some(slot), now, now, 0, &taken.inbox, &outbox, fx);
+                }
+                self.outbox = outbox;
+            }
+        }
+        self.taken = taken;
+    }
+
+    /// Executes a command that came over a command channel.
+    #[allow(clippy::too_many_arguments)]
+    fn channel(&mut self, id: FunctionId, tag: u64, caller: Caller, inbox: &[u8], outbox_len: u32, now: Time, fx: &mut Effects) {
+        let Some(f) = self.functions.get(usize::from(id.0)) else { return };
+        let out_len = outbox_len as usize;
+        if let Err(delivery) = at_the_door(f, caller, inbox, out_len) {
+            let outbox = fx.store(&[]);
+            fx.push(Effect::Reply { function: id, tag, delivery, outbox });
+            return;
+        }
+        let mut taken = core::mem::take(&mut self.taken);
+        taken.inbox.clear();
+        taken.inbox.extend_from_slice(inbox);
+        let uid = match caller {
+            Caller::Driver => None,
+            Caller::User { uid, .. } => Some(uid),
+        };
+        let mut outbox = core::mem::take(&mut self.outbox);
+        let wait = self.execute(id, &mut taken.inbox, uid, out_len, &mut outbox, now, fx);
+        if wait.is_some() {
+            let origin = Origin::Channel { tag };
+            self.hold(id, Pending { origin, submitted: now, due: now, wait, inbox: taken.inbox.clone(), outbox: outbox.clone() });
+        } else if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
+            let bytes = fx.store(&outbox);
+            fx.push(Effect::Reply { function: id, tag, delivery: Delivery::Executed, outbox: bytes });
+            f.deliver(fx);
+            self.observe(id, None, now, now, 0, &taken.inbox, &outbox, fx);
+        }
+        self.outbox = outbox;
+        self.taken = taken;
+    }
+
+    /// Runs the checks and the handler. The outbox is then complete; a token says what it must
+    /// wait for.
+    #[allow(clippy::too_many_arguments)]
+    fn execute(&mut self, id: FunctionId, inbox: &mut [u8], uid: Option<u16>, out_len: usize, outbox: &mut Vec<u8>, now: Time, fx: &mut Effects) -> Option<Token> {
+        let f = self.functions.get_mut(usize::from(id.0))?;
+        if let (Some(uid), Some(field)) = (uid, inbox.get_mut(2..4)) {
+            field.copy_from_slice(&uid.to_be_bytes());
+        }
+        let mut ctx = Ctx {
+            f,
+            shared: &mut self.shared,
+            profile: &self.profile,
+            now,
+            caller: crate::function::uctx::CallerKind::Kernel,
+            uid: 0,
+            op_mod: 0,
+            inbox,
+            batch: Batch::default(),
+        };
+        exec::run(&mut ctx, out_len, outbox);
+        let batch = core::mem::take(&mut ctx.batch);
+        if batch.puts.is_empty() {
+            return None;
+        }
+        self.shared.last_token += 1;
+        let token = Token(self.shared.last_token);
+        fx.push(Effect::Commit { token, batch });
+        Some(token)
+    }
+
+    fn hold(&mut self, id: FunctionId, p: Pending) {
+        if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
+            f.pending.push(p);
+        }
+    }
+
+    /// Answers what is due, in the order in which it was taken.
+    fn answer_due(&mut self, index: usize, now: Time, fx: &mut Effects) {
+        loop {
+            let Some(f) = self.functions.get_mut(index) else { return };
+            let ready = |p: &Pending| p.wait.is_none() && p.due <= now;
+            let Some(at) = f.pending.iter().position(ready) else { return };
+            let p = f.pending.remove(at);
+            let id = f.id;
+            let bytes = fx.store(&p.outbox);
+            let slot = match &p.origin {
+                Origin::Slot { slot, entry, taken, checksum, eq } => {
+                    answer_slot(f, *slot, *entry, taken, *checksum, *eq, bytes, fx);
+                    Some(*slot)
+                }
+                Origin::Channel { tag } => {
+                    fx.push(Effect::Reply { function: id, tag: *tag, delivery: Delivery::Executed, outbox: bytes });
+                    f.deliver(fx);
+                    None
+                }
+            };
+            self.observe(id, slot, p.submitted, now, 0, &p.inbox, &p.outbox, fx);
+        }
+    }
+
+    fn committed(&mut self, token: Token, stored: bool, now: Time, fx: &mut Effects) {
+        for i in 0..self.functions.len() {
+            for p in &mut self.functions[i].pending {
+                if p.wait == Some(token) {
+                    p.wait = None;
+                    if !stored {
+                        exec::refuse(&mut p.outbox, crate::syndrome::Syndrome::StoreFailed.into());
+                    }
+                }
+            }
+            self.answer_due(i, now, fx);
+        }
+    }
+
+    fn reset(&mut self, id: FunctionId, _kind: ResetKind, fx: &mut Effects) {
+        let Some(f) = self.functions.get_mut(usize::from(id.0)) else { return };
+        for p in &f.pending {
+            if let Origin::Channel { tag } = p.origin {
+                let outbox = fx.store(&[]);
+                fx.push(Effect::Reply { function: id, tag, delivery: Delivery::Reset, outbox });
+            }
+        }
+        f.reset(&self.profile);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn observe(&self, function: FunctionId, slot: Option<u8>, submitted: Time, completed: Time, delivery: u8, inbox: &[u8], outbox: &[u8], fx: &mut Effects) {
+        if self.observed {
+            let inbox = fx.store(inbox);
+            let outbox = fx.store(outbox);
+            fx.push(Effect::Observed(Observed { function, slot, submitted, completed, delivery, inbox, outbox }));
+        }
+    }
+}
+
+/// Writes a slot's answer and tells the command event queue, if it was there before the command
+/// and still is: its own CREATE_EQ and DESTROY_EQ are polled for.
+#[allow(clippy::too_many_arguments)]
+fn answer_slot(f: &mut Function, slot: u8, entry: u64, taken: &Taken, checksum: bool, eq: Option<u8>, outbox: Bytes, fx: &mut Effects) {
+    Answer { function: f.id, entry, taken, checksum }.delivered(outbox, fx);
+    completion_event(f, eq, slot, fx);
+    f.deliver(fx);
+}
+
+fn completion_event(f: &mut Function, eq: Option<u8>, slot: u8, fx: &mut Effects) {
+    let (Some(before), Some(now)) = (eq, f.cmd_eq) else { return };
+    if before != now {
+        return;
+    }
+    let mut data = [0u8; 28];
+    data[..4].copy_from_slice(&(1u32 << slot).to_be_bytes());
+    let event = Event { event_type: EVENT_CMD, sub_type: 0, data };
+    let id = f.id;
+    if let Some(q) = f.eqs.get_mut(&now) {
+        q.post(id, &event, fx);
+    }
+}
+
+/// The checks of a command channel's door: lengths, scope, user context, room.
+fn at_the_door(f: &Function, caller: Caller, inbox: &[u8], out_len: usize) -> Result<(), Delivery> {
+    if inbox.len() < 16 || out_len < 16 {
+        return Err(Delivery::TooShort);
+    }
+    if inbox.len() > MAX_MESSAGE || out_len > MAX_MESSAGE {
+        return Err(Delivery::TooLong);
+    }
+    if f.pending.len() >= MAX_IN_FLIGHT {
+        return Err(Delivery::Busy);
+    }
+    if let Caller::User { scope, uid } = caller {
+        let opcode = get_bits(inbox, 0, 16) as u16;
+        let op_mod = get_bits(inbox, 48, 16) as u16;
+        let rule = table::find(opcode).map_or(table::ScopeRule::Never, |o| o.scope);
+        if !rule.allows(scope, op_mod) {
+            return Err(Delivery::ScopeDenied);
+        }
+        if f.uctx.cap(uid).is_none() {
+            return Err(Delivery::BadUid);
+        }
+    }
+    Ok(())
+}
+
+/// An event queue doorbell; other doorbells move queues that carry packets, which is out of scope.
+fn uar_write(f: &mut Function, uar: u32, offset: u32, data: &[u8], fx: &mut Effects) {
+    const ARM: u32 = 0x40;
+    const CONSUMER: u32 = 0x48;
+    let Ok(raw) = <[u8; 4]>::try_from(data) else { return };
+    if f.state != State::Up || (offset != ARM && offset != CONSUMER) {
+        return;
+    }
+    let value = u32::from_be_bytes(raw);
+    let id = f.id;
+    if let Some(q) = f.eqs.get_mut(&((value >> 24) as u8)) {
+        if q.uar_page == uar {
+            q.doorbell(id, value & 0x00ff_ffff, offset == ARM, fx);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! NOP, QUERY_ADAPTER, SET_DRIVER_VERSION.
+
+use fwctl_proto::{
+    layout::ViewMut,
+    layouts::{QueryAdapterOut, QueryAdapterParamBlock},
+};
+
+use super::{Ctx, Done, view_mut};
+
+/// IEEE vendor id in QUERY_ADAPTER, as in the vendor's MAC addresses.
+const IEEE_VENDOR_ID: u64 = 0x02c9;
+/// PCI vendor id of whoever made the adapter's data block.
+const VSD_VENDOR_ID: u64 = 0x15b3;
+
+/// NOP: does nothing.
+#[allow(clippy::unnecessary_wraps)]
+pub fn nop(_ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
+    Ok(())
+}
+
+/// QUERY_ADAPTER: who made the board, and its PSID.
+pub fn query_adapter(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
+    let mut o: ViewMut<'_, QueryAdapterOut> = view_mut(out)?;
+    let mut b = o.sub_mut(QueryAdapterOut::QUERY_ADAPTER_STRUCT);
+    b.set(QueryAdapterParamBlock::IEEE_VENDOR_ID, IEEE_VENDOR_ID);
+    b.set(QueryAdapterParamBlock::VSD_VENDOR_ID, VSD_VENDOR_ID);
+    for (i, byte) in ctx.profile.firmware.psid.bytes().enumerate() {
+        b.set_at(QueryAdapterParamBlock::VSD_CONTD_PSID, i, u64::from(byte));
+    }
+    Ok(())
+}
+
+/// SET_DRIVER_VERSION: the driver's name, kept for reports.
+pub fn set_driver_version(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
+    const NAME: core::ops::Range<usize> = 16..80;
+    let text = ctx.inbox.get(NAME).unwrap_or_default();
+    let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
+    ctx.f.driver_version = String::from_utf8_lossy(&text[..end]).into_owned();
+    Ok(())
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Command handlers, a file per family, and what a handler is given.
+
+pub mod caps;
+pub mod eq;
+pub mod lifecycle;
+pub mod misc;
+pub mod pages;
+pub mod uctx;
+
+use crate::{
+    card::Shared,
+    function::{Function, uctx::CallerKind},
+    profile::Profile,
+    store::Batch,
+    syndrome::{Refusal, Syndrome},
+    time::Time,
+};
+
+/// What a handler works on. The checks that hold for all commands are done.
+pub struct Ctx<'a> {
+    /// The function that the command is for.
+    pub f: &'a mut Function,
+    /// What the functions of the card share.
+    pub shared: &'a mut Shared,
+    /// The card's profile.
+    pub profile: &'a Profile,
+    /// When the command came.
+    pub now: Time,
+    /// Who sent it.
+    pub caller: CallerKind,
+    /// The uid in the header.
+    pub uid: u16,
+    /// `op_mod` in the header.
+    pub op_mod: u16,
+    /// The inbox.
+    pub inbox: &'a [u8],
+    /// Changes that must be stored before the command is answered.
+    pub batch: Batch,
+}
+
+/// A handler's result; on `Err` nothing was changed and the outbox carries the refusal alone.
+pub type Done = Result<(), Refusal>;
+
+/// A handler: reads the inbox from its [`Ctx`], fills `out`, which is zeroed and at least as long
+/// as the command's table row says.
+pub type Handler = fn(&mut Ctx<'_>, out: &mut [u8]) -> Done;
+
+impl Ctx<'_> {
+    /// Refuses a function id or vhca id that is not the caller's own function.
+    ///
+    /// # Errors
+    /// [`Syndrome::OtherFunction`].
+    pub fn own_function(&self, function_id: u64) -> Done {
+        if function_id == 0 { Ok(()) } else { Err(Syndrome::OtherFunction.into()) }
+    }
+
+    /// A field of the general capability page in force, by name; 0 if the profile has none.
+    #[must_use]
+    pub fn general_cap(&self, field: &fwctl_proto::layout::Field<fwctl_proto::layouts::CmdHcaCap>) -> u64 {
+        self.f
+            .cap_page(self.profile, crate::profile::CAP_GENERAL)
+            .and_then(fwctl_proto::layout::View::<fwctl_proto::layouts::CmdHcaCap>::new)
+            .map_or(0, |v| v.get(*field))
+    }
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! One function of a card: the sparse difference between it and its profile.
+
+pub mod eq;
+pub mod pages;
+pub mod pending;
+pub mod uctx;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    FunctionId,
+    effect::Effects,
+    input::EventPath,
+    object::Objects,
+    profile::Profile,
+    reg::RegisterState,
+    vport::Vport,
+};
+
+use self::{
+    eq::{Eq, Event},
+    pages::Pages,
+    pending::Pending,
+    uctx::UserContexts,
+};
+
+/// Event type of a command completion (`MLX5_EVENT_TYPE_CMD`).
+pub const EVENT_CMD: u8 = 0x0a;
+/// Events held back while a function's channel or queues are not there; more are dropped.
+pub const MAX_EVENTS_WAITING: usize = 64;
+
+/// Where a function is in its life (PRM: driver initialization flow).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Before ENABLE_HCA and after DISABLE_HCA or a reset.
+    #[default]
+    Disabled,
+    /// After ENABLE_HCA: pages and capabilities are settled.
+    Enabled,
+    /// After INIT_HCA: every command is allowed.
+    Up,
+}
+
+impl State {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Enabled => "enabled",
+            Self::Up => "up",
+        }
+    }
+}
+
+/// What the driver wrote to the initialization segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Segment {
+    /// Guest address of the command queue.
+    pub cmdq: u64,
+    /// `nic_interface` field (3 bits): 0 full driver, 1 disabled, 7 software reset.
+    pub nic_interface: u8,
+}
+
+/// A function.
+#[derive(Debug)]
+pub struct Function {
+    /// Its number on the card.
+    pub id: FunctionId,
+    /// How its events reach the driver.
+    pub events: EventPath,
+    /// Counts resets: what was started in an earlier one is never finished in this.
+    pub generation: u64,
+    /// Where it is in its life.
+    pub state: State,
+    /// The initialization segment's registers.
+    pub segment: Segment,
+    /// Interface step sequence id in force (SET_ISSI).
+    pub issi: u16,
+    /// Capability pages that SET_HCA_CAP changed, by type.
+    pub caps: BTreeMap<u16, Box<[u8]>>,
+    /// Guest pages.
+    pub pages: Pages,
+    /// User contexts.
+    pub uctx: UserContexts,
+    /// Event queues by number.
+    pub eqs: BTreeMap<u8, Eq>,
+    /// The queue that takes command completions.
+    pub cmd_eq: Option<u8>,
+    /// All other objects.
+    pub objects: Objects,
+    /// Its virtual port.
+    pub vport: Vport,
+    /// Register fields that differ from the profile.
+    pub registers: RegisterState,
+    /// Commands that are executed and not yet answered.
+    pub pending: Vec<Pending>,
+    /// Events that wait for the current command's completion.
+    pub raised: VecDeque<Event>,
+    /// The last event queue number given out.
+    pub last_eqn: u8,
+}
+
+impl Function {
+    /// A function as after power on.
+    #[must_use]
+    pub fn new(id: FunctionId, events: EventPath, profile: &Profile) -> Self {
+        Self {
+            id,
+            events,
+            generation: 0,
+            state: State::Disabled,
+            segment: Segment::default(),
+            issi: 0,
+            caps: BTreeMap::new(),
+            pages: Pages::new(profile.pages.boot, profile.pages.init),
+            uctx: UserContexts::default(),
+            eqs: BTreeMap::new(),
+            cmd_eq: None,
+            objects: Objects::default(),
+            vport: Vport::default(),
+            registers: RegisterState::default(),
+            pending: Vec::new(),
+            raised: VecDeque::new(),
+            last_eqn: 0,
+        }
+    }
+
+    /// Back to the state after power on; only the generation counts on.
+    pub fn reset(&mut self, profile: &Profile) {
+        let generation = self.generation + 1;
+        *self = Self { generation, ..Self::new(self.id, self.events, profile) };
+    }
+
+    /// What INIT_HCA … TEARDOWN_HCA brackets: objects, contexts, queues.
+    pub fn drop_objects(&mut self) {
+        self.uctx = UserContexts::default();
+        self.eqs = BTreeMap::new();
+        self.cmd_eq = None;
+        self.objects = Objects::default();
+        self.vport = Vport::default();
+        self.raised.clear();
+    }
+
+    /// Queues an event behind the current command's completion. More than
+    /// [`MAX_EVENTS_WAITING`] are dropped.
+    pub fn raise(&mut self, event: Event) {
+        if self.raised.len() < MAX_EVENTS_WAITING {
+            self.raised.push_back(event);
+        }
+    }
+
+    /// Delivers what was raised.
+    pub fn deliver(&mut self, fx: &mut Effects) {
+        while let Some(event) = self.raised.pop_front() {
+            for q in self.eqs.values_mut().filter(|q| q.takes(event.event_type)) {
+                q.post(self.id, &event, fx);
+            }
+            if self.events == EventPath::Channel && self.state != State::Disabled {
+                let data = fx.store(&event.data);
+                fx.push(crate::Effect::Event {
+                    function: self.id,
+                    event_type: event.event_type,
+                    sub_type: event.sub_type,
+                    data,
+                });
+            }
+        }
+    }
+
+    /// The capability page of `cap_type` in force: the driver's own or the profile's.
+    #[must_use]
+    pub fn cap_page<'a>(&'a self, profile: &'a Profile, cap_type: u16) -> Option<&'a [u8]> {
+        match self.caps.get(&cap_type) {
+            Some(page) => Some(page),
+            None => profile.cap(cap_type).map(|c| &*c.current),
+        }
+    }
+}

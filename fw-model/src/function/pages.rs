@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The guest pages that a driver gives to the firmware.
+
+use std::collections::BTreeSet;
+
+use crate::{limits::MAX_PAGES, syndrome::Syndrome};
+
+/// Bytes of a page, whatever the guest's own page size.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// Pages of one function: what it holds and what it wants.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
+    held: BTreeSet<u64>,
+    /// Wanted before SET_HCA_CAP.
+    pub boot: u32,
+    /// Wanted in addition before INIT_HCA.
+    pub init: u32,
+    /// Wanted in addition while the function is up; events ask for them.
+    pub regular: u32,
+}
+
+impl Pages {
+    /// None held; `boot` and `init` pages wanted.
+    #[must_use]
+    pub fn new(boot: u32, init: u32) -> Self {
+        Self { held: BTreeSet::new(), boot, init, regular: 0 }
+    }
+
+    /// Number of pages held.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        // MAX_PAGES bounds it.
+        self.held.len() as u32
+    }
+
+    /// Boot pages that are still missing.
+    #[must_use]
+    pub fn missing_boot(&self) -> u32 {
+        self.boot.saturating_sub(self.held())
+    }
+
+    /// Boot and init pages that are still missing.
+    #[must_use]
+    pub fn missing_init(&self) -> u32 {
+        (self.boot + self.init).saturating_sub(self.held())
+    }
+
+    /// Takes all pages of a list or, if one of them is refused, none.
+    ///
+    /// # Errors
+    /// [`Syndrome::PageNotAligned`], [`Syndrome::PageGivenTwice`], [`Syndrome::TooManyPages`].
+    pub fn give(&mut self, list: impl Iterator<Item = u64> + Clone) -> Result<(), Syndrome> {
+        let mut taken = 0;
+        let mut refused = None;
+        for addr in list.clone() {
+            let why = if addr % PAGE_BYTES != 0 {
+                Some(Syndrome::PageNotAligned)
+            } else if self.held.len() >= MAX_PAGES {
+                Some(Syndrome::TooManyPages)
+            } else if !self.held.insert(addr) {
+                Some(Syndrome::PageGivenTwice)
+            } else {
+                None
+            };
+            if why.is_some() {
+                refused = why;
+                break;
+            }
+            taken += 1;
+        }
+        let Some(why) = refused else { return Ok(()) };
+        for addr in list.take(taken) {
+            self.held.remove(&addr);
+        }
+        Err(why)
+    }
+
+    /// Gives back up to `count` pages, those with the highest addresses first, but keeps `keep`.
+    pub fn take(&mut self, count: u32, keep: u32, mut each: impl FnMut(u64)) -> u32 {
+        let n = count.min(self.held().saturating_sub(keep));
+        for _ in 0..n {
+            if let Some(addr) = self.held.pop_last() {
+                each(addr);
+            }
+        }
+        n
+    }
+
+    /// Forgets all pages, as a reset does: they are the driver's again.
+    pub fn forget(&mut self) {
+        self.held = BTreeSet::new();
+        self.regular = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_list_leaves_nothing_behind() {
+        let mut p = Pages::new(2, 3);
+        assert_eq!(p.give([0x1000, 0x2000].into_iter()), Ok(()));
+        assert_eq!(p.give([0x3000, 0x1000].into_iter()), Err(Syndrome::PageGivenTwice));
+        assert_eq!(p.give([0x3000, 0x3000].into_iter()), Err(Syndrome::PageGivenTwice));
+        assert_eq!(p.give([0x3000, 0x4001].into_iter()), Err(Syndrome::PageNotAligned));
+        assert_eq!((p.held(), p.missing_boot(), p.missing_init()), (2, 0, 3));
+    }
+
+    #[test]
+    fn take_keeps_what_is_needed_and_never_invents() {
+        let mut p = Pages::new(1, 0);
+        p.give([0x1000, 0x2000, 0x3000].into_iter()).unwrap();
+        let mut got = vec![];
+        assert_eq!(p.take(9, 1, |a| got.push(a)), 2);
+        assert_eq!(got, [0x3000, 0x2000]);
+        assert_eq!(p.take(9, 0, |a| got.push(a)), 1);
+        assert_eq!(p.take(9, 0, |a| got.push(a)), 0);
+    }
+}

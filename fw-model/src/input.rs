@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Everything that can happen to a card.
+
+use crate::{card::FunctionId, store::Token};
+
+/// How a function's events reach its driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventPath {
+    /// Event queues in guest memory that the driver creates with CREATE_EQ, and their interrupts.
+    EventQueues,
+    /// A channel of its own: each event is an [`Effect::Event`](crate::Effect::Event), as soon as
+    /// the function is enabled. The driver may create event queues none the less.
+    Channel,
+}
+
+/// What ends a function's state. docs/lifecycle.md says what survives which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetKind {
+    /// Function level reset, asked for through Device Control in config space.
+    Flr,
+    /// Reset of the device by the virtual machine monitor (bus reset, guest reboot) or, on a
+    /// command channel, the driver's device reset.
+    Bus,
+    /// The client of the function's socket went away.
+    ClientGone,
+}
+
+/// The scope that a command channel's request carries (`enum fwctl_rpc_scope`, and the driver's
+/// own commands).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// `FWCTL_RPC_CONFIGURATION`.
+    Configuration,
+    /// `FWCTL_RPC_DEBUG_READ_ONLY`.
+    DebugReadOnly,
+    /// `FWCTL_RPC_DEBUG_WRITE`.
+    DebugWrite,
+    /// `FWCTL_RPC_DEBUG_WRITE_FULL`.
+    DebugWriteFull,
+}
+
+/// Who sent a command on a command channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// The driver itself: any command, no user context.
+    Driver,
+    /// A user of the driver's fwctl device: its scope is checked at the door, and `uid` is
+    /// forced into the inbox.
+    User {
+        /// The scope of the request.
+        scope: Scope,
+        /// The user context (CREATE_UCTX) that the request belongs to; never 0.
+        uid: u16,
+    },
+}
+
+/// One thing that happens to a card.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The driver writes `data` (1 to 8 bytes) at byte `offset` of the initialization segment,
+    /// which includes the command doorbell at 0x18.
+    SegmentWrite {
+        /// The function whose BAR0 is written.
+        function: FunctionId,
+        /// Byte offset from the start of BAR0.
+        offset: u32,
+        /// The bytes as they lie in memory (registers are big-endian).
+        data: &'a [u8],
+    },
+    /// The driver writes `data` in a UAR page (event queue doorbells at 0x40 and 0x48).
+    UarWrite {
+        /// The function whose BAR0 is written.
+        function: FunctionId,
+        /// Index of the 4 KiB UAR page, counted from the start of BAR0.
+        uar: u32,
+        /// Byte offset in that page.
+        offset: u32,
+        /// The bytes as they lie in memory.
+        data: &'a [u8],
+    },
+    /// A command that came whole over a command channel.
+    Command {
+        /// The function it is for.
+        function: FunctionId,
+        /// Chosen by the channel and given back in [`Effect::Reply`](crate::Effect::Reply).
+        tag: u64,
+        /// Who sent it.
+        caller: Caller,
+        /// The inbox, with its 16-byte header.
+        inbox: &'a [u8],
+        /// Room for the outbox in bytes, its 16-byte header included.
+        outbox_len: u32,
+    },
+    /// The function is reset.
+    Reset {
+        /// The function.
+        function: FunctionId,
+        /// How.
+        kind: ResetKind,
+    },
+    /// A batch is on stable storage; what waited for it goes on.
+    Committed {
+        /// The batch's token, as in [`Effect::Commit`](crate::Effect::Commit).
+        token: Token,
+        /// False if it could not be stored: what waited fails.
+        stored: bool,
+    },
+    /// Power off and on: every function loses its state, next-boot configuration becomes current.
+    PowerCycle,
+}

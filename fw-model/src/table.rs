@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The one opcode table: every check that holds for all commands reads it, and so do the
+//! documents, the decoder and the tests.
+
+use fwctl_proto::opcode as op;
+
+use crate::{
+    cmd::{Ctx, Done, Handler, caps, eq, lifecycle, misc, pages, uctx},
+    function::State,
+    input::Scope,
+    object::{self, Kind},
+    reg, vport,
+};
+
+/// In which states of the function a command is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// In all of them.
+    Any,
+    /// Only before ENABLE_HCA.
+    Disabled,
+    /// Only between ENABLE_HCA and INIT_HCA.
+    Enabled,
+    /// From ENABLE_HCA on.
+    EnabledOrUp,
+    /// Only after INIT_HCA.
+    Up,
+}
+
+impl Needs {
+    /// True if a function in `state` may run the command.
+    #[must_use]
+    pub fn allows(self, state: State) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Disabled => state == State::Disabled,
+            Self::Enabled => state == State::Enabled,
+            Self::EnabledOrUp => state != State::Disabled,
+            Self::Up => state == State::Up,
+        }
+    }
+}
+
+/// Which kinds of caller may use a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// The driver alone (uid 0).
+    Kernel,
+    /// The driver and DEVX user contexts; a tools context may not.
+    KernelDevx,
+    /// The driver and tools user contexts.
+    KernelTools,
+    /// Everybody.
+    All,
+}
+
+/// The least scope at which a fwctl user may send a command through a command channel. Over PCI
+/// the guest's driver enforces it and the firmware never sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScopeRule {
+    /// No fwctl user may.
+    Never,
+    /// From this scope on.
+    From(Scope),
+    /// A write (op_mod 0) from `Configuration` on, a read from `DebugReadOnly` on.
+    WriteOrRead,
+}
+
+impl ScopeRule {
+    /// True if a request at `scope` with `op_mod` passes the door.
+    #[must_use]
+    pub fn allows(self, scope: Scope, op_mod: u16) -> bool {
+        match self {
+            Self::Never => false,
+            Self::From(least) => scope >= least,
+            Self::WriteOrRead => op_mod == 0 || scope >= Scope::DebugReadOnly,
+        }
+    }
+}
+
+/// Where the knowledge of a row's statuses comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// A field or comment of the kernel's headers.
+    Header,
+    /// How the driver reacts.
+    Driver,
+    /// Nobody outside knows; ours.
+    Assumed,
+}
+
+/// What executes a command.
+#[derive(Clone, Copy)]
+pub enum Action {
+    /// A handler of its own.
+    Call(Handler),
+    /// Makes an object of a kind.
+    Create(&'static Kind),
+    /// Ends one.
+    Destroy(&'static Kind),
+    /// Changes one.
+    Modify(&'static Kind),
+    /// Reads one back.
+    Query(&'static Kind),
+}
+
+impl core::fmt::Debug for Action {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Call(_) => f.write_str("Call"),
+            Self::Create(k) => write!(f, "Create({})", k.name),
+            Self::Destroy(k) => write!(f, "Destroy({})", k.name),
+            Self::Modify(k) => write!(f, "Modify({})", k.name),
+            Self::Query(k) => write!(f, "Query({})", k.name),
+        }
+    }
+}
+
+impl Action {
+    /// Executes the command.
+    ///
+    /// # Errors
+    /// The refusal; nothing was changed then.
+    pub fn run(&self, ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
+        match self {
+            Self::Call(h) => h(ctx, out),
+            Self::Create(k) => object::create(k, ctx, out),
+            Self::Destroy(k) => object::destroy(k, ctx, out),
+            Self::Modify(k) => object::modify(k, ctx, out),
+            Self::Query(k) => object::query(k, ctx, out),
+        }
+    }
+}
+
+/// One command.
+#[derive(Clone, Copy, Debug)]
+pub struct Op {
+    /// Its number; the name is `fwctl_proto::opcode::name`.
+    pub opcode: u16,
+    /// Shortest inbox in bytes.
+    pub in_len: u16,
+    /// Bytes of the outbox that the handler fills (an outbox that is shorter is cut).
+    pub out_len: u16,
+    /// States in which it is allowed.
+    pub needs: Needs,
+    /// Who may use it.
+    pub callers: Callers,
+    /// From which scope on a fwctl user may.
+    pub scope: ScopeRule,
+    /// What executes it.
+    pub action: Action,
+    /// Source of its statuses.
+    pub evidence: Evidence,
+}
+
+const CONF: ScopeRule = ScopeRule::From(Scope::Configuration);
+const READ: ScopeRule = ScopeRule::From(Scope::DebugReadOnly);
+const NEVER: ScopeRule = ScopeRule::Never;
+
+macro_rules! ops {
+    ($($name:ident, $in:expr, $out:expr, $needs:ident, $callers:ident, $scope:expr, $evidence:ident => $action:expr;)*) => {
+        &[$(Op {
+            opcode: op::$name,
+            in_len: $in,
+            out_len: $out,
+            needs: Needs::$needs,
+            callers: Callers::$callers,
+            scope: $scope,
+            action: $action,
+            evidence: Evidence::$evidence,
+        }),*]
+    };
+}
+
+use Action::{Call, Create, Destroy, Modify, Query};
+
+/// Every command that the firmware knows, by opcode.
+pub const OPS: &[Op] = ops! {
+    QUERY_HCA_CAP, 16, 4112, EnabledOrUp, All, CONF, Driver => Call(caps::query);
+    QUERY_ADAPTER, 16, 272, EnabledOrUp, All, CONF, Driver => Call(misc::query_adapter);
+    INIT_HCA, 16, 16, Enabled, Kernel, NEVER, Driver => Call(lifecycle::init_hca);
+    TEARDOWN_HCA, 16, 16, Up, Kernel, NEVER, Driver => Call(lifecycle::teardown_hca);
+    ENABLE_HCA, 16, 12, Disabled, Kernel, NEVER, Driver => Call(lifecycle::enable_hca);
+    DISABLE_HCA, 16, 12, Enabled, Kernel, NEVER, Driver => Call(lifecycle::disable_hca);
+    QUERY_PAGES, 16, 16, EnabledOrUp, KernelTools, READ, Driver => Call(pages::query);
+    MANAGE_PAGES, 16, 16, EnabledOrUp, Kernel, NEVER, Driver => Call(pages::manage);
+    SET_HCA_CAP, 16, 16, EnabledOrUp, KernelTools, CONF, Driver => Call(caps::set);
+    QUERY_ISSI, 16, 112, EnabledOrUp, All, READ, Driver => Call(lifecycle::query_issi);
+    SET_ISSI, 16, 16, Enabled, Kernel, NEVER, Driver => Call(lifecycle::set_issi);
+    SET_DRIVER_VERSION, 16, 16, EnabledOrUp, Kernel, NEVER, Driver => Call(misc::set_driver_version);
+    CREATE_EQ, 272, 16, Up, KernelDevx, NEVER, Driver => Call(eq::create);
+    DESTROY_EQ, 16, 16, Up, KernelDevx, NEVER, Driver => Call(eq::destroy);
+    QUERY_EQ, 16, 144, Up, All, READ, Header => Call(eq::query);
+    NOP, 16, 16, Any, All, READ, Header => Call(misc::nop);
+    ACCESS_REG, 16, 16, EnabledOrUp, All, ScopeRule::WriteOrRead, Driver => Call(reg::access);
+    CREATE_UCTX, 64, 16, Up, Kernel, NEVER, Driver => Call(uctx::create);
+    DESTROY_UCTX, 16, 16, Up, Kernel, NEVER, Driver => Call(uctx::destroy);
+};
+
+/// Opcodes below this are found through the index; those above by search.
+const INDEXED: usize = 0x1000;
+
+const fn index() -> [u16; INDEXED] {
+    let mut table = [u16::MAX; INDEXED];
+    let mut i = 0;
+    while i < OPS.len() {
+        let at = OPS[i].opcode as usize;
+        if at < INDEXED {
+            assert!(table[at] == u16::MAX, "two rows for one opcode");
+            table[at] = i as u16;
+        }
+        i += 1;
+    }
+    table
+}
+
+static INDEX: [u16; INDEXED] = index();
+
+/// The row of an opcode.
+#[must_use]
+pub fn find(opcode: u16) -> Option<&'static Op> {
+    match INDEX.get(usize::from(opcode)) {
+        Some(&row) => OPS.get(usize::from(row)),
+        None => OPS.iter().find(|o| o.opcode == opcode),
+    }
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Wire formats of the firmware mailbox: layouts, names and numbers, and no logic.
+//!
+//! The layouts come from fact files (`proto/facts/`), which `scripts/import-ifc` reads off the
+//! kernel's `mlx5_ifc.h` and `scripts/gen-proto` turns into [`layouts`]. Bits that no field names
+//! survive a round trip.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod cmdif;
+pub mod event;
+pub mod layout;
+pub mod layouts;
+pub mod opcode;
+pub mod register;
+pub mod status;
