@@ -31,7 +31,7 @@ use crate::{
 pub struct FunctionId(pub u8);
 
 /// How a card differs from another of the same profile.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct CardOptions {
     /// Seed of the card's random generator.
     pub seed: u64,
@@ -85,7 +85,11 @@ pub struct Card {
 impl Card {
     /// A card that was just powered. `stored` is the content of its store.
     #[must_use]
-    pub fn new(profile: Arc<Profile>, options: CardOptions, stored: &BTreeMap<String, Vec<u8>>) -> Self {
+    pub fn new(
+        profile: Arc<Profile>,
+        options: CardOptions,
+        stored: &BTreeMap<String, Vec<u8>>,
+    ) -> Self {
         Self {
             profile,
             functions: Vec::new(),
@@ -106,7 +110,8 @@ impl Card {
             return None;
         }
         let id = FunctionId(self.functions.len() as u8);
-        self.functions.push(Function::new(id, events, &self.profile));
+        self.functions
+            .push(Function::new(id, events, &self.profile));
         Some(id)
     }
 
@@ -157,23 +162,44 @@ impl Card {
     /// does not exist changes nothing.
     pub fn submit(&mut self, input: Input<'_>, now: Time, mem: &dyn GuestMemory, fx: &mut Effects) {
         match input {
-            Input::SegmentWrite { function, offset, data } => {
-                let Some(f) = self.functions.get_mut(usize::from(function.0)) else { return };
+            Input::SegmentWrite {
+                function,
+                offset,
+                data,
+            } => {
+                let Some(f) = self.functions.get_mut(usize::from(function.0)) else {
+                    return;
+                };
                 if let Some(slots) = iseg::write(f, &self.profile, offset, data, now) {
                     self.doorbell(function, slots, now, mem, fx);
                 }
             }
-            Input::UarWrite { function, uar, offset, data } => {
-                let Some(f) = self.functions.get_mut(usize::from(function.0)) else { return };
+            Input::UarWrite {
+                function,
+                uar,
+                offset,
+                data,
+            } => {
+                let Some(f) = self.functions.get_mut(usize::from(function.0)) else {
+                    return;
+                };
                 uar_write(f, uar, offset, data, fx);
             }
-            Input::Command { function, tag, caller, inbox, outbox_len } => {
+            Input::Command {
+                function,
+                tag,
+                caller,
+                inbox,
+                outbox_len,
+            } => {
                 self.channel(function, tag, caller, inbox, outbox_len, now, fx);
             }
             Input::Reset { function, kind } => self.reset(function, kind, fx),
             Input::Committed { token, stored } => self.committed(token, stored, now, fx),
             Input::PowerCycle => {
-                self.shared.nv.next_to_current();
+                let mut batch = Batch::default();
+                self.shared.nv.next_to_current(&mut batch);
+                self.commit(batch, fx);
                 for i in 0..self.functions.len() {
                     self.reset(FunctionId(i as u8), ResetKind::Bus, fx);
                 }
@@ -199,7 +225,14 @@ impl Card {
             .min()
     }
 
-    fn doorbell(&mut self, id: FunctionId, slots: u32, now: Time, mem: &dyn GuestMemory, fx: &mut Effects) {
+    fn doorbell(
+        &mut self,
+        id: FunctionId,
+        slots: u32,
+        now: Time,
+        mem: &dyn GuestMemory,
+        fx: &mut Effects,
+    ) {
         for slot in 0..1u8 << LOG_SLOTS {
             if slots >> slot & 1 == 1 {
                 self.slot(id, slot, now, mem, fx);
@@ -208,8 +241,17 @@ impl Card {
     }
 
     /// Takes the command of one slot, executes it and answers it if it is due.
-    fn slot(&mut self, id: FunctionId, slot: u8, now: Time, mem: &dyn GuestMemory, fx: &mut Effects) {
-        let Some(f) = self.functions.get_mut(usize::from(id.0)) else { return };
+    fn slot(
+        &mut self,
+        id: FunctionId,
+        slot: u8,
+        now: Time,
+        mem: &dyn GuestMemory,
+        fx: &mut Effects,
+    ) {
+        let Some(f) = self.functions.get_mut(usize::from(id.0)) else {
+            return;
+        };
         let busy = |p: &Pending| matches!(p.origin, Origin::Slot { slot: s, .. } if s == slot);
         if f.pending.iter().any(busy) {
             return;
@@ -221,19 +263,60 @@ impl Card {
         match mailbox::take(mem, entry, checksum, &mut taken) {
             Err(Skip::NotOwned) => {}
             Err(Skip::Bad(status)) => {
-                let answer = Answer { function: id, entry, taken: &taken, checksum };
+                let answer = Answer {
+                    function: id,
+                    entry,
+                    taken: &taken,
+                    checksum,
+                };
                 answer.publish(status, fx);
                 if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
                     completion_event(f, eq, slot, fx);
                 }
-                self.observe(id, Some(slot), now, now, status.code(), &taken.inbox, &[], fx);
+                self.observe(
+                    id,
+                    Some(slot),
+                    now,
+                    now,
+                    status.code(),
+                    &taken.inbox,
+                    &[],
+                    fx,
+                );
             }
             Ok(()) => {
                 let mut outbox = core::mem::take(&mut self.outbox);
-                let wait = self.execute(id, &mut taken.inbox, None, taken.out_len, &mut outbox, now, fx);
+                let wait = self.execute(
+                    id,
+                    &mut taken.inbox,
+                    None,
+                    taken.out_len,
+                    &mut outbox,
+                    now,
+                    fx,
+                );
                 if wait.is_some() {
-                    let origin = Origin::Slot { slot, entry, taken: Taken { inbox: Vec::new(), ..taken.clone() }, checksum, eq };
-                    self.hold(id, Pending { origin, submitted: now, due: now, wait, inbox: taken.inbox.clone(), outbox: outbox.clone() });
+                    let origin = Origin::Slot {
+                        slot,
+                        entry,
+                        taken: Taken {
+                            inbox: Vec::new(),
+                            ..taken.clone()
+                        },
+                        checksum,
+                        eq,
+                    };
+                    self.hold(
+                        id,
+                        Pending {
+                            origin,
+                            submitted: now,
+                            due: now,
+                            wait,
+                            inbox: taken.inbox.clone(),
+                            outbox: outbox.clone(),
+                        },
+                    );
                 } else if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
                     let bytes = fx.store(&outbox);
                     answer_slot(f, slot, entry, &taken, checksum, eq, bytes, fx);
@@ -247,12 +330,28 @@ impl Card {
 
     /// Executes a command that came over a command channel.
     #[allow(clippy::too_many_arguments)]
-    fn channel(&mut self, id: FunctionId, tag: u64, caller: Caller, inbox: &[u8], outbox_len: u32, now: Time, fx: &mut Effects) {
-        let Some(f) = self.functions.get(usize::from(id.0)) else { return };
+    fn channel(
+        &mut self,
+        id: FunctionId,
+        tag: u64,
+        caller: Caller,
+        inbox: &[u8],
+        outbox_len: u32,
+        now: Time,
+        fx: &mut Effects,
+    ) {
+        let Some(f) = self.functions.get(usize::from(id.0)) else {
+            return;
+        };
         let out_len = outbox_len as usize;
         if let Err(delivery) = at_the_door(f, caller, inbox, out_len) {
             let outbox = fx.store(&[]);
-            fx.push(Effect::Reply { function: id, tag, delivery, outbox });
+            fx.push(Effect::Reply {
+                function: id,
+                tag,
+                delivery,
+                outbox,
+            });
             return;
         }
         let mut taken = core::mem::take(&mut self.taken);
@@ -266,10 +365,25 @@ impl Card {
         let wait = self.execute(id, &mut taken.inbox, uid, out_len, &mut outbox, now, fx);
         if wait.is_some() {
             let origin = Origin::Channel { tag };
-            self.hold(id, Pending { origin, submitted: now, due: now, wait, inbox: taken.inbox.clone(), outbox: outbox.clone() });
+            self.hold(
+                id,
+                Pending {
+                    origin,
+                    submitted: now,
+                    due: now,
+                    wait,
+                    inbox: taken.inbox.clone(),
+                    outbox: outbox.clone(),
+                },
+            );
         } else if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
             let bytes = fx.store(&outbox);
-            fx.push(Effect::Reply { function: id, tag, delivery: Delivery::Executed, outbox: bytes });
+            fx.push(Effect::Reply {
+                function: id,
+                tag,
+                delivery: Delivery::Executed,
+                outbox: bytes,
+            });
             f.deliver(fx);
             self.observe(id, None, now, now, 0, &taken.inbox, &outbox, fx);
         }
@@ -280,7 +394,16 @@ impl Card {
     /// Runs the checks and the handler. The outbox is then complete; a token says what it must
     /// wait for.
     #[allow(clippy::too_many_arguments)]
-    fn execute(&mut self, id: FunctionId, inbox: &mut [u8], uid: Option<u16>, out_len: usize, outbox: &mut Vec<u8>, now: Time, fx: &mut Effects) -> Option<Token> {
+    fn execute(
+        &mut self,
+        id: FunctionId,
+        inbox: &mut [u8],
+        uid: Option<u16>,
+        out_len: usize,
+        outbox: &mut Vec<u8>,
+        now: Time,
+        fx: &mut Effects,
+    ) -> Option<Token> {
         let f = self.functions.get_mut(usize::from(id.0))?;
         if let (Some(uid), Some(field)) = (uid, inbox.get_mut(2..4)) {
             field.copy_from_slice(&uid.to_be_bytes());
@@ -298,6 +421,11 @@ impl Card {
         };
         exec::run(&mut ctx, out_len, outbox);
         let batch = core::mem::take(&mut ctx.batch);
+        self.commit(batch, fx)
+    }
+
+    /// Asks for a batch to be stored; `None` if there is nothing in it.
+    fn commit(&mut self, batch: Batch, fx: &mut Effects) -> Option<Token> {
         if batch.puts.is_empty() {
             return None;
         }
@@ -316,19 +444,34 @@ impl Card {
     /// Answers what is due, in the order in which it was taken.
     fn answer_due(&mut self, index: usize, now: Time, fx: &mut Effects) {
         loop {
-            let Some(f) = self.functions.get_mut(index) else { return };
+            let Some(f) = self.functions.get_mut(index) else {
+                return;
+            };
             let ready = |p: &Pending| p.wait.is_none() && p.due <= now;
-            let Some(at) = f.pending.iter().position(ready) else { return };
+            let Some(at) = f.pending.iter().position(ready) else {
+                return;
+            };
             let p = f.pending.remove(at);
             let id = f.id;
             let bytes = fx.store(&p.outbox);
             let slot = match &p.origin {
-                Origin::Slot { slot, entry, taken, checksum, eq } => {
+                Origin::Slot {
+                    slot,
+                    entry,
+                    taken,
+                    checksum,
+                    eq,
+                } => {
                     answer_slot(f, *slot, *entry, taken, *checksum, *eq, bytes, fx);
                     Some(*slot)
                 }
                 Origin::Channel { tag } => {
-                    fx.push(Effect::Reply { function: id, tag: *tag, delivery: Delivery::Executed, outbox: bytes });
+                    fx.push(Effect::Reply {
+                        function: id,
+                        tag: *tag,
+                        delivery: Delivery::Executed,
+                        outbox: bytes,
+                    });
                     f.deliver(fx);
                     None
                 }
@@ -352,22 +495,47 @@ impl Card {
     }
 
     fn reset(&mut self, id: FunctionId, _kind: ResetKind, fx: &mut Effects) {
-        let Some(f) = self.functions.get_mut(usize::from(id.0)) else { return };
+        let Some(f) = self.functions.get_mut(usize::from(id.0)) else {
+            return;
+        };
         for p in &f.pending {
             if let Origin::Channel { tag } = p.origin {
                 let outbox = fx.store(&[]);
-                fx.push(Effect::Reply { function: id, tag, delivery: Delivery::Reset, outbox });
+                fx.push(Effect::Reply {
+                    function: id,
+                    tag,
+                    delivery: Delivery::Reset,
+                    outbox,
+                });
             }
         }
         f.reset(&self.profile);
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn observe(&self, function: FunctionId, slot: Option<u8>, submitted: Time, completed: Time, delivery: u8, inbox: &[u8], outbox: &[u8], fx: &mut Effects) {
+    fn observe(
+        &self,
+        function: FunctionId,
+        slot: Option<u8>,
+        submitted: Time,
+        completed: Time,
+        delivery: u8,
+        inbox: &[u8],
+        outbox: &[u8],
+        fx: &mut Effects,
+    ) {
         if self.observed {
             let inbox = fx.store(inbox);
             let outbox = fx.store(outbox);
-            fx.push(Effect::Observed(Observed { function, slot, submitted, completed, delivery, inbox, outbox }));
+            fx.push(Effect::Observed(Observed {
+                function,
+                slot,
+                submitted,
+                completed,
+                delivery,
+                inbox,
+                outbox,
+            }));
         }
     }
 }
@@ -375,20 +543,41 @@ impl Card {
 /// Writes a slot's answer and tells the command event queue, if it was there before the command
 /// and still is: its own CREATE_EQ and DESTROY_EQ are polled for.
 #[allow(clippy::too_many_arguments)]
-fn answer_slot(f: &mut Function, slot: u8, entry: u64, taken: &Taken, checksum: bool, eq: Option<u8>, outbox: Bytes, fx: &mut Effects) {
-    Answer { function: f.id, entry, taken, checksum }.delivered(outbox, fx);
+fn answer_slot(
+    f: &mut Function,
+    slot: u8,
+    entry: u64,
+    taken: &Taken,
+    checksum: bool,
+    eq: Option<u8>,
+    outbox: Bytes,
+    fx: &mut Effects,
+) {
+    Answer {
+        function: f.id,
+        entry,
+        taken,
+        checksum,
+    }
+    .delivered(outbox, fx);
     completion_event(f, eq, slot, fx);
     f.deliver(fx);
 }
 
 fn completion_event(f: &mut Function, eq: Option<u8>, slot: u8, fx: &mut Effects) {
-    let (Some(before), Some(now)) = (eq, f.cmd_eq) else { return };
+    let (Some(before), Some(now)) = (eq, f.cmd_eq) else {
+        return;
+    };
     if before != now {
         return;
     }
     let mut data = [0u8; 28];
     data[..4].copy_from_slice(&(1u32 << slot).to_be_bytes());
-    let event = Event { event_type: EVENT_CMD, sub_type: 0, data };
+    let event = Event {
+        event_type: EVENT_CMD,
+        sub_type: 0,
+        data,
+    };
     let id = f.id;
     if let Some(q) = f.eqs.get_mut(&now) {
         q.post(id, &event, fx);
@@ -424,15 +613,17 @@ fn at_the_door(f: &Function, caller: Caller, inbox: &[u8], out_len: usize) -> Re
 fn uar_write(f: &mut Function, uar: u32, offset: u32, data: &[u8], fx: &mut Effects) {
     const ARM: u32 = 0x40;
     const CONSUMER: u32 = 0x48;
-    let Ok(raw) = <[u8; 4]>::try_from(data) else { return };
+    let Ok(raw) = <[u8; 4]>::try_from(data) else {
+        return;
+    };
     if f.state != State::Up || (offset != ARM && offset != CONSUMER) {
         return;
     }
     let value = u32::from_be_bytes(raw);
     let id = f.id;
-    if let Some(q) = f.eqs.get_mut(&((value >> 24) as u8)) {
-        if q.uar_page == uar {
-            q.doorbell(id, value & 0x00ff_ffff, offset == ARM, fx);
-        }
+    if let Some(q) = f.eqs.get_mut(&((value >> 24) as u8))
+        && q.uar_page == uar
+    {
+        q.doorbell(id, value & 0x00ff_ffff, offset == ARM, fx);
     }
 }

@@ -218,11 +218,19 @@ impl Effects {
     /// Adds a guest memory write of `data`.
     pub fn write(&mut self, function: FunctionId, addr: u64, data: &[u8], order: Order) {
         let data = self.store(data);
-        self.push(Effect::Write { function, addr, data, order });
+        self.push(Effect::Write {
+            function,
+            addr,
+            data,
+            order,
+        });
     }
 
     fn span(start: usize, end: usize) -> Bytes {
         // An arena is bounded by the limits on commands (limits.rs) to far less than 4 GiB.
-        Bytes { start: start as u32, end: end as u32 }
+        Bytes {
+            start: start as u32,
+            end: end as u32,
+        }
     }
 }

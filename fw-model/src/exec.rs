@@ -22,7 +22,9 @@ pub fn run(ctx: &mut Ctx<'_>, out_len: usize, outbox: &mut Vec<u8>) {
     let opcode = get_bits(ctx.inbox, 0, 16) as u16;
     outbox.clear();
     let row = table::find(opcode);
-    let room = row.map_or(STATUS_BYTES, |o| usize::from(o.out_len)).max(out_len);
+    let room = row
+        .map_or(STATUS_BYTES, |o| usize::from(o.out_len))
+        .max(out_len);
     outbox.resize(room, 0);
     if let Err(refusal) = checked(ctx, row, outbox) {
         refuse(outbox, refusal);

@@ -3,7 +3,12 @@
 //!
 //! Registers are big-endian dwords. Reads have no side effect and any width and alignment.
 
-use crate::{function::Function, limits::{LOG_SLOTS, LOG_STRIDE}, profile::Profile, time::Time};
+use crate::{
+    function::Function,
+    limits::{LOG_SLOTS, LOG_STRIDE},
+    profile::Profile,
+    time::Time,
+};
 
 /// Bytes of the segment.
 pub const SEGMENT_BYTES: u32 = 0x2010;
@@ -79,7 +84,9 @@ pub fn read(f: &Function, p: &Profile, offset: u32, buf: &mut [u8], now: Time) {
 pub fn write(f: &mut Function, p: &Profile, offset: u32, data: &[u8], now: Time) -> Option<u32> {
     let mut doorbell: Option<u32> = None;
     for (i, b) in data.iter().enumerate() {
-        let Some(at) = offset.checked_add(i as u32) else { break };
+        let Some(at) = offset.checked_add(i as u32) else {
+            break;
+        };
         let shift = 24 - 8 * (at & 3);
         let merge = |old: u32| old & !(0xff << shift) | u32::from(*b) << shift;
         match at & !3 {

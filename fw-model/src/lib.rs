@@ -8,16 +8,29 @@
 #![forbid(unsafe_code)]
 
 pub mod card;
+pub mod cmd;
 pub mod effect;
+mod exec;
+pub mod function;
 pub mod input;
+pub mod iseg;
 pub mod limits;
+pub mod mailbox;
 pub mod memory;
+pub mod nv;
+pub mod object;
+pub mod profile;
+pub mod reg;
 pub mod store;
+pub mod syndrome;
+pub mod table;
 pub mod time;
+pub mod vport;
 
-pub use card::{Card, CardOptions, FunctionId};
-pub use effect::{Delivery, Effect, Effects, Order};
+pub use card::{Card, CardOptions, FunctionId, FunctionReport};
+pub use effect::{Bytes, Delivery, Effect, Effects, Observed, Order};
 pub use input::{Caller, EventPath, Input, ResetKind, Scope};
 pub use memory::{GuestMemory, NoMemory, Unmapped};
+pub use profile::{Profile, ProfileError};
 pub use store::{Batch, MemStore, Store, StoreError, Token};
 pub use time::Time;

@@ -10,8 +10,8 @@ use fwctl_proto::cmdif::{
 };
 
 use crate::{
-    effect::{Bytes, Effect, Effects, Order},
     FunctionId,
+    effect::{Bytes, Effect, Effects, Order},
     limits::MAX_MESSAGE,
     memory::GuestMemory,
 };
@@ -89,7 +89,8 @@ pub fn take(mem: &dyn GuestMemory, addr: u64, checksum: bool, t: &mut Taken) -> 
             return Err(Skip::Bad(D::IN_PTR_ALIGN_ERR));
         }
         let mut block = [0u8; BLOCK_BYTES];
-        mem.read(next, &mut block).map_err(|_| Skip::Bad(D::FW_ERR))?;
+        mem.read(next, &mut block)
+            .map_err(|_| Skip::Bad(D::FW_ERR))?;
         if checksum && (xor8(&block[BLOCK_DATA..BLOCK_BYTES - 1]) != 0xff || xor8(&block) != 0xff) {
             return Err(Skip::Bad(D::SIGNAT_ERR));
         }
@@ -104,7 +105,9 @@ pub fn take(mem: &dyn GuestMemory, addr: u64, checksum: bool, t: &mut Taken) -> 
         }
         t.blocks.push(next);
         let mut part = [0u8; BLOCK_BYTES - BLOCK_DATA];
-        let at = next.checked_add(BLOCK_DATA as u64).ok_or(Skip::Bad(D::FW_ERR))?;
+        let at = next
+            .checked_add(BLOCK_DATA as u64)
+            .ok_or(Skip::Bad(D::FW_ERR))?;
         mem.read(at, &mut part).map_err(|_| Skip::Bad(D::FW_ERR))?;
         next = control(&part, entry.token, i)?;
     }
@@ -153,12 +156,22 @@ impl Answer<'_> {
                 let signed = self.signed_block(fx.bytes(data), i as u32, next);
                 fx.write(function, addr, &signed, Order::Relaxed);
             } else {
-                fx.push(Effect::Write { function, addr, data, order: Order::Relaxed });
+                fx.push(Effect::Write {
+                    function,
+                    addr,
+                    data,
+                    order: Order::Relaxed,
+                });
             }
         }
         let inline = Effects::part(outbox, 0, INLINE_BYTES);
         let addr = self.entry.wrapping_add(Entry::OUT_OFFSET as u64);
-        fx.push(Effect::Write { function, addr, data: inline, order: Order::Relaxed });
+        fx.push(Effect::Write {
+            function,
+            addr,
+            data: inline,
+            order: Order::Relaxed,
+        });
         if self.checksum {
             let sig = !(self.taken.kept_xor ^ xor8(fx.bytes(inline)));
             let addr = self.entry.wrapping_add(Entry::SIG_OFFSET as u64);

@@ -17,7 +17,10 @@ pub struct Refusal {
 
 impl From<Syndrome> for Refusal {
     fn from(syndrome: Syndrome) -> Self {
-        Self { status: syndrome.status(), syndrome }
+        Self {
+            status: syndrome.status(),
+            syndrome,
+        }
     }
 }
 
@@ -134,7 +137,10 @@ mod tests {
     fn numbers_are_unique_and_found_again() {
         for (i, s) in Syndrome::ALL.iter().enumerate() {
             assert_eq!(Syndrome::from_code(s.code()), Some(*s));
-            assert!(Syndrome::ALL[..i].iter().all(|o| o.code() < s.code()), "{s:?} out of order");
+            assert!(
+                Syndrome::ALL[..i].iter().all(|o| o.code() < s.code()),
+                "{s:?} out of order"
+            );
             assert!(s.text().ends_with('.'));
         }
         assert_eq!(Syndrome::from_code(0), None);

@@ -5,11 +5,11 @@
 use fwctl_proto::opcode as op;
 
 use crate::{
-    cmd::{Ctx, Done, Handler, caps, eq, lifecycle, misc, pages, uctx},
+    cmd::{Ctx, Done, Handler, caps, eq, lifecycle, misc, pages, steering, uctx, vport},
     function::State,
     input::Scope,
-    object::{self, Kind},
-    reg, vport,
+    object::{self, Kind, kinds},
+    reg,
 };
 
 /// In which states of the function a command is allowed.
@@ -191,6 +191,55 @@ pub const OPS: &[Op] = ops! {
     CREATE_EQ, 272, 16, Up, KernelDevx, NEVER, Driver => Call(eq::create);
     DESTROY_EQ, 16, 16, Up, KernelDevx, NEVER, Driver => Call(eq::destroy);
     QUERY_EQ, 16, 144, Up, All, READ, Header => Call(eq::query);
+    CREATE_MKEY, 80, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::MKEY);
+    QUERY_MKEY, 16, 272, Up, All, READ, Header => Query(&kinds::MKEY);
+    DESTROY_MKEY, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::MKEY);
+    CREATE_CQ, 272, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::CQ);
+    DESTROY_CQ, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::CQ);
+    QUERY_CQ, 16, 272, Up, All, READ, Header => Query(&kinds::CQ);
+    QUERY_VPORT_STATE, 16, 16, Up, All, READ, Driver => Call(vport::query_state);
+    MODIFY_VPORT_STATE, 16, 16, Up, Kernel, NEVER, Driver => Call(vport::modify_state);
+    QUERY_NIC_VPORT_CONTEXT, 16, 272, Up, All, READ, Driver => Call(vport::query_nic);
+    MODIFY_NIC_VPORT_CONTEXT, 512, 16, Up, Kernel, NEVER, Driver => Call(vport::modify_nic);
+    QUERY_VPORT_COUNTER, 32, 528, Up, All, READ, Driver => Call(vport::query_counter);
+    ALLOC_Q_COUNTER, 16, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::Q_COUNTER);
+    DEALLOC_Q_COUNTER, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::Q_COUNTER);
+    QUERY_Q_COUNTER, 32, 256, Up, All, READ, Driver => Call(vport::query_q_counter);
+    ALLOC_PD, 16, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::PD);
+    DEALLOC_PD, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::PD);
+    ALLOC_UAR, 16, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::UAR);
+    DEALLOC_UAR, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::UAR);
+    ALLOC_TRANSPORT_DOMAIN, 16, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::TRANSPORT_DOMAIN);
+    DEALLOC_TRANSPORT_DOMAIN, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::TRANSPORT_DOMAIN);
+    CREATE_TIR, 272, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::TIR);
+    MODIFY_TIR, 272, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::TIR);
+    DESTROY_TIR, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::TIR);
+    QUERY_TIR, 16, 272, Up, All, READ, Header => Query(&kinds::TIR);
+    CREATE_SQ, 272, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::SQ);
+    MODIFY_SQ, 272, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::SQ);
+    DESTROY_SQ, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::SQ);
+    QUERY_SQ, 16, 272, Up, All, READ, Header => Query(&kinds::SQ);
+    CREATE_RQ, 272, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::RQ);
+    MODIFY_RQ, 272, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::RQ);
+    DESTROY_RQ, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::RQ);
+    QUERY_RQ, 16, 272, Up, All, READ, Header => Query(&kinds::RQ);
+    CREATE_TIS, 192, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::TIS);
+    MODIFY_TIS, 192, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::TIS);
+    DESTROY_TIS, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::TIS);
+    QUERY_TIS, 16, 192, Up, All, READ, Header => Query(&kinds::TIS);
+    CREATE_RQT, 272, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::RQT);
+    MODIFY_RQT, 272, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::RQT);
+    DESTROY_RQT, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::RQT);
+    QUERY_RQT, 16, 272, Up, All, READ, Header => Query(&kinds::RQT);
+    SET_FLOW_TABLE_ROOT, 64, 16, Up, KernelDevx, NEVER, Driver => Call(steering::set_root);
+    CREATE_FLOW_TABLE, 64, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::FLOW_TABLE);
+    DESTROY_FLOW_TABLE, 64, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::FLOW_TABLE);
+    QUERY_FLOW_TABLE, 64, 64, Up, All, READ, Header => Query(&kinds::FLOW_TABLE);
+    CREATE_FLOW_GROUP, 1024, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::FLOW_GROUP);
+    DESTROY_FLOW_GROUP, 64, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::FLOW_GROUP);
+    SET_FLOW_TABLE_ENTRY, 832, 16, Up, KernelDevx, NEVER, Driver => Call(steering::set_fte);
+    QUERY_FLOW_TABLE_ENTRY, 64, 832, Up, All, READ, Header => Call(steering::query_fte);
+    DELETE_FLOW_TABLE_ENTRY, 64, 16, Up, KernelDevx, NEVER, Driver => Call(steering::delete_fte);
     NOP, 16, 16, Any, All, READ, Header => Call(misc::nop);
     ACCESS_REG, 16, 16, EnabledOrUp, All, ScopeRule::WriteOrRead, Driver => Call(reg::access);
     CREATE_UCTX, 64, 16, Up, Kernel, NEVER, Driver => Call(uctx::create);

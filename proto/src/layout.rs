@@ -45,7 +45,9 @@ impl LayoutInfo {
     /// Elements of arrays are written `name[3]`.
     #[must_use]
     pub fn field(&self, path: &str) -> Option<Place> {
-        let (head, rest) = path.split_once('.').map_or((path, None), |(h, r)| (h, Some(r)));
+        let (head, rest) = path
+            .split_once('.')
+            .map_or((path, None), |(h, r)| (h, Some(r)));
         let (name, index) = match head.split_once('[') {
             Some((n, i)) => (n, i.strip_suffix(']')?.parse::<u32>().ok()?),
             None => (head, 0),
@@ -56,10 +58,17 @@ impl LayoutInfo {
         }
         let offset = f.offset.checked_add(index.checked_mul(f.width)?)?;
         match (rest, f.nested) {
-            (None, _) => Some(Place { offset, width: f.width, info: f }),
+            (None, _) => Some(Place {
+                offset,
+                width: f.width,
+                info: f,
+            }),
             (Some(rest), Some(inner)) => {
                 let p = inner.field(rest)?;
-                Some(Place { offset: offset.checked_add(p.offset)?, ..p })
+                Some(Place {
+                    offset: offset.checked_add(p.offset)?,
+                    ..p
+                })
             }
             (Some(_), None) => None,
         }
@@ -130,7 +139,11 @@ impl<L> Field<L> {
     /// `width` bits at bit `offset`.
     #[must_use]
     pub const fn new(offset: u32, width: u32) -> Self {
-        Self { offset, width, layout: PhantomData }
+        Self {
+            offset,
+            width,
+            layout: PhantomData,
+        }
     }
 
     /// Bits from the start of the layout.
@@ -150,7 +163,12 @@ impl<L> ArrayField<L> {
     /// `count` elements of `width` bits from bit `offset` on.
     #[must_use]
     pub const fn new(offset: u32, width: u32, count: u32) -> Self {
-        Self { offset, width, count, layout: PhantomData }
+        Self {
+            offset,
+            width,
+            count,
+            layout: PhantomData,
+        }
     }
 
     fn at(self, index: usize, bytes: usize) -> Option<u32> {
@@ -159,7 +177,11 @@ impl<L> ArrayField<L> {
         }
         let at = u64::from(self.offset) + u64::from(self.width) * index as u64;
         let end = (at + u64::from(self.width)).div_ceil(8);
-        if end > bytes as u64 { None } else { u32::try_from(at).ok() }
+        if end > bytes as u64 {
+            None
+        } else {
+            u32::try_from(at).ok()
+        }
     }
 }
 
@@ -167,7 +189,11 @@ impl<L, M> SubField<L, M> {
     /// Layouts `M`, one behind the other, from bit `offset` on.
     #[must_use]
     pub const fn new(offset: u32, count: u32) -> Self {
-        Self { offset, count, layout: PhantomData }
+        Self {
+            offset,
+            count,
+            layout: PhantomData,
+        }
     }
 
     /// Byte offset in the layout.
@@ -184,7 +210,9 @@ pub fn get_bits(buf: &[u8], offset: u32, width: u32) -> u64 {
     if width == 64 {
         return get_bits(buf, offset, 32) << 32 | get_bits(buf, offset.saturating_add(32), 32);
     }
-    let Some(dword) = dword(buf, offset) else { return 0 };
+    let Some(dword) = dword(buf, offset) else {
+        return 0;
+    };
     let below = 32u32.saturating_sub((offset & 31) + width);
     u64::from(dword >> below) & mask(width)
 }
@@ -200,7 +228,9 @@ pub fn set_bits(buf: &mut [u8], offset: u32, width: u32, value: u64) {
     }
     let below = 32u32.saturating_sub((offset & 31) + width);
     let m = (mask(width) as u32) << below;
-    let Some(old) = dword(buf, offset) else { return };
+    let Some(old) = dword(buf, offset) else {
+        return;
+    };
     let new = old & !m | ((value as u32) << below) & m;
     let at = (offset / 32 * 4) as usize;
     let bytes = new.to_be_bytes();
@@ -211,7 +241,11 @@ pub fn set_bits(buf: &mut [u8], offset: u32, width: u32, value: u64) {
 
 #[inline]
 fn mask(width: u32) -> u64 {
-    if width >= 32 { 0xffff_ffff } else { (1 << width) - 1 }
+    if width >= 32 {
+        0xffff_ffff
+    } else {
+        (1 << width) - 1
+    }
 }
 
 /// The dword that bit `offset` is in. At the end of a buffer that is not a multiple of four bytes
@@ -248,7 +282,10 @@ impl<'a, L: Layout> View<'a, L> {
     #[must_use]
     #[inline]
     pub fn new(raw: &'a [u8]) -> Option<Self> {
-        (raw.len() >= L::BYTES).then_some(Self { raw, layout: PhantomData })
+        (raw.len() >= L::BYTES).then_some(Self {
+            raw,
+            layout: PhantomData,
+        })
     }
 
     /// The value of a field.
@@ -275,7 +312,10 @@ impl<'a, L: Layout> View<'a, L> {
     /// A nested layout (the first, if it is an array).
     #[must_use]
     pub fn sub<M: Layout>(&self, f: SubField<L, M>) -> View<'a, M> {
-        View { raw: self.raw.get(f.byte()..).unwrap_or_default(), layout: PhantomData }
+        View {
+            raw: self.raw.get(f.byte()..).unwrap_or_default(),
+            layout: PhantomData,
+        }
     }
 
     /// Nested layout `index` of an array; `None` past its end or the end of the bytes.
@@ -305,13 +345,19 @@ impl<'a, L: Layout> ViewMut<'a, L> {
     /// A view over `raw`; `None` if it is shorter than the layout's fixed part.
     #[must_use]
     pub fn new(raw: &'a mut [u8]) -> Option<Self> {
-        (raw.len() >= L::BYTES).then_some(Self { raw, layout: PhantomData })
+        (raw.len() >= L::BYTES).then_some(Self {
+            raw,
+            layout: PhantomData,
+        })
     }
 
     /// The same bytes, for reading.
     #[must_use]
     pub fn view(&self) -> View<'_, L> {
-        View { raw: self.raw, layout: PhantomData }
+        View {
+            raw: self.raw,
+            layout: PhantomData,
+        }
     }
 
     /// The value of a field.
@@ -335,7 +381,10 @@ impl<'a, L: Layout> ViewMut<'a, L> {
 
     /// A nested layout (the first, if it is an array).
     pub fn sub_mut<M: Layout>(&mut self, f: SubField<L, M>) -> ViewMut<'_, M> {
-        ViewMut { raw: self.raw.get_mut(f.byte()..).unwrap_or_default(), layout: PhantomData }
+        ViewMut {
+            raw: self.raw.get_mut(f.byte()..).unwrap_or_default(),
+            layout: PhantomData,
+        }
     }
 
     /// All bytes, a tail included.
@@ -357,7 +406,27 @@ mod tests {
         set_bits(&mut b, 0, 16, 0x301);
         set_bits(&mut b, 48, 16, 0xabcd);
         set_bits(&mut b, 0x43, 5, 0b1_0101);
-        assert_eq!(b, [3, 1, 0, 0, 0, 0, 0xab, 0xcd, 0b0001_0101, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            b,
+            [
+                3,
+                1,
+                0,
+                0,
+                0,
+                0,
+                0xab,
+                0xcd,
+                0b0001_0101,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0
+            ]
+        );
         set_bits(&mut b, 64, 64, 0x0102_0304_0506_0708);
         assert_eq!(b[8..], [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(get_bits(&b, 64, 64), 0x0102_0304_0506_0708);

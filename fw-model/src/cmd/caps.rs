@@ -20,7 +20,11 @@ const CURRENT: u16 = 1;
 /// QUERY_HCA_CAP: a capability page, current or maximum. op_mod is the type and that choice.
 pub fn query(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     let v: View<'_, QueryHcaCapIn> = view(ctx.inbox)?;
-    other_function(ctx, v.get(QueryHcaCapIn::OTHER_FUNCTION), v.get(QueryHcaCapIn::FUNCTION_ID))?;
+    other_function(
+        ctx,
+        v.get(QueryHcaCapIn::OTHER_FUNCTION),
+        v.get(QueryHcaCapIn::FUNCTION_ID),
+    )?;
     let cap_type = ctx.op_mod >> 1;
     let page = if ctx.op_mod & CURRENT == CURRENT {
         ctx.f.cap_page(ctx.profile, cap_type)
@@ -28,7 +32,13 @@ pub fn query(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
         ctx.profile.cap(cap_type).map(|c| &*c.max)
     };
     let page = page.ok_or(Syndrome::CapTypeUnknown)?;
-    for (to, from) in out.get_mut(PAGE_OFFSET..).unwrap_or_default().chunks_mut(page.len()).take(1).zip([page]) {
+    for (to, from) in out
+        .get_mut(PAGE_OFFSET..)
+        .unwrap_or_default()
+        .chunks_mut(page.len())
+        .take(1)
+        .zip([page])
+    {
         to.copy_from_slice(&from[..to.len()]);
     }
     Ok(())
@@ -37,7 +47,10 @@ pub fn query(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
 /// SET_HCA_CAP: the driver's choice of capabilities; each field at most its maximum.
 pub fn set(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
     let v: View<'_, SetHcaCapIn> = view(ctx.inbox)?;
-    let (other, id) = (v.get(SetHcaCapIn::OTHER_FUNCTION), v.get(SetHcaCapIn::FUNCTION_ID));
+    let (other, id) = (
+        v.get(SetHcaCapIn::OTHER_FUNCTION),
+        v.get(SetHcaCapIn::FUNCTION_ID),
+    );
     if ctx.caller == CallerKind::Tools && other == 0 {
         // Tools may only prepare another function.
         return Err(Syndrome::CallerNotAllowed.into());
@@ -68,5 +81,9 @@ pub fn set(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
 
 /// There is one function in reach: the caller's own.
 fn other_function(ctx: &Ctx<'_>, other: u64, id: u64) -> Done {
-    if other == 0 { Ok(()) } else { ctx.own_function(id) }
+    if other == 0 {
+        Ok(())
+    } else {
+        ctx.own_function(id)
+    }
 }

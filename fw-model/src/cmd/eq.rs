@@ -64,7 +64,7 @@ pub fn create(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     }
     let pages: Vec<u64> = (0..count).map_while(|i| v.at(CreateEqIn::PAS, i)).collect();
     // The last page must not end past the address space.
-    let fits = |p: &u64| p % 4096 == 0 && p.checked_add(1 << page_shift).is_some();
+    let fits = |p: &u64| p.is_multiple_of(4096) && p.checked_add(1 << page_shift).is_some();
     if pages.len() != count || !pages.iter().all(fits) {
         return Err(Syndrome::EqPageSize.into());
     }
@@ -83,21 +83,24 @@ pub fn create(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     let armed = c.get(Eqc::ST) == STATE_ARMED;
     let eqn = free_eqn(ctx).ok_or(Syndrome::EqLimit)?;
     ctx.f.last_eqn = eqn;
-    ctx.f.eqs.insert(eqn, Eq {
-        uid: ctx.uid,
-        log_size,
-        vector,
-        uar_page,
-        mask,
-        pages,
-        page_shift,
-        offset,
-        context,
-        producer: 0,
-        consumer: 0,
-        armed,
-        dropped: 0,
-    });
+    ctx.f.eqs.insert(
+        eqn,
+        Eq {
+            uid: ctx.uid,
+            log_size,
+            vector,
+            uar_page,
+            mask,
+            pages,
+            page_shift,
+            offset,
+            context,
+            producer: 0,
+            consumer: 0,
+            armed,
+            dropped: 0,
+        },
+    );
     if takes_commands {
         ctx.f.cmd_eq = Some(eqn);
     }
@@ -132,9 +135,8 @@ pub fn query(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
         to.copy_from_slice(&q.context);
     }
     let mut o: ViewMut<'_, QueryEqOut> = view_mut(out)?;
-    for (i, word) in q.mask.iter().enumerate() {
-        o.set_at(QueryEqOut::EVENT_BITMASK, i, *word);
-    }
+    // There is room for the first of the four words alone.
+    o.set(QueryEqOut::EVENT_BITMASK, q.mask[0]);
     let mut c = o.sub_mut(QueryEqOut::EQ_CONTEXT_ENTRY);
     c.set(Eqc::ST, if q.armed { STATE_ARMED } else { STATE_FIRED });
     c.set(Eqc::CONSUMER_COUNTER, u64::from(q.consumer));

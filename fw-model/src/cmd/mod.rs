@@ -6,12 +6,22 @@ pub mod eq;
 pub mod lifecycle;
 pub mod misc;
 pub mod pages;
+pub mod steering;
 pub mod uctx;
+pub mod vport;
+
+use fwctl_proto::{
+    layout::{Field, Layout, View, ViewMut},
+    layouts::CmdHcaCap,
+};
 
 use crate::{
     card::Shared,
-    function::{Function, uctx::CallerKind},
-    profile::Profile,
+    function::{
+        Function,
+        uctx::{CallerKind, SHARED_UID},
+    },
+    profile::{CAP_GENERAL, Profile},
     store::Batch,
     syndrome::{Refusal, Syndrome},
     time::Time,
@@ -52,15 +62,71 @@ impl Ctx<'_> {
     /// # Errors
     /// [`Syndrome::OtherFunction`].
     pub fn own_function(&self, function_id: u64) -> Done {
-        if function_id == 0 { Ok(()) } else { Err(Syndrome::OtherFunction.into()) }
+        if function_id == 0 {
+            Ok(())
+        } else {
+            Err(Syndrome::OtherFunction.into())
+        }
     }
 
-    /// A field of the general capability page in force, by name; 0 if the profile has none.
+    /// A field of the general capability page in force; 0 if the profile has none.
     #[must_use]
-    pub fn general_cap(&self, field: &fwctl_proto::layout::Field<fwctl_proto::layouts::CmdHcaCap>) -> u64 {
+    pub fn general_cap(&self, field: Field<CmdHcaCap>) -> u64 {
         self.f
-            .cap_page(self.profile, crate::profile::CAP_GENERAL)
-            .and_then(fwctl_proto::layout::View::<fwctl_proto::layouts::CmdHcaCap>::new)
-            .map_or(0, |v| v.get(*field))
+            .cap_page(self.profile, CAP_GENERAL)
+            .and_then(View::<CmdHcaCap>::new)
+            .map_or(0, |v| v.get(field))
     }
+
+    /// May the caller read an object of user context `owner`? The driver and tools may read all,
+    /// a DEVX context its own.
+    ///
+    /// # Errors
+    /// [`Syndrome::NotOwner`].
+    pub fn may_see(&self, owner: u16) -> Done {
+        match self.caller {
+            CallerKind::Kernel | CallerKind::Tools => Ok(()),
+            CallerKind::Devx => self.may_change(owner),
+        }
+    }
+
+    /// May the caller change or end it? The driver all, others their own.
+    ///
+    /// # Errors
+    /// [`Syndrome::NotOwner`].
+    pub fn may_change(&self, owner: u16) -> Done {
+        if self.caller == CallerKind::Kernel || self.uid == owner {
+            Ok(())
+        } else {
+            Err(Syndrome::NotOwner.into())
+        }
+    }
+
+    /// May the caller refer to it from an object of his own? Also to what all contexts share.
+    ///
+    /// # Errors
+    /// [`Syndrome::NotOwner`].
+    pub fn may_use(&self, owner: u16) -> Done {
+        if owner == SHARED_UID {
+            Ok(())
+        } else {
+            self.may_change(owner)
+        }
+    }
+}
+
+/// The inbox as layout `L`.
+///
+/// # Errors
+/// [`Syndrome::InboxTooShort`].
+pub fn view<L: Layout>(inbox: &[u8]) -> Result<View<'_, L>, Refusal> {
+    View::new(inbox).ok_or_else(|| Syndrome::InboxTooShort.into())
+}
+
+/// The outbox as layout `L`.
+///
+/// # Errors
+/// [`Syndrome::OutboxTooShort`].
+pub fn view_mut<L: Layout>(out: &mut [u8]) -> Result<ViewMut<'_, L>, Refusal> {
+    ViewMut::new(out).ok_or_else(|| Syndrome::OutboxTooShort.into())
 }

@@ -99,7 +99,10 @@ impl Eq {
         self.producer = self.producer.wrapping_add(1) & INDEX_MASK;
         if self.armed {
             self.armed = false;
-            fx.push(Effect::Interrupt { function, vector: self.vector });
+            fx.push(Effect::Interrupt {
+                function,
+                vector: self.vector,
+            });
         }
     }
 
@@ -116,7 +119,10 @@ impl Eq {
             self.armed = true;
         } else {
             self.armed = false;
-            fx.push(Effect::Interrupt { function, vector: self.vector });
+            fx.push(Effect::Interrupt {
+                function,
+                vector: self.vector,
+            });
         }
     }
 }
@@ -144,7 +150,11 @@ mod tests {
     }
 
     fn event() -> Event {
-        Event { event_type: 0xa, sub_type: 0, data: [7; 28] }
+        Event {
+            event_type: 0xa,
+            sub_type: 0,
+            data: [7; 28],
+        }
     }
 
     fn writes(fx: &Effects) -> Vec<(u64, Vec<u8>)> {
@@ -197,7 +207,11 @@ mod tests {
     fn interrupt_only_when_armed_and_at_once_when_behind() {
         let mut q = eq(4);
         let mut fx = Effects::new();
-        let irqs = |fx: &Effects| fx.iter().filter(|e| matches!(e, Effect::Interrupt { vector: 3, .. })).count();
+        let irqs = |fx: &Effects| {
+            fx.iter()
+                .filter(|e| matches!(e, Effect::Interrupt { vector: 3, .. }))
+                .count()
+        };
         q.post(FunctionId(0), &event(), &mut fx);
         assert_eq!(irqs(&fx), 0);
         q.doorbell(FunctionId(0), 0, true, &mut fx);

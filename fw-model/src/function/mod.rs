@@ -9,13 +9,8 @@ pub mod uctx;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    FunctionId,
-    effect::Effects,
-    input::EventPath,
-    object::Objects,
-    profile::Profile,
-    reg::RegisterState,
-    vport::Vport,
+    FunctionId, effect::Effects, input::EventPath, object::Objects, profile::Profile,
+    reg::RegisterState, vport::Vport,
 };
 
 use self::{
@@ -100,6 +95,8 @@ pub struct Function {
     pub raised: VecDeque<Event>,
     /// The last event queue number given out.
     pub last_eqn: u8,
+    /// What SET_DRIVER_VERSION said.
+    pub driver_version: String,
 }
 
 impl Function {
@@ -124,13 +121,17 @@ impl Function {
             pending: Vec::new(),
             raised: VecDeque::new(),
             last_eqn: 0,
+            driver_version: String::new(),
         }
     }
 
     /// Back to the state after power on; only the generation counts on.
     pub fn reset(&mut self, profile: &Profile) {
         let generation = self.generation + 1;
-        *self = Self { generation, ..Self::new(self.id, self.events, profile) };
+        *self = Self {
+            generation,
+            ..Self::new(self.id, self.events, profile)
+        };
     }
 
     /// What INIT_HCA … TEARDOWN_HCA brackets: objects, contexts, queues.

@@ -24,7 +24,12 @@ impl Pages {
     /// None held; `boot` and `init` pages wanted.
     #[must_use]
     pub fn new(boot: u32, init: u32) -> Self {
-        Self { held: BTreeSet::new(), boot, init, regular: 0 }
+        Self {
+            held: BTreeSet::new(),
+            boot,
+            init,
+            regular: 0,
+        }
     }
 
     /// Number of pages held.
@@ -54,7 +59,7 @@ impl Pages {
         let mut taken = 0;
         let mut refused = None;
         for addr in list.clone() {
-            let why = if addr % PAGE_BYTES != 0 {
+            let why = if !addr.is_multiple_of(PAGE_BYTES) {
                 Some(Syndrome::PageNotAligned)
             } else if self.held.len() >= MAX_PAGES {
                 Some(Syndrome::TooManyPages)
@@ -102,9 +107,18 @@ mod tests {
     fn a_refused_list_leaves_nothing_behind() {
         let mut p = Pages::new(2, 3);
         assert_eq!(p.give([0x1000, 0x2000].into_iter()), Ok(()));
-        assert_eq!(p.give([0x3000, 0x1000].into_iter()), Err(Syndrome::PageGivenTwice));
-        assert_eq!(p.give([0x3000, 0x3000].into_iter()), Err(Syndrome::PageGivenTwice));
-        assert_eq!(p.give([0x3000, 0x4001].into_iter()), Err(Syndrome::PageNotAligned));
+        assert_eq!(
+            p.give([0x3000, 0x1000].into_iter()),
+            Err(Syndrome::PageGivenTwice)
+        );
+        assert_eq!(
+            p.give([0x3000, 0x3000].into_iter()),
+            Err(Syndrome::PageGivenTwice)
+        );
+        assert_eq!(
+            p.give([0x3000, 0x4001].into_iter()),
+            Err(Syndrome::PageNotAligned)
+        );
         assert_eq!((p.held(), p.missing_boot(), p.missing_init()), (2, 0, 3));
     }
 

@@ -52,7 +52,11 @@ impl UserContexts {
             return None;
         }
         loop {
-            self.last = if self.last >= SHARED_UID - 1 { 1 } else { self.last + 1 };
+            self.last = if self.last >= SHARED_UID - 1 {
+                1
+            } else {
+                self.last + 1
+            };
             if let std::collections::btree_map::Entry::Vacant(e) = self.caps.entry(self.last) {
                 e.insert(cap);
                 return Some(self.last);
@@ -72,7 +76,11 @@ impl UserContexts {
             return Some(CallerKind::Kernel);
         }
         let cap = self.caps.get(&uid)?;
-        Some(if cap & CAP_TOOLS_RESOURCES == 0 { CallerKind::Devx } else { CallerKind::Tools })
+        Some(if cap & CAP_TOOLS_RESOURCES == 0 {
+            CallerKind::Devx
+        } else {
+            CallerKind::Tools
+        })
     }
 
     /// The capabilities of a user context.
@@ -98,6 +106,9 @@ mod tests {
         u.last = SHARED_UID - 1;
         assert!(u.destroy(2));
         assert_eq!(u.create(0, 2), Some(1));
-        assert_eq!((u.kind(0), u.kind(1), u.kind(7)), (Some(CallerKind::Kernel), Some(CallerKind::Devx), None));
+        assert_eq!(
+            (u.kind(0), u.kind(1), u.kind(7)),
+            (Some(CallerKind::Kernel), Some(CallerKind::Devx), None)
+        );
     }
 }

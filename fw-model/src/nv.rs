@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Non-volatile configuration: configuration items (TLVs) with a current and a next-boot value.
+//!
+//! An item that was never set has no value; it reads as zeros of the length asked for.
+
+use std::collections::BTreeMap;
+
+use crate::{store::Batch, syndrome::Syndrome};
+
+/// Items that a card keeps.
+pub const MAX_ITEMS: usize = 4096;
+/// Bytes of an item's data: the room in MNVDA.
+pub const MAX_ITEM_BYTES: usize = 256;
+/// Where items lie in the card's store.
+const PREFIX: &str = "nv/next/";
+
+/// Configuration items by their 32-bit type (class, index and parameter).
+#[derive(Clone, Debug, Default)]
+pub struct NvStore {
+    next: BTreeMap<u32, Vec<u8>>,
+    current: BTreeMap<u32, Vec<u8>>,
+}
+
+impl NvStore {
+    /// The items of a card's store; at power on, next-boot values are the current ones. Keys that
+    /// are not ours are left alone.
+    #[must_use]
+    pub fn load(stored: &BTreeMap<String, Vec<u8>>) -> Self {
+        let next: BTreeMap<u32, Vec<u8>> = stored
+            .iter()
+            .filter_map(|(k, v)| Some((u32::from_str_radix(k.strip_prefix(PREFIX)?, 16).ok()?, v)))
+            .filter(|(_, v)| v.len() <= MAX_ITEM_BYTES)
+            .map(|(k, v)| (k, v.clone()))
+            .take(MAX_ITEMS)
+            .collect();
+        Self {
+            current: Self::load_current(stored),
+            next,
+        }
+    }
+
+    /// A restart of the process is no power cycle: what was current stays so.
+    fn load_current(stored: &BTreeMap<String, Vec<u8>>) -> BTreeMap<u32, Vec<u8>> {
+        stored
+            .iter()
+            .filter_map(|(k, v)| {
+                Some((
+                    u32::from_str_radix(k.strip_prefix("nv/current/")?, 16).ok()?,
+                    v,
+                ))
+            })
+            .filter(|(_, v)| v.len() <= MAX_ITEM_BYTES)
+            .map(|(k, v)| (k, v.clone()))
+            .take(MAX_ITEMS)
+            .collect()
+    }
+
+    /// The next-boot value of an item.
+    #[must_use]
+    pub fn next(&self, item: u32) -> Option<&[u8]> {
+        self.next.get(&item).map(Vec::as_slice)
+    }
+
+    /// The value in force.
+    #[must_use]
+    pub fn current(&self, item: u32) -> Option<&[u8]> {
+        self.current.get(&item).map(Vec::as_slice)
+    }
+
+    /// Sets the next-boot value and adds the change to `batch`.
+    ///
+    /// # Errors
+    /// [`Syndrome::NvLength`], [`Syndrome::NvLimit`].
+    pub fn set(&mut self, item: u32, value: &[u8], batch: &mut Batch) -> Result<(), Syndrome> {
+        if value.len() > MAX_ITEM_BYTES {
+            return Err(Syndrome::NvLength);
+        }
+        if !self.next.contains_key(&item) && self.next.len() >= MAX_ITEMS {
+            return Err(Syndrome::NvLimit);
+        }
+        self.next.insert(item, value.to_vec());
+        batch
+            .puts
+            .insert(format!("{PREFIX}{item:08x}"), Some(value.to_vec()));
+        Ok(())
+    }
+
+    /// The next-boot values become the current ones; `batch` gets the change.
+    pub fn next_to_current(&mut self, batch: &mut Batch) {
+        for (item, value) in &self.next {
+            if self.current.get(item) != Some(value) {
+                batch
+                    .puts
+                    .insert(format!("nv/current/{item:08x}"), Some(value.clone()));
+            }
+        }
+        self.current = self.next.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::apply;
+
+    #[test]
+    fn next_becomes_current_only_when_told_and_survives_a_restart() {
+        let mut stored = BTreeMap::new();
+        let mut nv = NvStore::load(&stored);
+        let mut batch = Batch::default();
+        nv.set(0x80, &[1, 2], &mut batch).unwrap();
+        apply(&mut stored, &batch);
+        let mut nv = NvStore::load(&stored);
+        assert_eq!(
+            (nv.next(0x80), nv.current(0x80)),
+            (Some(&[1u8, 2][..]), None)
+        );
+        let mut batch = Batch::default();
+        nv.next_to_current(&mut batch);
+        apply(&mut stored, &batch);
+        assert_eq!(NvStore::load(&stored).current(0x80), Some(&[1u8, 2][..]));
+    }
+
+    #[test]
+    fn foreign_keys_and_long_values_are_not_taken() {
+        let mut stored = BTreeMap::new();
+        stored.insert("nv/next/zz".into(), vec![1]);
+        stored.insert("nv/next/00000001".into(), vec![0; MAX_ITEM_BYTES + 1]);
+        let mut nv = NvStore::load(&stored);
+        assert_eq!(nv.next(1), None);
+        assert_eq!(
+            nv.set(1, &[0; 257], &mut Batch::default()),
+            Err(Syndrome::NvLength)
+        );
+    }
+}
