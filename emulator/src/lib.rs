@@ -1,2 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The emulator process: transports, timers, control socket and command line.
+//! The emulator process: transports, timers, control socket and command line. It holds no firmware
+//! behaviour: that is in the crate `fw-model`.
+
+pub mod clients;
+pub mod control;
+pub mod observe;
+pub mod owner;
+pub mod pci;
+pub mod serve;
+pub mod socket;
+pub mod store;
+pub mod virtio;

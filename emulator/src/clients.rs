@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Which functions have a client, and what happens when the last one goes.
+
+use std::{
+    io,
+    os::fd::AsRawFd,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use fw_model::FunctionId;
+
+/// The clients of all doors.
+#[derive(Clone)]
+pub struct Clients {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connected: Mutex<Vec<Client>>,
+    last_gone: Box<dyn Fn() + Send + Sync>,
+}
+
+struct Client {
+    function: FunctionId,
+    socket: String,
+    transport: &'static str,
+    connected: bool,
+}
+
+impl Clients {
+    /// No client yet. `last_gone` is called whenever the last one goes.
+    pub fn new(last_gone: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                connected: Mutex::default(),
+                last_gone: Box::new(last_gone),
+            }),
+        }
+    }
+
+    /// Tells of a function, its socket and its transport.
+    pub fn add(&self, function: FunctionId, socket: &str, transport: &'static str) {
+        self.lock().push(Client {
+            function,
+            socket: socket.to_owned(),
+            transport,
+            connected: false,
+        });
+    }
+
+    /// A client came.
+    pub fn came(&self, f: FunctionId) {
+        log::info!(
+            "function {}: client connected on {}",
+            f.0,
+            self.set(f, true)
+        );
+    }
+
+    /// A client went.
+    pub fn went(&self, f: FunctionId) {
+        log::info!("function {}: client gone from {}", f.0, self.set(f, false));
+        if self.lock().iter().all(|c| !c.connected) {
+            (self.inner.last_gone)();
+        }
+    }
+
+    /// A function's socket, its transport, and whether it has a client.
+    #[must_use]
+    pub fn of(&self, f: FunctionId) -> Option<(String, &'static str, bool)> {
+        let all = self.lock();
+        let c = all.iter().find(|c| c.function == f)?;
+        Some((c.socket.clone(), c.transport, c.connected))
+    }
+
+    fn set(&self, f: FunctionId, connected: bool) -> String {
+        match self.lock().iter_mut().find(|c| c.function == f) {
+            Some(c) => {
+                c.connected = connected;
+                c.socket.clone()
+            }
+            None => String::new(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Client>> {
+        self.inner
+            .connected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until `fd` can be read or accepted from.
+///
+/// # Errors
+/// What `poll` says.
+pub fn wait_readable(fd: &impl AsRawFd) -> io::Result<()> {
+    let mut p = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    loop {
+        // SAFETY: `p` is one valid pollfd that outlives the call.
+        let n = unsafe { libc::poll(&raw mut p, 1, -1) };
+        if n > 0 {
+            return Ok(());
+        }
+        let e = io::Error::last_os_error();
+        if n < 0 && e.kind() != io::ErrorKind::Interrupted {
+            return Err(e);
+        }
+    }
+}

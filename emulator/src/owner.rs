@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The one owner of a card: all inputs of all doors get their order here, and all effects are
+//! carried out here, in theirs.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use fw_model::{
+    Card, Delivery, Effect, Effects, EventPath, FunctionId, GuestMemory, Input, NoMemory, Order,
+    ResetKind, Store, Time, Token,
+};
+
+use crate::observe;
+
+/// A door's side of one function: where effects go. Called with the owner's lock held, in the
+/// order of the effects; must not call the [`Owner`].
+pub trait Sink: Send + Sync {
+    /// Writes guest memory; an address that is not mapped is skipped.
+    fn write(&self, addr: u64, data: &[u8], order: Order);
+    /// Raises an interrupt.
+    fn interrupt(&self, vector: u16);
+    /// Answers a command of a command channel.
+    fn reply(&self, tag: u64, delivery: Delivery, outbox: &[u8]);
+    /// Delivers an event of a command channel.
+    fn event(&self, event_type: u8, sub_type: u8, data: &[u8]);
+    /// The last effect of an input was carried out.
+    fn flush(&self) {}
+}
+
+struct Inner {
+    card: Card,
+    fx: Effects,
+    // The effects of a commit's answer, while `fx` is being carried out.
+    more: Effects,
+    sinks: Vec<Option<Arc<dyn Sink>>>,
+    store: Box<dyn Store + Send>,
+    stop: bool,
+}
+
+/// See the module's text.
+pub struct Owner {
+    inner: Mutex<Inner>,
+    // Wakes the timer when there is an earlier deadline or an end.
+    timer: Condvar,
+    start: Instant,
+}
+
+impl Owner {
+    /// Takes a card and its store. Starts no thread.
+    #[must_use]
+    pub fn new(card: Card, store: Box<dyn Store + Send>) -> Arc<Self> {
+        let inner = Inner {
+            card,
+            fx: Effects::new(),
+            more: Effects::new(),
+            sinks: Vec::new(),
+            store,
+            stop: false,
+        };
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            timer: Condvar::new(),
+            start: Instant::now(),
+        })
+    }
+
+    /// Adds a function; `None` if the card has as many as it may.
+    pub fn add_function(&self, events: EventPath) -> Option<FunctionId> {
+        let mut i = self.lock();
+        let id = i.card.add_function(events)?;
+        i.sinks.push(None);
+        Some(id)
+    }
+
+    /// Effects of `f` go to `sink` from now on.
+    pub fn attach(&self, f: FunctionId, sink: Arc<dyn Sink>) {
+        if let Some(s) = self.lock().sinks.get_mut(usize::from(f.0)) {
+            *s = Some(sink);
+        }
+    }
+
+    /// Effects of `f` go nowhere from now on.
+    pub fn detach(&self, f: FunctionId) {
+        if let Some(s) = self.lock().sinks.get_mut(usize::from(f.0)) {
+            *s = None;
+        }
+    }
+
+    /// Lets something happen and carries out what follows.
+    pub fn submit(&self, input: Input<'_>, mem: &dyn GuestMemory) {
+        let mut i = self.lock();
+        let now = self.now();
+        let function = function_of(&input);
+        i.contain(function, |card, fx| card.submit(input, now, mem, fx));
+        i.carry_out(now);
+        if i.card.next_deadline().is_some() {
+            self.timer.notify_one();
+        }
+    }
+
+    /// Reads the card.
+    pub fn with_card<R>(&self, f: impl FnOnce(&Card, Time) -> R) -> R {
+        let i = self.lock();
+        f(&i.card, self.now())
+    }
+
+    /// Have every command logged.
+    pub fn observe(&self) {
+        self.lock().card.set_observed(true);
+    }
+
+    /// Polls the card at its deadlines until [`Owner::stop`]; a thread's whole life.
+    pub fn run_timer(&self) {
+        /// Without a deadline the timer sleeps this long at a time.
+        const IDLE: Duration = Duration::from_secs(3600);
+        let mut i = self.lock();
+        while !i.stop {
+            let now = self.now();
+            let wait = match i.card.next_deadline() {
+                Some(at) if at <= now => {
+                    i.contain(None, |card, fx| card.poll(now, fx));
+                    i.carry_out(now);
+                    continue;
+                }
+                Some(at) => at.since(now),
+                None => IDLE,
+            };
+            i = self
+                .timer
+                .wait_timeout(i, wait)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Ends [`Owner::run_timer`].
+    pub fn stop(&self) {
+        self.lock().stop = true;
+        self.timer.notify_all();
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO.after(self.start.elapsed())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while the lock was held was contained, or came from a sink after its effect:
+        // the card is whole either way.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn function_of(input: &Input<'_>) -> Option<FunctionId> {
+    match input {
+        Input::SegmentWrite { function, .. }
+        | Input::UarWrite { function, .. }
+        | Input::Command { function, .. }
+        | Input::Reset { function, .. } => Some(*function),
+        Input::Committed { .. } | Input::PowerCycle => None,
+    }
+}
+
+impl Inner {
+    /// Runs the model; a panic in it ends that input, and the function starts anew.
+    fn contain(&mut self, function: Option<FunctionId>, f: impl FnOnce(&mut Card, &mut Effects)) {
+        self.fx.clear();
+        let (card, fx) = (&mut self.card, &mut self.fx);
+        if catch_unwind(AssertUnwindSafe(|| f(card, fx))).is_ok() {
+            return;
+        }
+        self.fx.clear();
+        let Some(function) = function else {
+            log::error!("the firmware model failed; this is a bug");
+            return;
+        };
+        log::error!(
+            "function {}: the firmware model failed; the function is reset; this is a bug",
+            function.0
+        );
+        let reset = Input::Reset {
+            function,
+            kind: ResetKind::Bus,
+        };
+        let again = catch_unwind(AssertUnwindSafe(|| {
+            self.card.submit(reset, Time::ZERO, &NoMemory, &mut self.fx);
+        }));
+        if again.is_err() {
+            self.fx.clear();
+        }
+    }
+
+    fn carry_out(&mut self, now: Time) {
+        let mut touched = 0u32;
+        // Each round is what the commits of the round before led to.
+        loop {
+            let mut commits: Vec<(Token, bool)> = Vec::new();
+            for e in self.fx.iter() {
+                match e {
+                    Effect::Write {
+                        function,
+                        addr,
+                        data,
+                        order,
+                    } => {
+                        if let Some(s) = sink(&self.sinks, *function) {
+                            s.write(*addr, self.fx.bytes(*data), *order);
+                        }
+                    }
+                    Effect::Interrupt { function, vector } => {
+                        if let Some(s) = sink(&self.sinks, *function) {
+                            s.interrupt(*vector);
+                        }
+                    }
+                    Effect::Reply {
+                        function,
+                        tag,
+                        delivery,
+                        outbox,
+                    } => {
+                        touched |= 1 << function.0;
+                        if let Some(s) = sink(&self.sinks, *function) {
+                            s.reply(*tag, *delivery, self.fx.bytes(*outbox));
+                        }
+                    }
+                    Effect::Event {
+                        function,
+                        event_type,
+                        sub_type,
+                        data,
+                    } => {
+                        touched |= 1 << function.0;
+                        if let Some(s) = sink(&self.sinks, *function) {
+                            s.event(*event_type, *sub_type, self.fx.bytes(*data));
+                        }
+                    }
+                    Effect::Commit { token, batch } => {
+                        let stored = self.store.commit(batch);
+                        if let Err(e) = &stored {
+                            log::error!("{e}");
+                        }
+                        commits.push((*token, stored.is_ok()));
+                    }
+                    Effect::Observed(o) => observe::log(o, &self.fx),
+                }
+            }
+            if commits.is_empty() {
+                break;
+            }
+            self.more.clear();
+            for (token, stored) in commits {
+                self.card.submit(
+                    Input::Committed { token, stored },
+                    now,
+                    &NoMemory,
+                    &mut self.more,
+                );
+            }
+            core::mem::swap(&mut self.fx, &mut self.more);
+        }
+        if touched != 0 {
+            for (n, s) in self.sinks.iter().enumerate() {
+                if let Some(s) = s.as_ref().filter(|_| touched >> n & 1 == 1) {
+                    s.flush();
+                }
+            }
+        }
+    }
+}
+
+fn sink(sinks: &[Option<Arc<dyn Sink>>], f: FunctionId) -> Option<&Arc<dyn Sink>> {
+    sinks.get(usize::from(f.0))?.as_ref()
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Configuration space: bytes, a mask of those that may be written, and what some writes cause.
+//!
+//! Accesses have any width and alignment; each byte is handled on its own.
+
+use fw_model::profile::Pci;
+
+use super::bar::{MSIX_PBA, MSIX_TABLE};
+
+/// Bytes of configuration space of a PCIe function.
+pub const CONFIG_BYTES: usize = 4096;
+
+/// Offset of the power management capability.
+const PM: usize = 0x40;
+/// Offset of the MSI-X capability.
+const MSIX: usize = 0x48;
+/// Offset of the PCI Express capability.
+const EXP: usize = 0x60;
+/// Device Control in the PCI Express capability.
+const EXP_DEVCTL: usize = EXP + 8;
+
+/// Command register: memory space.
+const COMMAND_MEMORY: u16 = 0x2;
+/// Command register: bus master.
+const COMMAND_MASTER: u16 = 0x4;
+/// Command register: all bits that a PCIe endpoint without I/O space has.
+const COMMAND_MASK: u16 = 0x0546;
+/// Device Control bit 15: initiate function level reset; reads as 0.
+const DEVCTL_FLR: u8 = 0x80;
+
+/// What a write caused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caused {
+    /// A function level reset was asked for.
+    pub flr: bool,
+}
+
+/// A function's configuration space.
+#[derive(Clone, Debug)]
+pub struct ConfigSpace {
+    bytes: Box<[u8; CONFIG_BYTES]>,
+    writable: Box<[u8; CONFIG_BYTES]>,
+    fresh: Box<[u8; CONFIG_BYTES]>,
+}
+
+impl ConfigSpace {
+    /// As after power on.
+    #[must_use]
+    pub fn new(p: &Pci) -> Self {
+        let mut b = Builder {
+            bytes: Box::new([0; CONFIG_BYTES]),
+            writable: Box::new([0; CONFIG_BYTES]),
+        };
+        b.u16(0x00, p.vendor_id, 0);
+        b.u16(0x02, p.device_id, 0);
+        b.u16(0x04, 0, COMMAND_MASK);
+        // Status: there is a capability list.
+        b.u16(0x06, 0x0010, 0);
+        b.u32(0x08, p.class << 8 | u32::from(p.revision), 0);
+        // Cache line size and interrupt line are the software's.
+        b.u8(0x0c, 0, 0xff);
+        b.u8(0x3c, 0, 0xff);
+        // BAR0: memory, 64 bits, prefetchable.
+        let mask = !((1u64 << p.log_bar0) - 1);
+        b.u32(0x10, 0xc, mask as u32);
+        b.u32(0x14, 0, (mask >> 32) as u32);
+        b.u16(0x2c, p.subsystem_vendor_id, 0);
+        b.u16(0x2e, p.subsystem_id, 0);
+        b.u8(0x34, PM as u8, 0);
+
+        // Power management, version 3; D0 and D3hot, no soft reset between them.
+        b.u16(PM, 0x01 | (MSIX as u16) << 8, 0);
+        b.u16(PM + 2, 0x0003, 0);
+        b.u16(PM + 4, 0x0008, 0x0003);
+
+        b.u16(MSIX, 0x11 | (EXP as u16) << 8, 0);
+        b.u16(MSIX + 2, p.msix_vectors - 1, 0xc000);
+        b.u32(MSIX + 4, MSIX_TABLE, 0);
+        b.u32(MSIX + 8, MSIX_PBA, 0);
+
+        // PCI Express endpoint, version 2.
+        b.u16(EXP, 0x10, 0);
+        b.u16(EXP + 2, 0x0002, 0);
+        // Device Capabilities: 512-byte payloads, role-based errors, FLR.
+        b.u32(EXP + 4, 0x1000_8002, 0);
+        // Device Control: 512-byte reads; bit 15 asks for FLR.
+        b.u16(EXP_DEVCTL, 0x2000, 0x78ff | 0x8000);
+        // Link: 32 GT/s, 16 lanes, and that is what is in force.
+        b.u32(EXP + 0x0c, 0x0000_0105, 0);
+        b.u16(EXP + 0x10, 0, 0x0fcb);
+        b.u16(EXP + 0x12, 0x0105, 0);
+        b.u32(EXP + 0x24, 0x0000_001f, 0);
+        b.u16(EXP + 0x28, 0, 0x001f);
+        b.u32(EXP + 0x2c, 0x0000_003e, 0);
+        b.u16(EXP + 0x30, 0x0005, 0x000f);
+        Self {
+            fresh: b.bytes.clone(),
+            bytes: b.bytes,
+            writable: b.writable,
+        }
+    }
+
+    /// Fills `buf` from byte `offset`; past the end is all ones.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) {
+        for (i, b) in buf.iter_mut().enumerate() {
+            *b = place(offset, i)
+                .and_then(|at| self.bytes.get(at))
+                .copied()
+                .unwrap_or(0xff);
+        }
+    }
+
+    /// Writes what may be written of `data` at byte `offset`.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Caused {
+        let mut caused = Caused::default();
+        for (i, new) in data.iter().enumerate() {
+            let Some(at) = place(offset, i) else { break };
+            let (Some(b), Some(mask)) = (self.bytes.get_mut(at), self.writable.get(at)) else {
+                break;
+            };
+            let mut value = *b & !mask | new & mask;
+            if at == EXP_DEVCTL + 1 && value & DEVCTL_FLR != 0 {
+                caused.flr = true;
+                value &= !DEVCTL_FLR;
+            }
+            *b = value;
+        }
+        caused
+    }
+
+    /// Back to the state after power on.
+    pub fn reset(&mut self) {
+        self.bytes = self.fresh.clone();
+    }
+
+    /// True if BAR0 answers.
+    #[must_use]
+    pub fn memory_enabled(&self) -> bool {
+        self.command() & COMMAND_MEMORY != 0 && self.power_state() == 0
+    }
+
+    /// True if the function may write to memory and raise interrupts.
+    #[must_use]
+    pub fn bus_master(&self) -> bool {
+        self.command() & COMMAND_MASTER != 0 && self.power_state() == 0
+    }
+
+    fn command(&self) -> u16 {
+        u16::from_le_bytes([self.bytes[4], self.bytes[5]])
+    }
+
+    /// 0 for D0, 3 for D3hot.
+    fn power_state(&self) -> u8 {
+        self.bytes[PM + 4] & 3
+    }
+}
+
+fn place(offset: u64, i: usize) -> Option<usize> {
+    usize::try_from(offset).ok()?.checked_add(i)
+}
+
+struct Builder {
+    bytes: Box<[u8; CONFIG_BYTES]>,
+    writable: Box<[u8; CONFIG_BYTES]>,
+}
+
+impl Builder {
+    fn u8(&mut self, at: usize, value: u8, writable: u8) {
+        self.bytes[at] = value;
+        self.writable[at] = writable;
+    }
+
+    fn u16(&mut self, at: usize, value: u16, writable: u16) {
+        self.bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        self.writable[at..at + 2].copy_from_slice(&writable.to_le_bytes());
+    }
+
+    fn u32(&mut self, at: usize, value: u32, writable: u32) {
+        self.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        self.writable[at..at + 4].copy_from_slice(&writable.to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fw_model::Profile;
+
+    fn space() -> ConfigSpace {
+        ConfigSpace::new(Profile::builtin("connectx7").unwrap().pci())
+    }
+
+    fn dword(c: &ConfigSpace, at: u64) -> u32 {
+        let mut b = [0; 4];
+        c.read(at, &mut b);
+        u32::from_le_bytes(b)
+    }
+
+    #[test]
+    fn ids_class_and_capability_list() {
+        let c = space();
+        assert_eq!(dword(&c, 0), 0x1021_15b3);
+        assert_eq!(dword(&c, 8) >> 8, 0x02_0000);
+        let (mut at, mut ids) = (dword(&c, 0x34) & 0xff, vec![]);
+        while at != 0 {
+            let head = dword(&c, u64::from(at));
+            ids.push(head & 0xff);
+            at = head >> 8 & 0xff;
+        }
+        assert_eq!(ids, [0x01, 0x11, 0x10]);
+    }
+
+    #[test]
+    fn bar0_is_sized_by_writing_ones() {
+        let mut c = space();
+        c.write(0x10, &[0xff; 8]);
+        // 32 MiB, 64 bits, prefetchable.
+        assert_eq!(
+            (dword(&c, 0x10), dword(&c, 0x14)),
+            (0xfe00_000c, 0xffff_ffff)
+        );
+        c.write(0x18, &[0xff; 4]);
+        assert_eq!(dword(&c, 0x18), 0, "there is no other BAR");
+    }
+
+    #[test]
+    fn read_only_stays_and_every_width_writes_the_same() {
+        let mut c = space();
+        c.write(0, &[0; 4]);
+        assert_eq!(dword(&c, 0), 0x1021_15b3);
+        c.write(4, &[0x06]);
+        assert!(c.memory_enabled() && c.bus_master());
+        let mut one = [0; 1];
+        c.read(5, &mut one);
+        assert_eq!(one, [0]);
+        c.write(3, &[0xff, 0x02, 0x04]);
+        assert!(c.memory_enabled() && !c.bus_master());
+        assert_eq!(dword(&c, 4) & 0xffff, 0x0402);
+        let mut over = [0; 4];
+        c.read(4094, &mut over);
+        assert_eq!(over, [0, 0, 0xff, 0xff]);
+        c.write(u64::MAX, &[1, 2]);
+    }
+
+    #[test]
+    fn flr_is_seen_in_any_width_and_reads_as_zero() {
+        let mut c = space();
+        assert!(!c.write(0x68, &[0xff]).flr);
+        assert!(c.write(0x69, &[0x80]).flr);
+        assert!(c.write(0x68, &[0, 0x80]).flr);
+        assert!(c.write(0x66, &[0, 0, 0, 0x80]).flr);
+        assert_eq!(dword(&c, 0x68) & 0x8000, 0);
+        c.write(0x10, &[0, 0, 0, 0xf0]);
+        c.reset();
+        assert_eq!(dword(&c, 0x10), 0xc);
+    }
+
+    #[test]
+    fn in_d3hot_nothing_answers() {
+        let mut c = space();
+        c.write(4, &[0x06, 0]);
+        c.write(0x44, &[3]);
+        assert!(!c.memory_enabled() && !c.bus_master());
+        c.write(0x44, &[0]);
+        assert!(c.memory_enabled() && c.bus_master());
+    }
+}

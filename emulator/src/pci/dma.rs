@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Guest memory as a vfio client maps it for DMA.
+
+use std::{fs::File, io, sync::atomic::Ordering};
+
+use fw_model::{GuestMemory, Order, Unmapped};
+use vm_memory::{
+    Bytes, FileOffset, VolatileMemory,
+    mmap::{MmapRegion, MmapRegionBuilder},
+};
+
+/// Ranges that one client may map.
+pub const MAX_RANGES: usize = 4096;
+/// Bytes that one client may map in all: what a large guest has.
+pub const MAX_BYTES: u64 = 1 << 44;
+
+struct Range {
+    start: u64,
+    size: u64,
+    // Ranges without a file cannot be reached: there are no DMA messages in this protocol crate.
+    memory: Option<MmapRegion>,
+}
+
+impl Range {
+    fn end(&self) -> u64 {
+        self.start + self.size
+    }
+}
+
+/// The mapped ranges, by address.
+#[derive(Default)]
+pub struct DmaMap {
+    ranges: Vec<Range>,
+}
+
+impl DmaMap {
+    /// Maps `size` bytes at `address` to `file` from `offset` on.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty, overlapping or overlong range, or one that its file does not
+    /// hold; what `mmap` says.
+    pub fn map(
+        &mut self,
+        address: u64,
+        size: u64,
+        offset: u64,
+        file: Option<File>,
+    ) -> io::Result<()> {
+        let invalid = |what: &str| {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("DMA map of {size:#x} bytes at {address:#x}: {what}"),
+            ))
+        };
+        if size == 0 || address.checked_add(size).is_none() {
+            return invalid("the range is empty or wraps");
+        }
+        if self.ranges.len() >= MAX_RANGES {
+            return invalid("too many ranges");
+        }
+        if self
+            .ranges
+            .iter()
+            .map(|r| r.size)
+            .sum::<u64>()
+            .saturating_add(size)
+            > MAX_BYTES
+        {
+            return invalid("too many bytes");
+        }
+        let at = self.ranges.partition_point(|r| r.start < address);
+        let after = self
+            .ranges
+            .get(at)
+            .is_some_and(|r| r.start < address + size);
+        let before = at
+            .checked_sub(1)
+            .and_then(|i| self.ranges.get(i))
+            .is_some_and(|r| r.end() > address);
+        if after || before {
+            return invalid("it overlaps another");
+        }
+        let memory = match file {
+            None => None,
+            Some(file) => {
+                let held = file.metadata()?;
+                // A device file has no length of its own.
+                if held.is_file() && offset.checked_add(size).is_none_or(|end| end > held.len()) {
+                    return invalid("its file ends before it");
+                }
+                let Ok(bytes) = usize::try_from(size) else {
+                    return invalid("too long");
+                };
+                let region = MmapRegionBuilder::new(bytes)
+                    .with_file_offset(FileOffset::new(file, offset))
+                    .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+                    .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+                    .build()
+                    .map_err(io::Error::other)?;
+                Some(region)
+            }
+        };
+        self.ranges.insert(
+            at,
+            Range {
+                start: address,
+                size,
+                memory,
+            },
+        );
+        Ok(())
+    }
+
+    /// Unmaps what lies wholly within `size` bytes at `address`.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a range would be cut in two.
+    pub fn unmap(&mut self, address: u64, size: u64) -> io::Result<()> {
+        let end = address.saturating_add(size);
+        let cut =
+            |r: &Range| r.start < end && r.end() > address && (r.start < address || r.end() > end);
+        if self.ranges.iter().any(cut) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("DMA unmap of {size:#x} bytes at {address:#x}: it cuts a range"),
+            ));
+        }
+        self.ranges.retain(|r| r.end() <= address || r.start >= end);
+        Ok(())
+    }
+
+    /// Unmaps all.
+    pub fn clear(&mut self) {
+        self.ranges.clear();
+    }
+
+    fn find(&self, addr: u64, len: usize) -> Option<(&MmapRegion, usize)> {
+        let i = self
+            .ranges
+            .partition_point(|r| r.start <= addr)
+            .checked_sub(1)?;
+        let r = self.ranges.get(i)?;
+        let from = addr - r.start;
+        if from.checked_add(len as u64)? > r.size {
+            return None;
+        }
+        Some((r.memory.as_ref()?, usize::try_from(from).ok()?))
+    }
+
+    /// Writes `data` at `addr`; what is not mapped is skipped. A published write is one byte.
+    pub fn write(&self, addr: u64, data: &[u8], order: Order) {
+        // A message may lie across two ranges that touch.
+        let mut done = 0;
+        while let Some(rest) = data.get(done..).filter(|r| !r.is_empty()) {
+            let at = addr.wrapping_add(done as u64);
+            let Some(n) = self.reach(at, rest.len()) else {
+                return;
+            };
+            if let Some((region, from)) = self.find(at, n)
+                && let Ok(slice) = region.get_slice(from, n)
+            {
+                match (order, rest) {
+                    (Order::Publish, [byte]) => drop(slice.store(*byte, 0, Ordering::Release)),
+                    _ => slice.copy_from(&rest[..n]),
+                }
+            }
+            done += n;
+        }
+    }
+
+    /// Bytes from `addr` on that lie in one range, at most `len`; `None` if there is no range.
+    fn reach(&self, addr: u64, len: usize) -> Option<usize> {
+        let i = self
+            .ranges
+            .partition_point(|r| r.start <= addr)
+            .checked_sub(1)?;
+        let room = self
+            .ranges
+            .get(i)?
+            .end()
+            .checked_sub(addr)
+            .filter(|n| *n > 0)?;
+        Some(usize::try_from(room).unwrap_or(usize::MAX).min(len))
+    }
+}
+
+impl GuestMemory for DmaMap {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Unmapped> {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = addr.checked_add(done as u64).ok_or(Unmapped)?;
+            let n = self.reach(at, buf.len() - done).ok_or(Unmapped)?;
+            let (region, from) = self.find(at, n).ok_or(Unmapped)?;
+            let slice = region.get_slice(from, n).map_err(|_| Unmapped)?;
+            slice.copy_to(&mut buf[done..done + n]);
+            done += n;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io::Write, os::unix::fs::FileExt};
+
+    fn file(len: usize) -> File {
+        let mut f = vmm_sys_util::tempfile::TempFile::new().unwrap().into_file();
+        f.write_all(&vec![0u8; len]).unwrap();
+        f
+    }
+
+    #[test]
+    fn reads_and_writes_go_to_the_file_and_across_touching_ranges() {
+        let (a, b) = (file(0x2000), file(0x1000));
+        let mut m = DmaMap::default();
+        m.map(0x1_0000, 0x1000, 0x1000, Some(a.try_clone().unwrap()))
+            .unwrap();
+        m.map(0x1_1000, 0x1000, 0, Some(b.try_clone().unwrap()))
+            .unwrap();
+        m.write(0x1_0ffe, &[1, 2, 3, 4], Order::Relaxed);
+        m.write(0x1_1010, &[9], Order::Publish);
+        let mut got = [0; 2];
+        a.read_exact_at(&mut got, 0x1ffe).unwrap();
+        assert_eq!(got, [1, 2]);
+        b.read_exact_at(&mut got, 0).unwrap();
+        assert_eq!(got, [3, 4]);
+        let mut all = [0; 4];
+        m.read(0x1_0ffe, &mut all).unwrap();
+        assert_eq!(all, [1, 2, 3, 4]);
+        let mut one = [0];
+        m.read(0x1_1010, &mut one).unwrap();
+        assert_eq!(one, [9]);
+    }
+
+    #[test]
+    fn what_is_not_mapped_is_refused_or_skipped() {
+        let mut m = DmaMap::default();
+        m.map(0x1000, 0x1000, 0, None).unwrap();
+        m.map(0x3000, 0x1000, 0, Some(file(0x1000))).unwrap();
+        let mut b = [0; 8];
+        for addr in [0, 0x1000, 0x2ffc, 0x3ffc, u64::MAX - 3] {
+            assert_eq!(m.read(addr, &mut b), Err(Unmapped), "{addr:#x}");
+            m.write(addr, &[1; 8], Order::Relaxed);
+        }
+        assert_eq!(m.read(0x3ff8, &mut b), Ok(()));
+        m.unmap(0x3000, 0x1000).unwrap();
+        assert_eq!(m.read(0x3ff8, &mut b), Err(Unmapped));
+    }
+
+    #[test]
+    fn bad_ranges_are_refused_and_change_nothing() {
+        let mut m = DmaMap::default();
+        m.map(0x3000, 0x2000, 0, Some(file(0x2000))).unwrap();
+        for (address, size) in [
+            (0x3000, 0),
+            (0x2000, 0x1001),
+            (0x4fff, 1),
+            (0x3000, 0x2000),
+            (u64::MAX, 2),
+        ] {
+            assert!(
+                m.map(address, size, 0, None).is_err(),
+                "{address:#x} {size:#x}"
+            );
+        }
+        assert!(
+            m.map(0x8000, 0x1001, 0, Some(file(0x1000))).is_err(),
+            "past the file's end"
+        );
+        assert!(m.unmap(0x3000, 0x1000).is_err(), "cuts the range");
+        assert_eq!(m.read(0x3000, &mut [0; 8]), Ok(()));
+        m.unmap(0, u64::MAX).unwrap();
+        assert_eq!(m.read(0x3000, &mut [0; 8]), Err(Unmapped));
+    }
+}

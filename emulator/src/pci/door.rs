@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A function over a vfio-user socket: one client at a time, as many as come.
+
+use std::{
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use fw_model::{Delivery, FunctionId, Input, Order, ResetKind, profile::Pci};
+use vfio_bindings::bindings::vfio::{
+    VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE, VFIO_PCI_BAR0_REGION_INDEX,
+    VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
+    VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_PCI_REQ_IRQ_INDEX, VFIO_REGION_INFO_FLAG_READ,
+    VFIO_REGION_INFO_FLAG_WRITE, vfio_region_info,
+};
+use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo, Server, ServerBackend, ServerRegion};
+
+use super::{
+    bar::{self, MAX_ACCESS, Place},
+    config::{CONFIG_BYTES, ConfigSpace},
+    dma::DmaMap,
+    irqs::{Irqs, MSIX_INDEX},
+};
+use crate::{
+    clients::Clients,
+    owner::{Owner, Sink},
+};
+
+/// What the model's effects reach: shared by the socket's thread and the timer.
+struct Wires {
+    dma: RwLock<DmaMap>,
+    irqs: Mutex<Irqs>,
+    bus_master: AtomicBool,
+}
+
+impl Wires {
+    fn irqs(&self) -> MutexGuard<'_, Irqs> {
+        self.irqs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Wires {
+    fn write(&self, addr: u64, data: &[u8], order: Order) {
+        if self.bus_master.load(Ordering::Acquire) {
+            self.dma
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .write(addr, data, order);
+        }
+    }
+
+    fn interrupt(&self, vector: u16) {
+        if self.bus_master.load(Ordering::Acquire) {
+            self.irqs().raise(usize::from(vector));
+        }
+    }
+
+    fn reply(&self, _tag: u64, _delivery: Delivery, _outbox: &[u8]) {}
+
+    fn event(&self, _event_type: u8, _sub_type: u8, _data: &[u8]) {}
+}
+
+struct Backend {
+    owner: Arc<Owner>,
+    function: FunctionId,
+    wires: Arc<Wires>,
+    config: ConfigSpace,
+    msix_table: Vec<u8>,
+    vectors: u16,
+    bar_bytes: u64,
+}
+
+/// Serves a function on `listener` until the process ends.
+///
+/// # Errors
+/// What `accept` says, if it cannot go on.
+pub fn serve(
+    owner: Arc<Owner>,
+    function: FunctionId,
+    listener: UnixListener,
+    clients: &Clients,
+) -> io::Result<()> {
+    let pci = owner.with_card(|c, _| c.profile().pci().clone());
+    let wires = Arc::new(Wires {
+        dma: RwLock::new(DmaMap::default()),
+        irqs: Mutex::new(Irqs::new(pci.msix_vectors)),
+        bus_master: AtomicBool::new(false),
+    });
+    owner.attach(function, wires.clone());
+    let waiting = listener.try_clone()?;
+    let server = Server::from_owned_fd(
+        OwnedFd::from(listener),
+        true,
+        irq_infos(&pci),
+        regions(&pci),
+    );
+    let mut backend = Backend {
+        owner,
+        function,
+        wires,
+        config: ConfigSpace::new(&pci),
+        msix_table: vec![0; usize::from(pci.msix_vectors) * 16],
+        vectors: pci.msix_vectors,
+        bar_bytes: 1 << pci.log_bar0,
+    };
+    loop {
+        crate::clients::wait_readable(&waiting)?;
+        clients.came(function);
+        // The crate's parser may panic on a hostile client; that ends the client, not us.
+        let end = catch_unwind(AssertUnwindSafe(|| server.run(&mut backend)));
+        match end {
+            Ok(Ok(())) => {}
+            Ok(Err(vfio_user::Error::SocketAccept(e))) => return Err(e),
+            Ok(Err(e)) => log::warn!("function {}: client broke the protocol: {e}", function.0),
+            Err(_) => log::warn!("function {}: client broke the protocol", function.0),
+        }
+        backend.client_gone();
+        clients.went(function);
+    }
+}
+
+fn regions(pci: &Pci) -> Vec<ServerRegion> {
+    (0..VFIO_PCI_NUM_REGIONS)
+        .map(|index| {
+            let size = match index {
+                VFIO_PCI_BAR0_REGION_INDEX => 1 << pci.log_bar0,
+                VFIO_PCI_CONFIG_REGION_INDEX => CONFIG_BYTES as u64,
+                _ => 0,
+            };
+            let flags = if size == 0 {
+                0
+            } else {
+                VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE
+            };
+            ServerRegion {
+                region_info: vfio_region_info {
+                    argsz: size_of::<vfio_region_info>() as u32,
+                    flags,
+                    index,
+                    size,
+                    ..Default::default()
+                },
+                sparse_areas: Vec::new(),
+                mmap_fd: None,
+            }
+        })
+        .collect()
+}
+
+fn irq_infos(pci: &Pci) -> Vec<IrqInfo> {
+    (0..VFIO_PCI_NUM_IRQS)
+        .map(|index| IrqInfo {
+            index,
+            flags: VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE,
+            count: match index {
+                VFIO_PCI_MSIX_IRQ_INDEX => u32::from(pci.msix_vectors),
+                VFIO_PCI_ERR_IRQ_INDEX | VFIO_PCI_REQ_IRQ_INDEX => 1,
+                _ => 0,
+            },
+        })
+        .collect()
+}
+
+impl Backend {
+    fn submit(&self, input: Input<'_>) {
+        let dma = self
+            .wires
+            .dma
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.owner.submit(input, &*dma);
+    }
+
+    fn reset_function(&mut self, kind: ResetKind) {
+        self.config.reset();
+        self.after_config();
+        self.msix_table.fill(0);
+        self.submit(Input::Reset {
+            function: self.function,
+            kind,
+        });
+    }
+
+    fn client_gone(&mut self) {
+        self.reset_function(ResetKind::ClientGone);
+        self.wires.irqs().clear();
+        self.wires
+            .dma
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    fn after_config(&self) {
+        self.wires
+            .bus_master
+            .store(self.config.bus_master(), Ordering::Release);
+    }
+
+    fn bar_read(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        match bar::place(offset, self.vectors) {
+            Place::Segment(at) => self
+                .owner
+                .with_card(|c, now| c.read_segment(self.function, at, data, now)),
+            Place::MsixTable(at) => {
+                for (to, from) in data.iter_mut().zip(self.msix_table.iter().skip(at)) {
+                    *to = *from;
+                }
+            }
+            Place::Uar { .. } | Place::Nothing => {}
+        }
+    }
+
+    fn bar_write(&mut self, offset: u64, data: &[u8]) {
+        let function = self.function;
+        match bar::place(offset, self.vectors) {
+            Place::Segment(offset) => self.submit(Input::SegmentWrite {
+                function,
+                offset,
+                data,
+            }),
+            Place::MsixTable(at) => {
+                for (to, from) in self.msix_table.iter_mut().skip(at).zip(data) {
+                    *to = *from;
+                }
+            }
+            Place::Uar { page, offset } => self.submit(Input::UarWrite {
+                function,
+                uar: page,
+                offset,
+                data,
+            }),
+            Place::Nothing => {}
+        }
+    }
+
+    fn check(&self, region: u32, offset: u64, len: usize) -> io::Result<()> {
+        let (size, most) = match region {
+            VFIO_PCI_BAR0_REGION_INDEX => (self.bar_bytes, MAX_ACCESS),
+            VFIO_PCI_CONFIG_REGION_INDEX => (CONFIG_BYTES as u64, CONFIG_BYTES),
+            _ => (0, 0),
+        };
+        if len == 0 || len > most || offset.checked_add(len as u64).is_none_or(|end| end > size) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("no access of {len} bytes at {offset:#x} of region {region}"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl ServerBackend for Backend {
+    fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        self.check(region, offset, data.len())?;
+        if region == VFIO_PCI_CONFIG_REGION_INDEX {
+            self.config.read(offset, data);
+        } else if self.config.memory_enabled() {
+            self.bar_read(offset, data);
+        } else {
+            data.fill(0xff);
+        }
+        Ok(())
+    }
+
+    fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check(region, offset, data.len())?;
+        if region == VFIO_PCI_CONFIG_REGION_INDEX {
+            if self.config.write(offset, data).flr {
+                self.reset_function(ResetKind::Flr);
+            }
+            self.after_config();
+        } else if self.config.memory_enabled() {
+            self.bar_write(offset, data);
+        }
+        Ok(())
+    }
+
+    fn dma_map(
+        &mut self,
+        _flags: DmaMapFlags,
+        offset: u64,
+        address: u64,
+        size: u64,
+        fd: Option<File>,
+    ) -> io::Result<()> {
+        let mut dma = self
+            .wires
+            .dma
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        dma.map(address, size, offset, fd)
+    }
+
+    fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> io::Result<()> {
+        let mut dma = self
+            .wires
+            .dma
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if flags.contains(DmaUnmapFlags::UNMAP_ALL) {
+            dma.clear();
+            return Ok(());
+        }
+        dma.unmap(address, size)
+    }
+
+    fn reset(&mut self) -> io::Result<()> {
+        self.reset_function(ResetKind::Bus);
+        Ok(())
+    }
+
+    fn set_irqs(
+        &mut self,
+        index: u32,
+        flags: u32,
+        start: u32,
+        count: u32,
+        fds: Vec<File>,
+    ) -> io::Result<()> {
+        if index == MSIX_INDEX {
+            return self.wires.irqs().set(flags, start, count, fds);
+        }
+        // Error and request interrupts are offered because QEMU asks for them; neither is raised.
+        Ok(())
+    }
+}

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `fwctl-emu serve`: everything is checked and listens before anything is served.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::fd::{AsRawFd, FromRawFd, RawFd},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
+    thread,
+};
+
+use anyhow::{Context, anyhow, bail};
+use fw_model::{Card, CardOptions, EventPath, MemStore, Profile, Store};
+
+use crate::{
+    clients::Clients,
+    control,
+    owner::Owner,
+    pci,
+    socket::{self, Listening, Place},
+    store::FileStore,
+    virtio,
+};
+
+/// How a function is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A PCI function.
+    VfioUser,
+    /// A virtio device.
+    VhostUser,
+}
+
+impl Transport {
+    fn name(self) -> &'static str {
+        match self {
+            Self::VfioUser => "vfio-user",
+            Self::VhostUser => "vhost-user",
+        }
+    }
+}
+
+/// A function to serve.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// How.
+    pub transport: Transport,
+    /// Where.
+    pub at: Place,
+}
+
+/// What to serve.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The functions, in their order on the card.
+    pub doors: Vec<Door>,
+    /// Built-in profile or TOML file.
+    pub profile: String,
+    /// State directory.
+    pub state: Option<PathBuf>,
+    /// Control socket.
+    pub control: Option<Place>,
+    /// Where to say that all sockets listen.
+    pub ready_fd: Option<RawFd>,
+    /// End when the last client has gone.
+    pub exit_with_client: bool,
+    /// Seed of the card.
+    pub seed: u64,
+    /// Log every command.
+    pub log_commands: bool,
+}
+
+/// Why serving ended badly.
+#[derive(Debug)]
+pub enum Error {
+    /// The caller's fault, found before anything was served.
+    Usage(anyhow::Error),
+    /// A failure while serving.
+    Failed(anyhow::Error),
+}
+
+/// Why the process ends.
+enum End {
+    Signal,
+    Quit,
+    LastClient,
+    Failed(anyhow::Error),
+}
+
+/// Serves until SIGTERM, SIGINT, `quit` on the control socket or, if asked for, until the last
+/// client has gone. Removes its sockets.
+///
+/// # Errors
+/// [`Error`].
+pub fn serve(o: Options) -> Result<(), Error> {
+    let (ready, prepared) = prepare(o).map_err(Error::Usage)?;
+    let paths = prepared.paths();
+    let end = run(prepared, ready);
+    for p in paths {
+        // Whoever removed it before us did what we want.
+        let _ = fs::remove_file(p);
+    }
+    end.map_err(Error::Failed)
+}
+
+struct Prepared {
+    options: Options,
+    owner: Arc<Owner>,
+    doors: Vec<(Door, Listening)>,
+    control: Option<Listening>,
+}
+
+impl Prepared {
+    fn paths(&self) -> Vec<PathBuf> {
+        self.doors
+            .iter()
+            .map(|d| &d.1)
+            .chain(&self.control)
+            .filter_map(|l| l.path.clone())
+            .collect()
+    }
+}
+
+/// Checks everything and listens, so that a bad option is said before anything is served.
+fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
+    if options.doors.is_empty() {
+        bail!("nothing to serve: give --vfio-user PATH or --vhost-user PATH");
+    }
+    let profile = profile(&options.profile)?;
+    let mut store: Box<dyn Store + Send> = match &options.state {
+        Some(dir) => Box::new(FileStore::open(dir)?),
+        None => Box::new(MemStore::default()),
+    };
+    let stored = store.load()?;
+    // Signals are blocked before the first thread, so that all threads inherit it.
+    block_signals().context("signals")?;
+    let ready = options.ready_fd.map(ready_file).transpose()?;
+    let mut doors = Vec::new();
+    for d in &options.doors {
+        doors.push((d.clone(), socket::listen(&d.at)?));
+    }
+    let control = options.control.as_ref().map(socket::listen).transpose()?;
+    let mut card = Card::new(profile, CardOptions { seed: options.seed }, &stored);
+    card.set_observed(options.log_commands);
+    let owner = Owner::new(card, store);
+    Ok((
+        ready,
+        Prepared {
+            options,
+            owner,
+            doors,
+            control,
+        },
+    ))
+}
+
+fn profile(name: &str) -> anyhow::Result<Arc<Profile>> {
+    let is_file = name.contains('/') || Path::new(name).extension().is_some_and(|e| e == "toml");
+    if !is_file {
+        return Ok(Profile::builtin(name)?);
+    }
+    let text = fs::read_to_string(name).with_context(|| format!("profile {name}"))?;
+    Ok(Profile::parse(&text, name)?)
+}
+
+fn ready_file(fd: RawFd) -> anyhow::Result<File> {
+    // SAFETY: F_GETFD takes any number and only says whether it is open.
+    if fd < 0 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        bail!("--ready-fd {fd}: not an open file descriptor");
+    }
+    // SAFETY: the descriptor is open and was passed to this process for this one use.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
+    let (ends, end) = channel();
+    let signals = signal_fd().context("signals")?;
+    let tell = ends.clone();
+    spawn("signals", move || {
+        let mut signals = signals;
+        let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+        if std::io::Read::read_exact(&mut signals, &mut info).is_ok() {
+            let _ = tell.send(End::Signal);
+        }
+    })?;
+    let tell = ends.clone();
+    let with_client = p.options.exit_with_client;
+    let clients = Clients::new(move || {
+        if with_client {
+            let _ = tell.send(End::LastClient);
+        }
+    });
+    let owner = p.owner.clone();
+    spawn("timer", move || owner.run_timer())?;
+    let count = p.doors.len();
+    for (door, listening) in p.doors {
+        open(&p.owner, &clients, &door, listening, &ends)?;
+    }
+    if let Some(l) = p.control {
+        let quit = ends.clone();
+        let server = control::Server {
+            owner: p.owner.clone(),
+            clients: clients.clone(),
+            quit: Box::new(move || drop(quit.send(End::Quit))),
+        };
+        spawn("control", move || server.serve(&l.listener))?;
+    }
+    log::info!(
+        "serving profile {} with {count} function{}",
+        p.options.profile,
+        if count == 1 { "" } else { "s" }
+    );
+    if let Some(mut f) = ready {
+        f.write_all(b"ready\n").context("--ready-fd")?;
+    }
+    match end.recv() {
+        Ok(End::Failed(e)) => Err(e),
+        Ok(End::Signal) => {
+            log::info!("ended by signal");
+            Ok(())
+        }
+        Ok(End::Quit) => {
+            log::info!("ended by the control socket");
+            Ok(())
+        }
+        Ok(End::LastClient) => {
+            log::info!("ended with the last client");
+            Ok(())
+        }
+        Err(_) => Err(anyhow!("all threads ended")),
+    }
+}
+
+/// Adds a function to the card and serves it from a thread of its own.
+fn open(
+    owner: &Arc<Owner>,
+    clients: &Clients,
+    door: &Door,
+    l: Listening,
+    ends: &Sender<End>,
+) -> anyhow::Result<()> {
+    let events = match door.transport {
+        Transport::VfioUser => EventPath::EventQueues,
+        Transport::VhostUser => EventPath::Channel,
+    };
+    let function = owner.add_function(events).ok_or_else(|| {
+        anyhow!(
+            "a card has at most {} functions",
+            fw_model::limits::MAX_FUNCTIONS
+        )
+    })?;
+    let name = door.at.to_string();
+    clients.add(function, &name, door.transport.name());
+    log::info!(
+        "function {}: {} on {name}",
+        function.0,
+        door.transport.name()
+    );
+    let (owner, clients, ends, transport) =
+        (owner.clone(), clients.clone(), ends.clone(), door.transport);
+    spawn(&format!("function {}", function.0), move || {
+        let end = match transport {
+            Transport::VfioUser => pci::door::serve(owner, function, l.listener, &clients),
+            Transport::VhostUser => virtio::serve(&owner, function, &name, l.listener, &clients),
+        };
+        if let Err(e) = end {
+            let _ = ends.send(End::Failed(anyhow!("socket {name}: {e}")));
+        }
+    })
+}
+
+fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(f)
+        .with_context(|| format!("thread {name}"))?;
+    Ok(())
+}
+
+/// SIGTERM and SIGINT.
+fn signal_set() -> libc::sigset_t {
+    // SAFETY: sigemptyset makes the zeroed set valid; both signals exist.
+    unsafe {
+        let mut set: libc::sigset_t = core::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        libc::sigaddset(&raw mut set, libc::SIGINT);
+        set
+    }
+}
+
+fn block_signals() -> std::io::Result<()> {
+    let set = signal_set();
+    // SAFETY: `set` is a valid set; the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, core::ptr::null_mut()) } {
+        0 => Ok(()),
+        e => Err(std::io::Error::from_raw_os_error(e)),
+    }
+}
+
+fn signal_fd() -> std::io::Result<File> {
+    let set = signal_set();
+    // SAFETY: `set` is a valid set; -1 asks for a new descriptor, which nobody else owns.
+    unsafe {
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC);
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let f = File::from_raw_fd(fd);
+        debug_assert_eq!(f.as_raw_fd(), fd);
+        Ok(f)
+    }
+}

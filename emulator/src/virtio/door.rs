@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The vhost-user backend of one connection: kicks become inputs of the card.
+//!
+//! Nothing that a guest does makes `handle_event` fail: an error there would end the worker, and
+//! with it the device. A chain that cannot be served is given back with a delivery status.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI32, Ordering},
+    },
+};
+
+use super::wire::{REQUEST_HEADER_BYTES, RESPONSE_HEADER_BYTES, RequestHeader, Status};
+use fw_model::{Caller, FunctionId, GuestMemory, Input, NoMemory, ResetKind, Unmapped};
+use log::debug;
+use vhost::vhost_user::message::VhostUserProtocolFeatures;
+use vhost_user_backend::{VhostUserBackend, VringMutex, VringT as _};
+use virtio_queue::QueueT as _;
+use vm_memory::{
+    Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryMmap,
+};
+use vmm_sys_util::{
+    epoll::EventSet,
+    event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier},
+};
+
+use super::{
+    COMMAND_QUEUE, EVENT_QUEUE, QUEUES,
+    chain::{self, Chain, Table},
+    config,
+    limits::{MAX_QUEUE_SIZE, MAX_REQUEST_BYTES, MAX_ROUND},
+    rings::Rings,
+};
+use crate::{clients::Clients, owner::Owner};
+
+/// `VIRTIO_F_VERSION_1`.
+const VERSION_1: u64 = 1 << 32;
+/// `VIRTIO_F_INDIRECT_DESC`.
+const INDIRECT_DESC: u64 = 1 << 28;
+/// `VIRTIO_F_EVENT_IDX`.
+const EVENT_IDX: u64 = 1 << 29;
+/// `VHOST_USER_F_PROTOCOL_FEATURES`.
+const PROTOCOL_FEATURES: u64 = 1 << 30;
+
+/// What a round works with. Who holds its lock knows that no round is being served.
+#[derive(Default)]
+struct Round {
+    heads: Vec<u16>,
+    chain: Chain,
+    request: Vec<u8>,
+    // Queues that the front-end has started.
+    started: [bool; QUEUES],
+    // One ran since the last reset.
+    used: bool,
+}
+
+/// The backend of one connection.
+pub struct Door {
+    owner: Arc<Owner>,
+    function: FunctionId,
+    name: String,
+    mem: GuestMemoryAtomic<GuestMemoryMmap>,
+    rings: Arc<Rings>,
+    round: Mutex<Round>,
+    // Taken before `round`: who waits for a round to end keeps the next one from beginning.
+    gate: Mutex<()>,
+    stopping: AtomicBool,
+    spoken: AtomicBool,
+    exit: AtomicI32,
+    clients: Clients,
+}
+
+impl Door {
+    /// The door of `function` to a front-end that has just connected.
+    #[must_use]
+    pub fn new(
+        owner: Arc<Owner>,
+        function: FunctionId,
+        name: &str,
+        clients: Clients,
+    ) -> Self {
+        let mem = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+        Self {
+            owner,
+            function,
+            name: name.to_owned(),
+            rings: Arc::new(Rings::new(mem.clone())),
+            mem,
+            round: Mutex::default(),
+            gate: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            spoken: AtomicBool::new(false),
+            exit: AtomicI32::new(-1),
+            clients,
+        }
+    }
+
+    /// Guest memory as the front-end shares it.
+    #[must_use]
+    pub fn memory(&self) -> GuestMemoryAtomic<GuestMemoryMmap> {
+        self.mem.clone()
+    }
+
+    /// What carries out the function's effects.
+    #[must_use]
+    pub fn rings(&self) -> &Arc<Rings> {
+        &self.rings
+    }
+
+    /// True if whoever connected spoke vhost-user, and did not only look whether someone listens.
+    #[must_use]
+    pub fn spoken(&self) -> bool {
+        self.spoken.load(Ordering::Relaxed)
+    }
+
+    /// No round begins any more. The worker can be joined.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Closes what the worker leaves open. Call it once the worker is gone.
+    pub fn close(&self) {
+        let fd = self.exit.swap(-1, Ordering::SeqCst);
+        if fd >= 0 {
+            // SAFETY: the crate took this eventfd out of its owner for its epoll set and keeps
+            // no handle that would close it; the epoll set is gone with the worker, so that this
+            // is the only owner.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+    }
+
+    /// Lets `change` happen while no round is served.
+    fn between_rounds(&self, change: impl FnOnce(&mut Round)) {
+        let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut self.round.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The next round; none once the door stops.
+    fn next_round(&self) -> Option<MutexGuard<'_, Round>> {
+        drop(self.gate.lock().unwrap_or_else(PoisonError::into_inner));
+        let round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        (!self.stopping.load(Ordering::SeqCst)).then_some(round)
+    }
+
+    /// The driver reset the device. No round is being served.
+    fn reset(&self) {
+        self.rings.forget();
+        self.owner.submit(
+            Input::Reset {
+                function: self.function,
+                kind: ResetKind::Bus,
+            },
+            &NoMemory,
+        );
+        // Events of the life that is over.
+        self.rings.forget();
+        debug!("{}: device reset", self.name);
+    }
+
+    /// Serves the command queue until it is empty.
+    fn commands(&self) {
+        while let Some(mut round) = self.next_round() {
+            let Round {
+                heads,
+                chain,
+                request,
+                started,
+                used,
+            } = &mut *round;
+            let mem = self.mem.memory();
+            let Some(table) = self.rings.take(&mem, COMMAND_QUEUE, MAX_ROUND, heads) else {
+                return;
+            };
+            started[COMMAND_QUEUE] = true;
+            *used = true;
+            self.rings.begin_round();
+            for head in heads.iter() {
+                self.command(&mem, table, *head, chain, request);
+            }
+            self.rings.end_round();
+            if heads.len() < MAX_ROUND && !self.rings.listen(COMMAND_QUEUE) {
+                return;
+            }
+        }
+    }
+
+    /// Serves the event queue.
+    fn events(&self, vring: &VringMutex) {
+        let Some(mut round) = self.next_round() else {
+            return;
+        };
+        let ready = vring.get_ref().get_queue().ready();
+        if ready {
+            round.started[EVENT_QUEUE] = true;
+            round.used = true;
+            self.rings.event_buffers();
+        }
+    }
+
+    /// Serves one chain of the command queue.
+    fn command(
+        &self,
+        mem: &GuestMemoryMmap,
+        table: Table,
+        head: u16,
+        chain: &mut Chain,
+        bytes: &mut Vec<u8>,
+    ) {
+        chain::walk(mem, table, head, chain);
+        let refused = match self.request(mem, chain, bytes) {
+            Ok(request) => match self.rings.keep(head, &mut chain.writable) {
+                Some(tag) => {
+                    let input = Input::Command {
+                        function: self.function,
+                        tag,
+                        caller: request.caller,
+                        inbox: bytes.get(REQUEST_HEADER_BYTES..).unwrap_or_default(),
+                        outbox_len: request.outbox_len,
+                    };
+                    self.owner.submit(input, &View(mem));
+                    return;
+                }
+                None => Status::Busy,
+            },
+            Err(status) => status,
+        };
+        if let Some(fault) = chain.fault {
+            debug!("{}: chain {head}: {fault}", self.name);
+        }
+        self.rings.refuse(head, &chain.writable, refused);
+    }
+
+    /// Copies the request of a chain into `bytes`, once, and checks what does not need the card.
+    fn request(
+        &self,
+        mem: &GuestMemoryMmap,
+        chain: &Chain,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Request, Status> {
+        if chain.fault.is_some() || chain.readable_bytes < REQUEST_HEADER_BYTES as u64 {
+            return Err(Status::Malformed);
+        }
+        if chain.readable_bytes > MAX_REQUEST_BYTES as u64 {
+            return Err(Status::TooLong);
+        }
+        if !chain::gather(mem, &chain.readable, bytes) {
+            return Err(Status::Malformed);
+        }
+        let header = RequestHeader::parse(bytes).ok_or(Status::Malformed)?;
+        if chain.readable_bytes - (REQUEST_HEADER_BYTES as u64) < u64::from(header.in_len) {
+            return Err(Status::Malformed);
+        }
+        if chain.writable_bytes < RESPONSE_HEADER_BYTES as u64 + u64::from(header.out_len) {
+            return Err(Status::NoRoom);
+        }
+        let _ = (header.scope, header.uid);
+        Ok(Request {
+            caller: Caller::Driver,
+            outbox_len: header.out_len,
+        })
+    }
+}
+
+/// A request whose form is right.
+struct Request {
+    caller: Caller,
+    outbox_len: u32,
+}
+
+/// Guest memory as the model reads it.
+struct View<'a>(&'a GuestMemoryMmap);
+
+impl GuestMemory for View<'_> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Unmapped> {
+        self.0
+            .read_slice(buf, GuestAddress(addr))
+            .map_err(|_| Unmapped)
+    }
+}
+
+impl VhostUserBackend for Door {
+    type Bitmap = ();
+    type Vring = VringMutex;
+
+    fn num_queues(&self) -> usize {
+        QUEUES
+    }
+
+    fn max_queue_size(&self) -> usize {
+        usize::from(MAX_QUEUE_SIZE)
+    }
+
+    fn features(&self) -> u64 {
+        if !self.spoken.swap(true, Ordering::Relaxed) {
+            self.clients.came(self.function);
+        }
+        VERSION_1 | INDIRECT_DESC | EVENT_IDX | PROTOCOL_FEATURES
+    }
+
+    fn acked_features(&self, features: u64) {
+        self.rings.set_indirect(features & INDIRECT_DESC != 0);
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        // MQ: without it QEMU asks for no more than one queue. Not STATUS and not INFLIGHT_SHMFD:
+        // the crate does not answer them.
+        VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::RESET_DEVICE
+            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+    }
+
+    fn reset_device(&self) {
+        self.between_rounds(|round| {
+            round.started = [false; QUEUES];
+            round.used = false;
+            self.reset();
+        });
+    }
+
+    fn set_event_idx(&self, _enabled: bool) {
+        // The crate has told the queues.
+    }
+
+    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        config::read(&[], offset, size)
+    }
+
+    fn set_config(&self, _offset: u32, _bytes: &[u8]) -> io::Result<()> {
+        // Nothing in config space can be written by the driver; QEMU takes an error for its own.
+        Ok(())
+    }
+
+    fn update_memory(&self, _mem: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
+        // The same object that `memory` gave away, with new content.
+        Ok(())
+    }
+
+    fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
+        let (consumer, notifier) =
+            new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC).ok()?;
+        self.exit.store(consumer.as_raw_fd(), Ordering::SeqCst);
+        Some((consumer, notifier))
+    }
+
+    fn stop_vring(&self, queue: u32) -> io::Result<()> {
+        let queue = queue as usize;
+        self.between_rounds(|round| {
+            if let Some(q) = round.started.get_mut(queue) {
+                *q = false;
+            }
+            if queue == COMMAND_QUEUE {
+                self.rings.drop_requests();
+            }
+            // QEMU has no other way to say that the driver reset the device.
+            if round.started == [false; QUEUES] && std::mem::take(&mut round.used) {
+                self.reset();
+            }
+        });
+        Ok(())
+    }
+
+    fn handle_event(
+        &self,
+        event: u16,
+        _set: EventSet,
+        vrings: &[VringMutex],
+        _thread: usize,
+    ) -> io::Result<()> {
+        self.rings.adopt(vrings);
+        match usize::from(event) {
+            COMMAND_QUEUE => self.commands(),
+            EVENT_QUEUE => {
+                if let Some(vring) = vrings.get(EVENT_QUEUE) {
+                    self.events(vring);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Limits that protect the process against a guest's rings; docs/limits.md names each with its
+//! test.
+
+/// Most descriptors that an indirect table may have.
+pub const MAX_INDIRECT: u16 = 1024;
+
+/// Most entries of a queue (QEMU's own limit).
+pub const MAX_QUEUE_SIZE: u16 = 1024;
+
+/// Chains taken from a queue in one round; between rounds a stop or reset gets its turn.
+pub const MAX_ROUND: usize = 256;
+
+/// Events kept while the driver has no buffer posted; further ones are lost and counted.
+pub const MAX_EVENT_BACKLOG: usize = 64;
+
+/// Requests of one connection that the firmware has and did not answer yet. It takes
+/// [`MAX_IN_FLIGHT`](fw_model::limits::MAX_IN_FLIGHT) and refuses one more as busy.
+pub const MAX_HELD: usize = fw_model::limits::MAX_IN_FLIGHT + 1;
+
+/// Longest request: its header and an inbox.
+pub const MAX_REQUEST_BYTES: usize =
+    super::wire::REQUEST_HEADER_BYTES + fw_model::limits::MAX_MESSAGE;

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What replies and events touch: the used rings, the chains that wait, the event backlog.
+//!
+//! This is the function's [`Sink`]: it is called with the owner's lock held, from whatever thread
+//! gave the card an input, and never calls the owner. Lock order: round, owner, rings, queue.
+
+use std::{
+    io,
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering, fence},
+    },
+};
+
+use super::wire::{RESPONSE_HEADER_BYTES, ResponseHeader, Status};
+use fw_model::{Delivery, Order};
+use log::debug;
+use vhost_user_backend::{VringMutex, VringT as _};
+use virtio_queue::{QueueOwnedT as _, QueueT as _};
+use vm_memory::{
+    Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryMmap,
+};
+
+use super::{
+    COMMAND_QUEUE, EVENT_QUEUE, QUEUES,
+    chain::{self, Chain, Segment, Table},
+    events::Backlog,
+    held::Held,
+    limits::{MAX_HELD, MAX_ROUND},
+};
+use crate::owner::Sink;
+
+/// `VIRTQ_AVAIL_F_NO_INTERRUPT`.
+const NO_INTERRUPT: u16 = 1;
+
+/// Everything behind the lock.
+struct State {
+    held: Held,
+    backlog: Backlog,
+    // Used for one event buffer after the other.
+    buffer: Chain,
+    heads: Vec<u16>,
+    // Used elements that the driver was not told of yet, by queue.
+    untold: [bool; QUEUES],
+}
+
+/// The rings of one connection.
+pub struct Rings {
+    mem: GuestMemoryAtomic<GuestMemoryMmap>,
+    vrings: OnceLock<Vec<VringMutex>>,
+    indirect: AtomicBool,
+    // A round is being served: its end tells the driver.
+    in_round: AtomicBool,
+    state: Mutex<State>,
+}
+
+impl Rings {
+    /// Rings in `mem`; nothing is started.
+    #[must_use]
+    pub fn new(mem: GuestMemoryAtomic<GuestMemoryMmap>) -> Self {
+        let state = State {
+            held: Held::new(MAX_HELD),
+            backlog: Backlog::default(),
+            buffer: Chain::default(),
+            heads: Vec::new(),
+            untold: [false; QUEUES],
+        };
+        Self {
+            mem,
+            vrings: OnceLock::new(),
+            indirect: AtomicBool::new(false),
+            in_round: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What is behind the lock is whole between any two of its steps.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The queues, as the crate hands them to each event: the same ones every time.
+    pub fn adopt(&self, vrings: &[VringMutex]) {
+        self.vrings.get_or_init(|| vrings.to_vec());
+    }
+
+    fn vring(&self, queue: usize) -> Option<&VringMutex> {
+        self.vrings.get()?.get(queue)
+    }
+
+    /// What the driver accepted of indirect descriptors.
+    pub fn set_indirect(&self, on: bool) {
+        self.indirect.store(on, Ordering::Relaxed);
+    }
+
+    /// From here to [`Rings::end_round`] replies are put into the used ring and nobody is told.
+    pub fn begin_round(&self) {
+        self.in_round.store(true, Ordering::Release);
+    }
+
+    /// Tells the driver of what the round answered, once per queue and only if it asked for it.
+    pub fn end_round(&self) {
+        self.in_round.store(false, Ordering::Release);
+        self.tell(&mut self.lock());
+    }
+
+    /// Takes the heads of up to `limit` chains of a queue, and says where their descriptors are;
+    /// `None` if the queue does not run.
+    pub fn take(
+        &self,
+        mem: &GuestMemoryMmap,
+        queue: usize,
+        limit: usize,
+        heads: &mut Vec<u16>,
+    ) -> Option<Table> {
+        heads.clear();
+        let mut vring = self.vring(queue)?.get_mut();
+        if !vring.is_enabled() || !vring.get_queue().ready() {
+            return None;
+        }
+        // It only saves kicks.
+        let _ = vring.disable_notification();
+        let q = vring.get_queue_mut();
+        match q.iter(mem) {
+            Ok(available) => heads.extend(available.take(limit).map(|c| c.head_index())),
+            Err(e) => debug!("queue {queue}: available ring: {e}"),
+        }
+        let indirect = self.indirect.load(Ordering::Relaxed);
+        Some(Table {
+            addr: GuestAddress(q.desc_table()),
+            size: q.size(),
+            indirect,
+        })
+    }
+
+    /// Asks for a kick at the next chain; true if chains came before that was asked.
+    pub fn listen(&self, queue: usize) -> bool {
+        self.vring(queue)
+            .is_some_and(|v| matches!(v.enable_notification(), Ok(true)))
+    }
+
+    /// Keeps a chain until its reply; `None` if too many wait.
+    pub fn keep(&self, head: u16, writable: &mut Vec<Segment>) -> Option<u64> {
+        self.lock().held.keep(head, writable)
+    }
+
+    /// Gives a chain back with a delivery status and no outbox; with nothing if it has no room
+    /// for a response header.
+    pub fn refuse(&self, head: u16, writable: &[Segment], status: Status) {
+        let mem = self.mem.memory();
+        let mut s = self.lock();
+        let room: u64 = writable.iter().map(|w| u64::from(w.len)).sum();
+        let len = if room < RESPONSE_HEADER_BYTES as u64 {
+            0
+        } else {
+            chain::scatter(
+                &mem,
+                writable,
+                &[&ResponseHeader { status, out_len: 0 }.to_bytes()],
+            )
+        };
+        self.give_back(&mut s, COMMAND_QUEUE, head, len);
+    }
+
+    /// Nobody waits for a reply any more: the command queue stopped.
+    pub fn drop_requests(&self) {
+        let mut s = self.lock();
+        s.held.drop_all();
+        s.untold[COMMAND_QUEUE] = false;
+    }
+
+    /// Nobody waits any more and no event is kept: the device was reset.
+    pub fn forget(&self) {
+        let mut s = self.lock();
+        s.held.drop_all();
+        s.backlog.reset();
+        s.untold = [false; QUEUES];
+    }
+
+    /// The driver posted event buffers: fills them as far as events wait.
+    pub fn event_buffers(&self) {
+        let mut s = self.lock();
+        loop {
+            self.deliver(&mut s);
+            if !self.listen(EVENT_QUEUE) || s.backlog.is_empty() {
+                break;
+            }
+        }
+        self.tell(&mut s);
+    }
+
+    /// Moves events from the backlog into posted buffers.
+    fn deliver(&self, s: &mut State) {
+        let mem = self.mem.memory();
+        // The owner waits meanwhile, so that a driver that posts bad buffers without end must not
+        // keep this going.
+        for _ in 0..MAX_ROUND {
+            if s.backlog.is_empty() {
+                return;
+            }
+            let Some(table) = self.take(&mem, EVENT_QUEUE, 1, &mut s.heads) else {
+                return;
+            };
+            let Some(head) = s.heads.pop() else { return };
+            chain::walk(&mem, table, head, &mut s.buffer);
+            let len = s.backlog.deliver(&mem, &s.buffer);
+            self.give_back(s, EVENT_QUEUE, head, len);
+        }
+    }
+
+    fn give_back(&self, s: &mut State, queue: usize, head: u16, len: u32) {
+        let Some(vring) = self.vring(queue) else {
+            return;
+        };
+        let mut vring = vring.get_mut();
+        if !vring.get_queue().ready() {
+            return;
+        }
+        match vring.add_used(head, len) {
+            Ok(()) => s.untold[queue] = true,
+            Err(e) => debug!("queue {queue}: used ring: {e}"),
+        }
+    }
+
+    fn tell(&self, s: &mut State) {
+        let mem = self.mem.memory();
+        for queue in 0..QUEUES {
+            if !std::mem::take(&mut s.untold[queue]) {
+                continue;
+            }
+            let Some(vring) = self.vring(queue) else {
+                continue;
+            };
+            if let Err(e) = signal(vring, &mem) {
+                debug!("queue {queue}: cannot signal: {e}");
+            }
+        }
+    }
+}
+
+/// Signals used buffers if the driver asked for it.
+fn signal(vring: &VringMutex, mem: &GuestMemoryMmap) -> io::Result<()> {
+    let mut vring = vring.get_mut();
+    if !vring.needs_notification().map_err(io::Error::other)? {
+        return Ok(());
+    }
+    let q = vring.get_queue();
+    if !q.event_idx_enabled() {
+        // The crate does not look at the flag that stands in for the event index.
+        let at = GuestAddress(q.avail_ring());
+        let flags: u16 = mem.load(at, Ordering::Relaxed).map_err(io::Error::other)?;
+        if u16::from_le(flags) & NO_INTERRUPT != 0 {
+            return Ok(());
+        }
+    }
+    vring.signal_used_queue()
+}
+
+/// The status on the wire of a delivery in the model.
+fn status(delivery: Delivery) -> Status {
+    match delivery {
+        Delivery::Executed => Status::Ok,
+        Delivery::TooShort => Status::Malformed,
+        Delivery::TooLong => Status::TooLong,
+        Delivery::ScopeDenied => Status::ScopeDenied,
+        Delivery::BadUid => Status::BadUid,
+        Delivery::Busy => Status::Busy,
+        Delivery::Reset => Status::Reset,
+    }
+}
+
+impl Sink for Rings {
+    fn write(&self, addr: u64, data: &[u8], order: Order) {
+        if order == Order::Publish {
+            fence(Ordering::Release);
+        }
+        if self
+            .mem
+            .memory()
+            .write_slice(data, GuestAddress(addr))
+            .is_err()
+        {
+            debug!("write of {} bytes to {addr:#x}: not mapped", data.len());
+        }
+    }
+
+    fn interrupt(&self, vector: u16) {
+        // Event queues of the function have no interrupt here: events come on the event queue.
+        debug!("interrupt {vector} has no vector on virtio");
+    }
+
+    fn reply(&self, tag: u64, delivery: Delivery, outbox: &[u8]) {
+        let mem = self.mem.memory();
+        let mut s = self.lock();
+        let out_len = u32::try_from(outbox.len()).unwrap_or(u32::MAX);
+        let header = ResponseHeader {
+            status: status(delivery),
+            out_len,
+        }
+        .to_bytes();
+        let ended = s.held.end(tag, |head, writable| {
+            (head, chain::scatter(&mem, writable, &[&header, outbox]))
+        });
+        if let Some((head, len)) = ended {
+            self.give_back(&mut s, COMMAND_QUEUE, head, len);
+        }
+    }
+
+    fn event(&self, event_type: u8, sub_type: u8, data: &[u8]) {
+        let mut s = self.lock();
+        s.backlog.push(event_type, sub_type, data);
+        self.deliver(&mut s);
+    }
+
+    fn flush(&self) {
+        if !self.in_round.load(Ordering::Acquire) {
+            self.tell(&mut self.lock());
+        }
+    }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! One client after the other on one socket.
+
+use std::{io, os::unix::net::UnixListener, sync::Arc, time::Duration};
+
+use fw_model::{FunctionId, Input, NoMemory, ResetKind};
+use log::warn;
+use vhost::vhost_user::{Error as ProtocolError, Listener};
+use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
+
+use super::door::Door;
+use crate::{clients::Clients, owner::Owner};
+
+/// Pause after a failure of this process (no file descriptors, no threads), so that it does not
+/// spin while the failure lasts.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// Serves `function` of the card to whoever connects to `listener`, one after the other; returns
+/// only if nobody can connect any more. `name` stands for the socket in log lines.
+///
+/// When a client is gone its function is reset ([`ResetKind::ClientGone`]); the next one finds a
+/// device that was never used.
+///
+/// # Errors
+/// The listener failed.
+pub fn serve(
+    owner: &Arc<Owner>,
+    function: FunctionId,
+    name: &str,
+    listener: UnixListener,
+    clients: &Clients,
+) -> io::Result<()> {
+    let mut listener = Listener::from(listener);
+    loop {
+        if let Err(e) = one_client(owner, function, name, &mut listener, clients) {
+            match e {
+                DaemonError::CreateBackendListener(ProtocolError::SocketError(e))
+                    if !is_shortage(&e) =>
+                {
+                    return Err(e);
+                }
+                e => {
+                    warn!("{name}: {e}");
+                    std::thread::sleep(AFTER_FAILURE);
+                }
+            }
+        }
+    }
+}
+
+/// True for an error of accept that passes: too few file descriptors or too little memory.
+fn is_shortage(e: &io::Error) -> bool {
+    matches!(
+        e.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+fn one_client(
+    owner: &Arc<Owner>,
+    function: FunctionId,
+    name: &str,
+    listener: &mut Listener,
+    clients: &Clients,
+) -> Result<(), DaemonError> {
+    let door = Arc::new(Door::new(owner.clone(), function, name, clients.clone()));
+    let mut daemon =
+        VhostUserDaemon::new(format!("vhost {}", function.0), door.clone(), door.memory())?;
+    owner.attach(function, door.rings().clone());
+    let served = daemon.start(listener).map(|()| daemon.wait());
+    // First no more commands, then the reset: nothing of the old life comes after it.
+    door.stop();
+    drop(daemon);
+    door.close();
+    owner.submit(
+        Input::Reset {
+            function,
+            kind: ResetKind::ClientGone,
+        },
+        &NoMemory,
+    );
+    owner.detach(function);
+    if let Ok(Err(e)) = &served {
+        if !is_goodbye(e) {
+            warn!("{name}: client dropped: {e}");
+        }
+    }
+    if door.spoken() {
+        clients.went(function);
+    }
+    served.map(|_| ())
+}
+
+/// True for the ways in which a client leaves without having broken the protocol.
+fn is_goodbye(e: &DaemonError) -> bool {
+    matches!(
+        e,
+        DaemonError::HandleRequest(
+            ProtocolError::Disconnected
+                | ProtocolError::PartialMessage
+                | ProtocolError::SocketBroken(_)
+        )
+    )
+}
