@@ -196,6 +196,7 @@ pub const OPS: &[Op] = ops! {
     DESTROY_MKEY, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::MKEY);
     CREATE_CQ, 272, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::CQ);
     DESTROY_CQ, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::CQ);
+    MODIFY_CQ, 80, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::CQ);
     QUERY_CQ, 16, 272, Up, All, READ, Header => Query(&kinds::CQ);
     QUERY_VPORT_STATE, 16, 16, Up, All, READ, Driver => Call(vport::query_state);
     MODIFY_VPORT_STATE, 16, 16, Up, Kernel, NEVER, Driver => Call(vport::modify_state);

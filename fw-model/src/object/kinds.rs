@@ -67,6 +67,11 @@ pub static MKEY: Kind = Kind {
     modify: Modify::Never,
 };
 
+/// Bit `n` of MODIFY_CQ's `modify_field_select` (`MLX5_CQ_MODIFY_*`), the dword at byte 12.
+const fn cq_select(n: u32) -> Bits {
+    Bits::new(12 * 8 + 31 - n, 1)
+}
+
 /// Completion queues.
 pub static CQ: Kind = Kind {
     id: KindId::Cq,
@@ -82,7 +87,12 @@ pub static CQ: Kind = Kind {
         },
         object(Bits::within(CTX_EARLY, Cqc::UAR_PAGE), KindId::Uar),
     ],
-    modify: Modify::Never,
+    modify: Modify::Fields(&[
+        Change { mask: cq_select(0), fields: &[Bits::within(CTX_EARLY, Cqc::CQ_PERIOD)], bytes: &[] },
+        Change { mask: cq_select(1), fields: &[Bits::within(CTX_EARLY, Cqc::CQ_MAX_COUNT)], bytes: &[] },
+        Change { mask: cq_select(2), fields: &[Bits::within(CTX_EARLY, Cqc::OI)], bytes: &[] },
+        Change { mask: cq_select(4), fields: &[Bits::within(CTX_EARLY, Cqc::CQ_PERIOD_MODE)], bytes: &[] },
+    ]),
 };
 
 /// Receive queues.

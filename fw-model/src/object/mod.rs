@@ -451,6 +451,9 @@ pub fn destroy(kind: &'static Kind, ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done 
 /// [`Syndrome::ObjectUnknown`], [`Syndrome::NotOwner`], [`Syndrome::ObjectState`],
 /// [`Syndrome::ObjectReference`].
 pub fn modify(kind: &'static Kind, ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
+    if ctx.op_mod != 0 {
+        return Err(Syndrome::UnsupportedOpMod.into());
+    }
     let (n, uid, _) = named(kind, ctx)?;
     ctx.may_change(uid)?;
     let old = ctx
