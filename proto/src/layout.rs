@@ -32,6 +32,102 @@ pub struct FieldInfo {
     pub count: u32,
     /// The nested layout, if it is one.
     pub nested: Option<&'static LayoutInfo>,
+    /// Names of its values, if they have names.
+    pub values: Option<&'static EnumInfo>,
+    /// The field of the same layout that holds the number of elements in use.
+    pub counted_by: Option<&'static str>,
+    /// Which layout lies here, if another field says so.
+    pub variants: Option<&'static Variants>,
+}
+
+impl FieldInfo {
+    /// The same field, with names for its values.
+    #[must_use]
+    pub(crate) const fn values(self, values: &'static EnumInfo) -> Self {
+        Self {
+            values: Some(values),
+            ..self
+        }
+    }
+
+    /// The same field, counted by another one.
+    #[must_use]
+    pub(crate) const fn counted_by(self, name: &'static str) -> Self {
+        Self {
+            counted_by: Some(name),
+            ..self
+        }
+    }
+
+    /// The same field, with the layouts that may lie here.
+    #[must_use]
+    pub(crate) const fn variants(self, variants: &'static Variants) -> Self {
+        Self {
+            variants: Some(variants),
+            ..self
+        }
+    }
+}
+
+/// The names of a field's values.
+#[derive(Debug)]
+pub struct EnumInfo {
+    /// Prefix of the header's constants, or what the numbers are.
+    pub name: &'static str,
+    /// Number and name, by number.
+    pub values: &'static [(u64, &'static str)],
+}
+
+impl EnumInfo {
+    /// The name of `value`, or `None` if it has none.
+    #[must_use]
+    pub fn name_of(&self, value: u64) -> Option<&'static str> {
+        let i = self.values.binary_search_by_key(&value, |v| v.0).ok()?;
+        self.values.get(i).map(|v| v.1)
+    }
+}
+
+/// The layouts that may lie at a field, and what selects one.
+#[derive(Debug)]
+pub struct Variants {
+    /// Path of the selecting field from the layout that holds the field; `in.` leads from an
+    /// outbox to the inbox of its command.
+    pub selector: &'static str,
+    /// How far the selector's value is shifted right before it is looked up.
+    pub shift: u32,
+    /// Value and layout, by value.
+    pub arms: &'static [(u64, &'static LayoutInfo)],
+}
+
+impl Variants {
+    /// The layout for a value of the selecting field, or `None` if none is known.
+    #[must_use]
+    pub fn get(&self, selected: u64) -> Option<&'static LayoutInfo> {
+        let value = selected.checked_shr(self.shift)?;
+        let i = self.arms.binary_search_by_key(&value, |a| a.0).ok()?;
+        self.arms.get(i).map(|a| a.1)
+    }
+}
+
+/// A command and its layouts.
+#[derive(Debug)]
+pub struct Command {
+    /// Its opcode.
+    pub opcode: u16,
+    /// The opcode's name, as in [`crate::opcode`].
+    pub name: &'static str,
+    /// Its inbox.
+    pub input: &'static LayoutInfo,
+    /// Its outbox.
+    pub output: &'static LayoutInfo,
+}
+
+/// The layouts of a command, or `None` if they are not known.
+#[must_use]
+pub fn command(opcode: u16) -> Option<&'static Command> {
+    let all = crate::layouts::commands::COMMANDS;
+    let i = all.binary_search_by_key(&opcode, |c| c.opcode).ok()?;
+    all.get(i)
 }
 
 impl LayoutInfo {

@@ -7,6 +7,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod cap_type;
 pub mod cmdif;
 pub mod event;
 pub mod layout;
@@ -14,3 +15,4 @@ pub mod layouts;
 pub mod opcode;
 pub mod register;
 pub mod status;
+pub mod virtio;

@@ -5,6 +5,67 @@
 #[allow(unused_imports, clippy::wildcard_imports)]
 use super::*;
 
+/// `mlx5_ifc_alloc_memic_in_bits`: 0x20 bytes.
+#[derive(Debug)]
+pub enum AllocMemicIn {}
+
+impl Layout for AllocMemicIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "alloc_memic_in",
+        bits: 0x100,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+            info("log_memic_addr_alignment", 0x78, 8, 1, None),
+            info("range_start_addr", 0x80, 64, 1, None),
+            info("range_size", 0xc0, 32, 1, None),
+            info("memic_size", 0xe0, 32, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x20;
+}
+
+impl AllocMemicIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+    /// `log_memic_addr_alignment`: bits 0x78..0x80.
+    pub const LOG_MEMIC_ADDR_ALIGNMENT: Field<Self> = Field::new(0x78, 8);
+    /// `range_start_addr`: bits 0x80..0xc0.
+    pub const RANGE_START_ADDR: Field<Self> = Field::new(0x80, 64);
+    /// `range_size`: bits 0xc0..0xe0.
+    pub const RANGE_SIZE: Field<Self> = Field::new(0xc0, 32);
+    /// `memic_size`: bits 0xe0..0x100.
+    pub const MEMIC_SIZE: Field<Self> = Field::new(0xe0, 32);
+}
+
+/// `mlx5_ifc_alloc_memic_out_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum AllocMemicOut {}
+
+impl Layout for AllocMemicOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "alloc_memic_out",
+        bits: 0x80,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+            info("memic_start_addr", 0x40, 64, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl AllocMemicOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+    /// `memic_start_addr`: bits 0x40..0x80.
+    pub const MEMIC_START_ADDR: Field<Self> = Field::new(0x40, 64);
+}
+
 /// `mlx5_ifc_alloc_pd_in_bits`: 0x10 bytes.
 #[derive(Debug)]
 pub enum AllocPdIn {}
@@ -161,6 +222,58 @@ impl AllocUarOut {
     pub const UAR: Field<Self> = Field::new(0x48, 24);
 }
 
+/// `mlx5_ifc_alloc_xrcd_in_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum AllocXrcdIn {}
+
+impl Layout for AllocXrcdIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "alloc_xrcd_in",
+        bits: 0x80,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("uid", 0x10, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl AllocXrcdIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `uid`: bits 0x10..0x20.
+    pub const UID: Field<Self> = Field::new(0x10, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+}
+
+/// `mlx5_ifc_alloc_xrcd_out_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum AllocXrcdOut {}
+
+impl Layout for AllocXrcdOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "alloc_xrcd_out",
+        bits: 0x80,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+            info("xrcd", 0x48, 24, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl AllocXrcdOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+    /// `xrcd`: bits 0x48..0x60.
+    pub const XRCD: Field<Self> = Field::new(0x48, 24);
+}
+
 /// `mlx5_ifc_create_mkey_in_bits`: 0x110 bytes.
 #[derive(Debug)]
 pub enum CreateMkeyIn {}
@@ -229,6 +342,177 @@ impl CreateMkeyOut {
     pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
     /// `mkey_index`: bits 0x48..0x60.
     pub const MKEY_INDEX: Field<Self> = Field::new(0x48, 24);
+}
+
+/// `mlx5_ifc_create_psv_in_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum CreatePsvIn {}
+
+impl Layout for CreatePsvIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "create_psv_in",
+        bits: 0x80,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+            info("num_psv", 0x40, 4, 1, None),
+            info("pd", 0x48, 24, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl CreatePsvIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+    /// `num_psv`: bits 0x40..0x44.
+    pub const NUM_PSV: Field<Self> = Field::new(0x40, 4);
+    /// `pd`: bits 0x48..0x60.
+    pub const PD: Field<Self> = Field::new(0x48, 24);
+}
+
+/// `mlx5_ifc_create_psv_out_bits`: 0x20 bytes.
+#[derive(Debug)]
+pub enum CreatePsvOut {}
+
+impl Layout for CreatePsvOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "create_psv_out",
+        bits: 0x100,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+            info("psv0_index", 0x88, 24, 1, None),
+            info("psv1_index", 0xa8, 24, 1, None),
+            info("psv2_index", 0xc8, 24, 1, None),
+            info("psv3_index", 0xe8, 24, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x20;
+}
+
+impl CreatePsvOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+    /// `psv0_index`: bits 0x88..0xa0.
+    pub const PSV0_INDEX: Field<Self> = Field::new(0x88, 24);
+    /// `psv1_index`: bits 0xa8..0xc0.
+    pub const PSV1_INDEX: Field<Self> = Field::new(0xa8, 24);
+    /// `psv2_index`: bits 0xc8..0xe0.
+    pub const PSV2_INDEX: Field<Self> = Field::new(0xc8, 24);
+    /// `psv3_index`: bits 0xe8..0x100.
+    pub const PSV3_INDEX: Field<Self> = Field::new(0xe8, 24);
+}
+
+/// `mlx5_ifc_create_umem_in_bits`: 0x30 bytes.
+#[derive(Debug)]
+pub enum CreateUmemIn {}
+
+impl Layout for CreateUmemIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "create_umem_in",
+        bits: 0x180,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("uid", 0x10, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+            info("umem", 0x80, 256, 1, Some(Umem::INFO)),
+        ],
+    };
+    const BYTES: usize = 0x30;
+}
+
+impl CreateUmemIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `uid`: bits 0x10..0x20.
+    pub const UID: Field<Self> = Field::new(0x10, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+    /// `umem`: bits 0x80..0x180.
+    pub const UMEM: SubField<Self, Umem> = SubField::new(0x80, 1);
+}
+
+/// `mlx5_ifc_create_umem_out_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum CreateUmemOut {}
+
+impl Layout for CreateUmemOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "create_umem_out",
+        bits: 0x80,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+            info("umem_id", 0x48, 24, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl CreateUmemOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+    /// `umem_id`: bits 0x48..0x60.
+    pub const UMEM_ID: Field<Self> = Field::new(0x48, 24);
+}
+
+/// `mlx5_ifc_dealloc_memic_in_bits`: 0x20 bytes.
+#[derive(Debug)]
+pub enum DeallocMemicIn {}
+
+impl Layout for DeallocMemicIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "dealloc_memic_in",
+        bits: 0x100,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+            info("memic_start_addr", 0x80, 64, 1, None),
+            info("memic_size", 0xc0, 32, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x20;
+}
+
+impl DeallocMemicIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+    /// `memic_start_addr`: bits 0x80..0xc0.
+    pub const MEMIC_START_ADDR: Field<Self> = Field::new(0x80, 64);
+    /// `memic_size`: bits 0xc0..0xe0.
+    pub const MEMIC_SIZE: Field<Self> = Field::new(0xc0, 32);
+}
+
+/// `mlx5_ifc_dealloc_memic_out_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum DeallocMemicOut {}
+
+impl Layout for DeallocMemicOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "dealloc_memic_out",
+        bits: 0x80,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl DeallocMemicOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
 }
 
 /// `mlx5_ifc_dealloc_pd_in_bits`: 0x10 bytes.
@@ -387,6 +671,58 @@ impl DeallocUarOut {
     pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
 }
 
+/// `mlx5_ifc_dealloc_xrcd_in_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum DeallocXrcdIn {}
+
+impl Layout for DeallocXrcdIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "dealloc_xrcd_in",
+        bits: 0x80,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("uid", 0x10, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+            info("xrcd", 0x48, 24, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl DeallocXrcdIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `uid`: bits 0x10..0x20.
+    pub const UID: Field<Self> = Field::new(0x10, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+    /// `xrcd`: bits 0x48..0x60.
+    pub const XRCD: Field<Self> = Field::new(0x48, 24);
+}
+
+/// `mlx5_ifc_dealloc_xrcd_out_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum DeallocXrcdOut {}
+
+impl Layout for DeallocXrcdOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "dealloc_xrcd_out",
+        bits: 0x80,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl DeallocXrcdOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+}
+
 /// `mlx5_ifc_destroy_mkey_in_bits`: 0x10 bytes.
 #[derive(Debug)]
 pub enum DestroyMkeyIn {}
@@ -433,6 +769,107 @@ impl Layout for DestroyMkeyOut {
 }
 
 impl DestroyMkeyOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+}
+
+/// `mlx5_ifc_destroy_psv_in_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum DestroyPsvIn {}
+
+impl Layout for DestroyPsvIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "destroy_psv_in",
+        bits: 0x80,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+            info("psvn", 0x48, 24, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl DestroyPsvIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+    /// `psvn`: bits 0x48..0x60.
+    pub const PSVN: Field<Self> = Field::new(0x48, 24);
+}
+
+/// `mlx5_ifc_destroy_psv_out_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum DestroyPsvOut {}
+
+impl Layout for DestroyPsvOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "destroy_psv_out",
+        bits: 0x80,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl DestroyPsvOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+}
+
+/// `mlx5_ifc_destroy_umem_in_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum DestroyUmemIn {}
+
+impl Layout for DestroyUmemIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "destroy_umem_in",
+        bits: 0x80,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("uid", 0x10, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+            info("umem_id", 0x48, 24, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl DestroyUmemIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `uid`: bits 0x10..0x20.
+    pub const UID: Field<Self> = Field::new(0x10, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+    /// `umem_id`: bits 0x48..0x60.
+    pub const UMEM_ID: Field<Self> = Field::new(0x48, 24);
+}
+
+/// `mlx5_ifc_destroy_umem_out_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum DestroyUmemOut {}
+
+impl Layout for DestroyUmemOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "destroy_umem_out",
+        bits: 0x80,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl DestroyUmemOut {
     /// `status`: bits 0x0..0x8.
     pub const STATUS: Field<Self> = Field::new(0x0, 8);
     /// `syndrome`: bits 0x20..0x40.
@@ -546,6 +983,93 @@ impl Mkc {
     pub const PCIE_TPH_STEERING_TAG_INDEX: Field<Self> = Field::new(0x1e8, 8);
 }
 
+/// `mlx5_ifc_modify_memic_in_bits`: 0x40 bytes.
+#[derive(Debug)]
+pub enum ModifyMemicIn {}
+
+impl Layout for ModifyMemicIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "modify_memic_in",
+        bits: 0x200,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("uid", 0x10, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+            info("memic_operation_type", 0x78, 8, 1, None),
+            info("memic_start_addr", 0x80, 64, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x40;
+}
+
+impl ModifyMemicIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `uid`: bits 0x10..0x20.
+    pub const UID: Field<Self> = Field::new(0x10, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+    /// `memic_operation_type`: bits 0x78..0x80.
+    pub const MEMIC_OPERATION_TYPE: Field<Self> = Field::new(0x78, 8);
+    /// `memic_start_addr`: bits 0x80..0xc0.
+    pub const MEMIC_START_ADDR: Field<Self> = Field::new(0x80, 64);
+}
+
+/// `mlx5_ifc_modify_memic_out_bits`: 0x40 bytes.
+#[derive(Debug)]
+pub enum ModifyMemicOut {}
+
+impl Layout for ModifyMemicOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "modify_memic_out",
+        bits: 0x200,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+            info("memic_operation_addr", 0x80, 64, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x40;
+}
+
+impl ModifyMemicOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+    /// `memic_operation_addr`: bits 0x80..0xc0.
+    pub const MEMIC_OPERATION_ADDR: Field<Self> = Field::new(0x80, 64);
+}
+
+/// `mlx5_ifc_mtt_bits`: 0x8 bytes.
+#[derive(Debug)]
+pub enum Mtt {}
+
+impl Layout for Mtt {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "mtt",
+        bits: 0x40,
+        fields: &[
+            info("ptag_63_32", 0x0, 32, 1, None),
+            info("ptag_31_8", 0x20, 24, 1, None),
+            info("wr_en", 0x3e, 1, 1, None),
+            info("rd_en", 0x3f, 1, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x8;
+}
+
+impl Mtt {
+    /// `ptag_63_32`: bits 0x0..0x20.
+    pub const PTAG_63_32: Field<Self> = Field::new(0x0, 32);
+    /// `ptag_31_8`: bits 0x20..0x38.
+    pub const PTAG_31_8: Field<Self> = Field::new(0x20, 24);
+    /// `wr_en`: bits 0x3e..0x3f.
+    pub const WR_EN: Field<Self> = Field::new(0x3e, 1);
+    /// `rd_en`: bits 0x3f..0x40.
+    pub const RD_EN: Field<Self> = Field::new(0x3f, 1);
+}
+
 /// `mlx5_ifc_query_mkey_in_bits`: 0x10 bytes.
 #[derive(Debug)]
 pub enum QueryMkeyIn {}
@@ -605,4 +1129,97 @@ impl QueryMkeyOut {
     pub const BSF0_KLM0_PAS_MTT0_1: ArrayField<Self> = ArrayField::new(0x880, 8, 16);
     /// `bsf1_klm1_pas_mtt2_3[16]`: bits 0x900..0x980.
     pub const BSF1_KLM1_PAS_MTT2_3: ArrayField<Self> = ArrayField::new(0x900, 8, 16);
+}
+
+/// `mlx5_ifc_query_special_contexts_in_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum QuerySpecialContextsIn {}
+
+impl Layout for QuerySpecialContextsIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "query_special_contexts_in",
+        bits: 0x80,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl QuerySpecialContextsIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+}
+
+/// `mlx5_ifc_query_special_contexts_out_bits`: 0x20 bytes.
+#[derive(Debug)]
+pub enum QuerySpecialContextsOut {}
+
+impl Layout for QuerySpecialContextsOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "query_special_contexts_out",
+        bits: 0x100,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+            info("dump_fill_mkey", 0x40, 32, 1, None),
+            info("resd_lkey", 0x60, 32, 1, None),
+            info("null_mkey", 0x80, 32, 1, None),
+            info("terminate_scatter_list_mkey", 0xa0, 32, 1, None),
+            info("repeated_mkey", 0xc0, 32, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x20;
+}
+
+impl QuerySpecialContextsOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+    /// `dump_fill_mkey`: bits 0x40..0x60.
+    pub const DUMP_FILL_MKEY: Field<Self> = Field::new(0x40, 32);
+    /// `resd_lkey`: bits 0x60..0x80.
+    pub const RESD_LKEY: Field<Self> = Field::new(0x60, 32);
+    /// `null_mkey`: bits 0x80..0xa0.
+    pub const NULL_MKEY: Field<Self> = Field::new(0x80, 32);
+    /// `terminate_scatter_list_mkey`: bits 0xa0..0xc0.
+    pub const TERMINATE_SCATTER_LIST_MKEY: Field<Self> = Field::new(0xa0, 32);
+    /// `repeated_mkey`: bits 0xc0..0xe0.
+    pub const REPEATED_MKEY: Field<Self> = Field::new(0xc0, 32);
+}
+
+/// `mlx5_ifc_umem_bits`: 0x20 bytes.
+#[derive(Debug)]
+pub enum Umem {}
+
+impl Layout for Umem {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "umem",
+        bits: 0x100,
+        fields: &[
+            info("ats", 0x80, 1, 1, None),
+            info("log_page_size", 0x9b, 5, 1, None),
+            info("page_offset", 0xa0, 32, 1, None),
+            info("num_of_mtt", 0xc0, 64, 1, None),
+            info("mtt", 0x100, 64, 0, Some(Mtt::INFO)),
+        ],
+    };
+    const BYTES: usize = 0x20;
+}
+
+impl Umem {
+    /// `ats`: bits 0x80..0x81.
+    pub const ATS: Field<Self> = Field::new(0x80, 1);
+    /// `log_page_size`: bits 0x9b..0xa0.
+    pub const LOG_PAGE_SIZE: Field<Self> = Field::new(0x9b, 5);
+    /// `page_offset`: bits 0xa0..0xc0.
+    pub const PAGE_OFFSET: Field<Self> = Field::new(0xa0, 32);
+    /// `num_of_mtt`: bits 0xc0..0x100.
+    pub const NUM_OF_MTT: Field<Self> = Field::new(0xc0, 64);
+    /// `mtt[]`: bits 0x100..0x140.
+    pub const MTT: SubField<Self, Mtt> = SubField::new(0x100, 0);
 }

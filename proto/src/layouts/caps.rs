@@ -5,6 +5,158 @@
 #[allow(unused_imports, clippy::wildcard_imports)]
 use super::*;
 
+/// `mlx5_ifc_adv_rdma_cap_bits`: 0x800 bytes.
+#[derive(Debug)]
+pub enum AdvRdmaCap {}
+
+impl Layout for AdvRdmaCap {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "adv_rdma_cap",
+        bits: 0x4000,
+        fields: &[
+            info("rdma_transport_manager", 0x0, 1, 1, None),
+            info("rdma_transport_manager_other_eswitch", 0x1, 1, 1, None),
+            info("rcx_type", 0x20, 8, 1, None),
+            info("ps_entry_log_max_value", 0x2a, 6, 1, None),
+            info("qp_max_ps_num_entry", 0x36, 10, 1, None),
+            info("mp_max_num_queues", 0x40, 8, 1, None),
+            info("ps_user_context_max_log_size", 0x48, 8, 1, None),
+            info("message_based_qp_and_striding_wq", 0x50, 8, 1, None),
+            info("max_receive_send_message_size_stride", 0x60, 16, 1, None),
+            info("max_receive_send_message_size_byte", 0x80, 32, 1, None),
+            info(
+                "rdma_transport_rx_flow_table_properties",
+                0x200,
+                512,
+                1,
+                Some(FlowTablePropLayout::INFO),
+            ),
+            info(
+                "rdma_transport_tx_flow_table_properties",
+                0x400,
+                512,
+                1,
+                Some(FlowTablePropLayout::INFO),
+            ),
+            info(
+                "rdma_transport_rx_ft_field_support_2",
+                0x600,
+                128,
+                1,
+                Some(FlowTableFieldsSupported2::INFO),
+            ),
+            info(
+                "rdma_transport_tx_ft_field_support_2",
+                0x680,
+                128,
+                1,
+                Some(FlowTableFieldsSupported2::INFO),
+            ),
+            info(
+                "rdma_transport_rx_ft_field_bitmask_support_2",
+                0x700,
+                128,
+                1,
+                Some(FlowTableFieldsSupported2::INFO),
+            ),
+            info(
+                "rdma_transport_tx_ft_field_bitmask_support_2",
+                0x780,
+                128,
+                1,
+                Some(FlowTableFieldsSupported2::INFO),
+            ),
+        ],
+    };
+    const BYTES: usize = 0x800;
+}
+
+impl AdvRdmaCap {
+    /// `rdma_transport_manager`: bits 0x0..0x1.
+    pub const RDMA_TRANSPORT_MANAGER: Field<Self> = Field::new(0x0, 1);
+    /// `rdma_transport_manager_other_eswitch`: bits 0x1..0x2.
+    pub const RDMA_TRANSPORT_MANAGER_OTHER_ESWITCH: Field<Self> = Field::new(0x1, 1);
+    /// `rcx_type`: bits 0x20..0x28.
+    pub const RCX_TYPE: Field<Self> = Field::new(0x20, 8);
+    /// `ps_entry_log_max_value`: bits 0x2a..0x30.
+    pub const PS_ENTRY_LOG_MAX_VALUE: Field<Self> = Field::new(0x2a, 6);
+    /// `qp_max_ps_num_entry`: bits 0x36..0x40.
+    pub const QP_MAX_PS_NUM_ENTRY: Field<Self> = Field::new(0x36, 10);
+    /// `mp_max_num_queues`: bits 0x40..0x48.
+    pub const MP_MAX_NUM_QUEUES: Field<Self> = Field::new(0x40, 8);
+    /// `ps_user_context_max_log_size`: bits 0x48..0x50.
+    pub const PS_USER_CONTEXT_MAX_LOG_SIZE: Field<Self> = Field::new(0x48, 8);
+    /// `message_based_qp_and_striding_wq`: bits 0x50..0x58.
+    pub const MESSAGE_BASED_QP_AND_STRIDING_WQ: Field<Self> = Field::new(0x50, 8);
+    /// `max_receive_send_message_size_stride`: bits 0x60..0x70.
+    pub const MAX_RECEIVE_SEND_MESSAGE_SIZE_STRIDE: Field<Self> = Field::new(0x60, 16);
+    /// `max_receive_send_message_size_byte`: bits 0x80..0xa0.
+    pub const MAX_RECEIVE_SEND_MESSAGE_SIZE_BYTE: Field<Self> = Field::new(0x80, 32);
+    /// `rdma_transport_rx_flow_table_properties`: bits 0x200..0x400.
+    pub const RDMA_TRANSPORT_RX_FLOW_TABLE_PROPERTIES: SubField<Self, FlowTablePropLayout> =
+        SubField::new(0x200, 1);
+    /// `rdma_transport_tx_flow_table_properties`: bits 0x400..0x600.
+    pub const RDMA_TRANSPORT_TX_FLOW_TABLE_PROPERTIES: SubField<Self, FlowTablePropLayout> =
+        SubField::new(0x400, 1);
+    /// `rdma_transport_rx_ft_field_support_2`: bits 0x600..0x680.
+    pub const RDMA_TRANSPORT_RX_FT_FIELD_SUPPORT_2: SubField<Self, FlowTableFieldsSupported2> =
+        SubField::new(0x600, 1);
+    /// `rdma_transport_tx_ft_field_support_2`: bits 0x680..0x700.
+    pub const RDMA_TRANSPORT_TX_FT_FIELD_SUPPORT_2: SubField<Self, FlowTableFieldsSupported2> =
+        SubField::new(0x680, 1);
+    /// `rdma_transport_rx_ft_field_bitmask_support_2`: bits 0x700..0x780.
+    pub const RDMA_TRANSPORT_RX_FT_FIELD_BITMASK_SUPPORT_2: SubField<
+        Self,
+        FlowTableFieldsSupported2,
+    > = SubField::new(0x700, 1);
+    /// `rdma_transport_tx_ft_field_bitmask_support_2`: bits 0x780..0x800.
+    pub const RDMA_TRANSPORT_TX_FT_FIELD_BITMASK_SUPPORT_2: SubField<
+        Self,
+        FlowTableFieldsSupported2,
+    > = SubField::new(0x780, 1);
+}
+
+/// `mlx5_ifc_adv_virtualization_cap_bits`: 0x100 bytes.
+#[derive(Debug)]
+pub enum AdvVirtualizationCap {}
+
+impl Layout for AdvVirtualizationCap {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "adv_virtualization_cap",
+        bits: 0x800,
+        fields: &[
+            info("pg_track_log_max_num", 0x3, 5, 1, None),
+            info("pg_track_max_num_range", 0x8, 8, 1, None),
+            info("pg_track_log_min_addr_space", 0x10, 8, 1, None),
+            info("pg_track_log_max_addr_space", 0x18, 8, 1, None),
+            info("pg_track_log_min_msg_size", 0x23, 5, 1, None),
+            info("pg_track_log_max_msg_size", 0x2b, 5, 1, None),
+            info("pg_track_log_min_page_size", 0x33, 5, 1, None),
+            info("pg_track_log_max_page_size", 0x3b, 5, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x100;
+}
+
+impl AdvVirtualizationCap {
+    /// `pg_track_log_max_num`: bits 0x3..0x8.
+    pub const PG_TRACK_LOG_MAX_NUM: Field<Self> = Field::new(0x3, 5);
+    /// `pg_track_max_num_range`: bits 0x8..0x10.
+    pub const PG_TRACK_MAX_NUM_RANGE: Field<Self> = Field::new(0x8, 8);
+    /// `pg_track_log_min_addr_space`: bits 0x10..0x18.
+    pub const PG_TRACK_LOG_MIN_ADDR_SPACE: Field<Self> = Field::new(0x10, 8);
+    /// `pg_track_log_max_addr_space`: bits 0x18..0x20.
+    pub const PG_TRACK_LOG_MAX_ADDR_SPACE: Field<Self> = Field::new(0x18, 8);
+    /// `pg_track_log_min_msg_size`: bits 0x23..0x28.
+    pub const PG_TRACK_LOG_MIN_MSG_SIZE: Field<Self> = Field::new(0x23, 5);
+    /// `pg_track_log_max_msg_size`: bits 0x2b..0x30.
+    pub const PG_TRACK_LOG_MAX_MSG_SIZE: Field<Self> = Field::new(0x2b, 5);
+    /// `pg_track_log_min_page_size`: bits 0x33..0x38.
+    pub const PG_TRACK_LOG_MIN_PAGE_SIZE: Field<Self> = Field::new(0x33, 5);
+    /// `pg_track_log_max_page_size`: bits 0x3b..0x40.
+    pub const PG_TRACK_LOG_MAX_PAGE_SIZE: Field<Self> = Field::new(0x3b, 5);
+}
+
 /// `mlx5_ifc_atomic_caps_bits`: 0x100 bytes.
 #[derive(Debug)]
 pub enum AtomicCaps {}
@@ -1329,6 +1481,29 @@ impl DebugCap {
     pub const STALL_DETECT: Field<Self> = Field::new(0x22, 1);
 }
 
+/// `mlx5_ifc_device_event_cap_bits`: 0x40 bytes.
+#[derive(Debug)]
+pub enum DeviceEventCap {}
+
+impl Layout for DeviceEventCap {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "device_event_cap",
+        bits: 0x200,
+        fields: &[
+            info("user_affiliated_events", 0x0, 64, 4, None),
+            info("user_unaffiliated_events", 0x100, 64, 4, None),
+        ],
+    };
+    const BYTES: usize = 0x40;
+}
+
+impl DeviceEventCap {
+    /// `user_affiliated_events[4]`: bits 0x0..0x100.
+    pub const USER_AFFILIATED_EVENTS: ArrayField<Self> = ArrayField::new(0x0, 64, 4);
+    /// `user_unaffiliated_events[4]`: bits 0x100..0x200.
+    pub const USER_UNAFFILIATED_EVENTS: ArrayField<Self> = ArrayField::new(0x100, 64, 4);
+}
+
 /// `mlx5_ifc_device_mem_cap_bits`: 0x100 bytes.
 #[derive(Debug)]
 pub enum DeviceMemCap {}
@@ -2591,6 +2766,202 @@ impl MacsecCap {
     pub const MAX_LOG_MACSEC_FULL_REPLAY_WINDOW: Field<Self> = Field::new(0x28, 8);
 }
 
+/// `mlx5_ifc_mcqi_cap_bits`: 0x14 bytes.
+#[derive(Debug)]
+pub enum McqiCap {}
+
+impl Layout for McqiCap {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "mcqi_cap",
+        bits: 0xa0,
+        fields: &[
+            info("supported_info_bitmask", 0x0, 32, 1, None),
+            info("component_size", 0x20, 32, 1, None),
+            info("max_component_size", 0x40, 32, 1, None),
+            info("log_mcda_word_size", 0x60, 4, 1, None),
+            info("mcda_max_write_size", 0x70, 16, 1, None),
+            info("rd_en", 0x80, 1, 1, None),
+            info("match_chip_id", 0x82, 1, 1, None),
+            info("match_psid", 0x83, 1, 1, None),
+            info("check_user_timestamp", 0x84, 1, 1, None),
+            info("match_base_guid_mac", 0x85, 1, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x14;
+}
+
+impl McqiCap {
+    /// `supported_info_bitmask`: bits 0x0..0x20.
+    pub const SUPPORTED_INFO_BITMASK: Field<Self> = Field::new(0x0, 32);
+    /// `component_size`: bits 0x20..0x40.
+    pub const COMPONENT_SIZE: Field<Self> = Field::new(0x20, 32);
+    /// `max_component_size`: bits 0x40..0x60.
+    pub const MAX_COMPONENT_SIZE: Field<Self> = Field::new(0x40, 32);
+    /// `log_mcda_word_size`: bits 0x60..0x64.
+    pub const LOG_MCDA_WORD_SIZE: Field<Self> = Field::new(0x60, 4);
+    /// `mcda_max_write_size`: bits 0x70..0x80.
+    pub const MCDA_MAX_WRITE_SIZE: Field<Self> = Field::new(0x70, 16);
+    /// `rd_en`: bits 0x80..0x81.
+    pub const RD_EN: Field<Self> = Field::new(0x80, 1);
+    /// `match_chip_id`: bits 0x82..0x83.
+    pub const MATCH_CHIP_ID: Field<Self> = Field::new(0x82, 1);
+    /// `match_psid`: bits 0x83..0x84.
+    pub const MATCH_PSID: Field<Self> = Field::new(0x83, 1);
+    /// `check_user_timestamp`: bits 0x84..0x85.
+    pub const CHECK_USER_TIMESTAMP: Field<Self> = Field::new(0x84, 1);
+    /// `match_base_guid_mac`: bits 0x85..0x86.
+    pub const MATCH_BASE_GUID_MAC: Field<Self> = Field::new(0x85, 1);
+}
+
+/// `mlx5_ifc_modify_other_hca_cap_in_bits`: 0x60 bytes.
+#[derive(Debug)]
+pub enum ModifyOtherHcaCapIn {}
+
+impl Layout for ModifyOtherHcaCapIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "modify_other_hca_cap_in",
+        bits: 0x300,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+            info("function_id", 0x50, 16, 1, None),
+            info("field_select", 0x60, 32, 1, None),
+            info("other_capability", 0x80, 640, 1, Some(OtherHcaCap::INFO)),
+        ],
+    };
+    const BYTES: usize = 0x60;
+}
+
+impl ModifyOtherHcaCapIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+    /// `function_id`: bits 0x50..0x60.
+    pub const FUNCTION_ID: Field<Self> = Field::new(0x50, 16);
+    /// `field_select`: bits 0x60..0x80.
+    pub const FIELD_SELECT: Field<Self> = Field::new(0x60, 32);
+    /// `other_capability`: bits 0x80..0x300.
+    pub const OTHER_CAPABILITY: SubField<Self, OtherHcaCap> = SubField::new(0x80, 1);
+}
+
+/// `mlx5_ifc_modify_other_hca_cap_out_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum ModifyOtherHcaCapOut {}
+
+impl Layout for ModifyOtherHcaCapOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "modify_other_hca_cap_out",
+        bits: 0x80,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl ModifyOtherHcaCapOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+}
+
+/// `mlx5_ifc_mtrc_cap_bits`: 0x80 bytes.
+#[derive(Debug)]
+pub enum MtrcCap {}
+
+impl Layout for MtrcCap {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "mtrc_cap",
+        bits: 0x400,
+        fields: &[
+            info("trace_owner", 0x0, 1, 1, None),
+            info("trace_to_memory", 0x1, 1, 1, None),
+            info("trc_ver", 0x6, 2, 1, None),
+            info("num_string_db", 0x1c, 4, 1, None),
+            info("first_string_trace", 0x20, 8, 1, None),
+            info("num_string_trace", 0x28, 8, 1, None),
+            info("log_max_trace_buffer_size", 0x58, 8, 1, None),
+            info(
+                "string_db_param",
+                0x80,
+                64,
+                8,
+                Some(MtrcStringDbParam::INFO),
+            ),
+        ],
+    };
+    const BYTES: usize = 0x80;
+}
+
+impl MtrcCap {
+    /// `trace_owner`: bits 0x0..0x1.
+    pub const TRACE_OWNER: Field<Self> = Field::new(0x0, 1);
+    /// `trace_to_memory`: bits 0x1..0x2.
+    pub const TRACE_TO_MEMORY: Field<Self> = Field::new(0x1, 1);
+    /// `trc_ver`: bits 0x6..0x8.
+    pub const TRC_VER: Field<Self> = Field::new(0x6, 2);
+    /// `num_string_db`: bits 0x1c..0x20.
+    pub const NUM_STRING_DB: Field<Self> = Field::new(0x1c, 4);
+    /// `first_string_trace`: bits 0x20..0x28.
+    pub const FIRST_STRING_TRACE: Field<Self> = Field::new(0x20, 8);
+    /// `num_string_trace`: bits 0x28..0x30.
+    pub const NUM_STRING_TRACE: Field<Self> = Field::new(0x28, 8);
+    /// `log_max_trace_buffer_size`: bits 0x58..0x60.
+    pub const LOG_MAX_TRACE_BUFFER_SIZE: Field<Self> = Field::new(0x58, 8);
+    /// `string_db_param[8]`: bits 0x80..0x280.
+    pub const STRING_DB_PARAM: SubField<Self, MtrcStringDbParam> = SubField::new(0x80, 8);
+}
+
+/// `mlx5_ifc_nv_global_pci_cap_bits`: 0x14 bytes.
+#[derive(Debug)]
+pub enum NvGlobalPciCap {}
+
+impl Layout for NvGlobalPciCap {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "nv_global_pci_cap",
+        bits: 0xa0,
+        fields: &[
+            info("max_vfs_per_pf_valid", 0x0, 1, 1, None),
+            info("per_pf_total_vf_supported", 0x14, 1, 1, None),
+            info("sriov_support", 0x20, 1, 1, None),
+            info("max_vfs_per_pf", 0x30, 16, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x14;
+}
+
+impl NvGlobalPciCap {
+    /// `max_vfs_per_pf_valid`: bits 0x0..0x1.
+    pub const MAX_VFS_PER_PF_VALID: Field<Self> = Field::new(0x0, 1);
+    /// `per_pf_total_vf_supported`: bits 0x14..0x15.
+    pub const PER_PF_TOTAL_VF_SUPPORTED: Field<Self> = Field::new(0x14, 1);
+    /// `sriov_support`: bits 0x20..0x21.
+    pub const SRIOV_SUPPORT: Field<Self> = Field::new(0x20, 1);
+    /// `max_vfs_per_pf`: bits 0x30..0x40.
+    pub const MAX_VFS_PER_PF: Field<Self> = Field::new(0x30, 16);
+}
+
+/// `mlx5_ifc_nv_sw_offload_cap_bits`: 0x4 bytes.
+#[derive(Debug)]
+pub enum NvSwOffloadCap {}
+
+impl Layout for NvSwOffloadCap {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "nv_sw_offload_cap",
+        bits: 0x20,
+        fields: &[info("swp_l4_csum_mode_l4_only", 0x19, 1, 1, None)],
+    };
+    const BYTES: usize = 0x4;
+}
+
+impl NvSwOffloadCap {
+    /// `swp_l4_csum_mode_l4_only`: bits 0x19..0x1a.
+    pub const SWP_L4_CSUM_MODE_L4_ONLY: Field<Self> = Field::new(0x19, 1);
+}
+
 /// `mlx5_ifc_odp_cap_bits`: 0x100 bytes.
 #[derive(Debug)]
 pub enum OdpCap {}
@@ -2730,6 +3101,24 @@ impl OdpSchemeCap {
     pub const XRC_ODP_CAPS: SubField<Self, OdpPerTransportServiceCap> = SubField::new(0xe0, 1);
     /// `dc_odp_caps`: bits 0x100..0x120.
     pub const DC_ODP_CAPS: SubField<Self, OdpPerTransportServiceCap> = SubField::new(0x100, 1);
+}
+
+/// `mlx5_ifc_other_hca_cap_bits`: 0x50 bytes.
+#[derive(Debug)]
+pub enum OtherHcaCap {}
+
+impl Layout for OtherHcaCap {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "other_hca_cap",
+        bits: 0x280,
+        fields: &[info("roce", 0x0, 1, 1, None)],
+    };
+    const BYTES: usize = 0x50;
+}
+
+impl OtherHcaCap {
+    /// `roce`: bits 0x0..0x1.
+    pub const ROCE: Field<Self> = Field::new(0x0, 1);
 }
 
 /// `mlx5_ifc_per_protocol_networking_offload_caps_bits`: 0x100 bytes.
@@ -3088,7 +3477,8 @@ impl Layout for QueryHcaCapOut {
         fields: &[
             info("status", 0x0, 8, 1, None),
             info("syndrome", 0x20, 32, 1, None),
-            info("capability", 0x80, 32768, 1, Some(HcaCapUnion::INFO)),
+            info("capability", 0x80, 32768, 1, Some(HcaCapUnion::INFO))
+                .variants(&variants::QUERY_HCA_CAP_OUT_CAPABILITY),
         ],
     };
     const BYTES: usize = 0x1010;
@@ -3101,6 +3491,58 @@ impl QueryHcaCapOut {
     pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
     /// `capability`: bits 0x80..0x8080.
     pub const CAPABILITY: SubField<Self, HcaCapUnion> = SubField::new(0x80, 1);
+}
+
+/// `mlx5_ifc_query_other_hca_cap_in_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum QueryOtherHcaCapIn {}
+
+impl Layout for QueryOtherHcaCapIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "query_other_hca_cap_in",
+        bits: 0x80,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+            info("function_id", 0x50, 16, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl QueryOtherHcaCapIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+    /// `function_id`: bits 0x50..0x60.
+    pub const FUNCTION_ID: Field<Self> = Field::new(0x50, 16);
+}
+
+/// `mlx5_ifc_query_other_hca_cap_out_bits`: 0x60 bytes.
+#[derive(Debug)]
+pub enum QueryOtherHcaCapOut {}
+
+impl Layout for QueryOtherHcaCapOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "query_other_hca_cap_out",
+        bits: 0x300,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+            info("other_capability", 0x80, 640, 1, Some(OtherHcaCap::INFO)),
+        ],
+    };
+    const BYTES: usize = 0x60;
+}
+
+impl QueryOtherHcaCapOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+    /// `other_capability`: bits 0x80..0x300.
+    pub const OTHER_CAPABILITY: SubField<Self, OtherHcaCap> = SubField::new(0x80, 1);
 }
 
 /// `mlx5_ifc_roce_cap_bits`: 0x100 bytes.
@@ -3174,7 +3616,8 @@ impl Layout for SetHcaCapIn {
             info("ec_vf_function", 0x41, 1, 1, None),
             info("function_id_type", 0x43, 1, 1, None),
             info("function_id", 0x50, 16, 1, None),
-            info("capability", 0x80, 32768, 1, Some(HcaCapUnion::INFO)),
+            info("capability", 0x80, 32768, 1, Some(HcaCapUnion::INFO))
+                .variants(&variants::SET_HCA_CAP_IN_CAPABILITY),
         ],
     };
     const BYTES: usize = 0x1010;
@@ -3218,6 +3661,41 @@ impl SetHcaCapOut {
     pub const STATUS: Field<Self> = Field::new(0x0, 8);
     /// `syndrome`: bits 0x20..0x40.
     pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+}
+
+/// `mlx5_ifc_shampo_cap_bits`: 0x100 bytes.
+#[derive(Debug)]
+pub enum ShampoCap {}
+
+impl Layout for ShampoCap {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "shampo_cap",
+        bits: 0x800,
+        fields: &[
+            info("shampo_log_max_reservation_size", 0x3, 5, 1, None),
+            info("shampo_log_min_reservation_size", 0xb, 5, 1, None),
+            info("shampo_min_mss_size", 0x10, 16, 1, None),
+            info("shampo_header_split", 0x20, 1, 1, None),
+            info("shampo_header_split_data_merge", 0x21, 1, 1, None),
+            info("shampo_log_max_headers_entry_size", 0x23, 5, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x100;
+}
+
+impl ShampoCap {
+    /// `shampo_log_max_reservation_size`: bits 0x3..0x8.
+    pub const SHAMPO_LOG_MAX_RESERVATION_SIZE: Field<Self> = Field::new(0x3, 5);
+    /// `shampo_log_min_reservation_size`: bits 0xb..0x10.
+    pub const SHAMPO_LOG_MIN_RESERVATION_SIZE: Field<Self> = Field::new(0xb, 5);
+    /// `shampo_min_mss_size`: bits 0x10..0x20.
+    pub const SHAMPO_MIN_MSS_SIZE: Field<Self> = Field::new(0x10, 16);
+    /// `shampo_header_split`: bits 0x20..0x21.
+    pub const SHAMPO_HEADER_SPLIT: Field<Self> = Field::new(0x20, 1);
+    /// `shampo_header_split_data_merge`: bits 0x21..0x22.
+    pub const SHAMPO_HEADER_SPLIT_DATA_MERGE: Field<Self> = Field::new(0x21, 1);
+    /// `shampo_log_max_headers_entry_size`: bits 0x23..0x28.
+    pub const SHAMPO_LOG_MAX_HEADERS_ENTRY_SIZE: Field<Self> = Field::new(0x23, 5);
 }
 
 /// `mlx5_ifc_tlp_dev_emu_capabilities_bits`: 0x100 bytes.

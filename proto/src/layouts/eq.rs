@@ -5,6 +5,65 @@
 #[allow(unused_imports, clippy::wildcard_imports)]
 use super::*;
 
+/// `mlx5_ifc_cmd_inter_comp_event_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum CmdInterCompEvent {}
+
+impl Layout for CmdInterCompEvent {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "cmd_inter_comp_event",
+        bits: 0xe0,
+        fields: &[info("command_completion_vector", 0x0, 32, 1, None)],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl CmdInterCompEvent {
+    /// `command_completion_vector`: bits 0x0..0x20.
+    pub const COMMAND_COMPLETION_VECTOR: Field<Self> = Field::new(0x0, 32);
+}
+
+/// `mlx5_ifc_comp_event_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum CompEvent {}
+
+impl Layout for CompEvent {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "comp_event",
+        bits: 0xe0,
+        fields: &[info("cq_number", 0xc8, 24, 1, None)],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl CompEvent {
+    /// `cq_number`: bits 0xc8..0xe0.
+    pub const CQ_NUMBER: Field<Self> = Field::new(0xc8, 24);
+}
+
+/// `mlx5_ifc_cq_error_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum CqError {}
+
+impl Layout for CqError {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "cq_error",
+        bits: 0xe0,
+        fields: &[
+            info("cqn", 0x8, 24, 1, None),
+            info("syndrome", 0x58, 8, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl CqError {
+    /// `cqn`: bits 0x8..0x20.
+    pub const CQN: Field<Self> = Field::new(0x8, 24);
+    /// `syndrome`: bits 0x58..0x60.
+    pub const SYNDROME: Field<Self> = Field::new(0x58, 8);
+}
+
 /// `mlx5_ifc_create_eq_in_bits`: 0x110 bytes.
 #[derive(Debug)]
 pub enum CreateEqIn {}
@@ -66,6 +125,47 @@ impl CreateEqOut {
     pub const EQ_NUMBER: Field<Self> = Field::new(0x58, 8);
 }
 
+/// `mlx5_ifc_db_bf_congestion_event_bits`: 0x18 bytes.
+#[derive(Debug)]
+pub enum DbBfCongestionEvent {}
+
+impl Layout for DbBfCongestionEvent {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "db_bf_congestion_event",
+        bits: 0xc0,
+        fields: &[
+            info("event_subtype", 0x0, 8, 1, None),
+            info("congestion_level", 0x10, 8, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x18;
+}
+
+impl DbBfCongestionEvent {
+    /// `event_subtype`: bits 0x0..0x8.
+    pub const EVENT_SUBTYPE: Field<Self> = Field::new(0x0, 8);
+    /// `congestion_level`: bits 0x10..0x18.
+    pub const CONGESTION_LEVEL: Field<Self> = Field::new(0x10, 8);
+}
+
+/// `mlx5_ifc_dct_events_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum DctEvents {}
+
+impl Layout for DctEvents {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "dct_events",
+        bits: 0xe0,
+        fields: &[info("dct_number", 0xc8, 24, 1, None)],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl DctEvents {
+    /// `dct_number`: bits 0xc8..0xe0.
+    pub const DCT_NUMBER: Field<Self> = Field::new(0xc8, 24);
+}
+
 /// `mlx5_ifc_destroy_eq_in_bits`: 0x10 bytes.
 #[derive(Debug)]
 pub enum DestroyEqIn {}
@@ -115,6 +215,19 @@ impl DestroyEqOut {
     pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
 }
 
+/// `mlx5_ifc_dropped_packet_logged_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum DroppedPacketLogged {}
+
+impl Layout for DroppedPacketLogged {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "dropped_packet_logged",
+        bits: 0xe0,
+        fields: &[],
+    };
+    const BYTES: usize = 0x1c;
+}
+
 /// `mlx5_ifc_eqc_bits`: 0x40 bytes.
 #[derive(Debug)]
 pub enum Eqc {}
@@ -124,10 +237,10 @@ impl Layout for Eqc {
         name: "eqc",
         bits: 0x200,
         fields: &[
-            info("status", 0x0, 4, 1, None),
+            info("status", 0x0, 4, 1, None).values(&enums::MLX5_EQC_STATUS),
             info("ec", 0xd, 1, 1, None),
             info("oi", 0xe, 1, 1, None),
-            info("st", 0x14, 4, 1, None),
+            info("st", 0x14, 4, 1, None).values(&enums::MLX5_EQC_ST),
             info("page_offset", 0x54, 6, 1, None),
             info("log_eq_size", 0x63, 5, 1, None),
             info("uar_page", 0x68, 24, 1, None),
@@ -163,6 +276,309 @@ impl Eqc {
     pub const CONSUMER_COUNTER: Field<Self> = Field::new(0x148, 24);
     /// `producer_counter`: bits 0x168..0x180.
     pub const PRODUCER_COUNTER: Field<Self> = Field::new(0x168, 24);
+}
+
+/// `mlx5_ifc_eqe_bits`: 0x40 bytes.
+#[derive(Debug)]
+pub enum Eqe {}
+
+impl Layout for Eqe {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "eqe",
+        bits: 0x200,
+        fields: &[
+            info("event_type", 0x8, 8, 1, None).values(&enums::EVENT),
+            info("event_sub_type", 0x18, 8, 1, None),
+            info("event_data", 0x100, 224, 1, Some(EventAuto::INFO))
+                .variants(&variants::EQE_EVENT_DATA),
+            info("signature", 0x1f0, 8, 1, None),
+            info("owner", 0x1ff, 1, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x40;
+}
+
+impl Eqe {
+    /// `event_type`: bits 0x8..0x10.
+    pub const EVENT_TYPE: Field<Self> = Field::new(0x8, 8);
+    /// `event_sub_type`: bits 0x18..0x20.
+    pub const EVENT_SUB_TYPE: Field<Self> = Field::new(0x18, 8);
+    /// `event_data`: bits 0x100..0x1e0.
+    pub const EVENT_DATA: SubField<Self, EventAuto> = SubField::new(0x100, 1);
+    /// `signature`: bits 0x1f0..0x1f8.
+    pub const SIGNATURE: Field<Self> = Field::new(0x1f0, 8);
+    /// `owner`: bits 0x1ff..0x200.
+    pub const OWNER: Field<Self> = Field::new(0x1ff, 1);
+}
+
+/// `mlx5_ifc_event_auto_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum EventAuto {}
+
+impl Layout for EventAuto {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "event_auto",
+        bits: 0xe0,
+        fields: &[
+            info("comp_event", 0x0, 224, 1, Some(CompEvent::INFO)),
+            info("dct_events", 0x0, 224, 1, Some(DctEvents::INFO)),
+            info("qp_events", 0x0, 224, 1, Some(QpEvents::INFO)),
+            info(
+                "wqe_associated_page_fault_event",
+                0x0,
+                224,
+                1,
+                Some(WqeAssociatedPageFaultEvent::INFO),
+            ),
+            info(
+                "rdma_page_fault_event",
+                0x0,
+                224,
+                1,
+                Some(RdmaPageFaultEvent::INFO),
+            ),
+            info("cq_error", 0x0, 224, 1, Some(CqError::INFO)),
+            info(
+                "dropped_packet_logged",
+                0x0,
+                224,
+                1,
+                Some(DroppedPacketLogged::INFO),
+            ),
+            info(
+                "port_state_change_event",
+                0x0,
+                224,
+                1,
+                Some(PortStateChangeEvent::INFO),
+            ),
+            info("gpio_event", 0x0, 224, 1, Some(GpioEvent::INFO)),
+            info(
+                "db_bf_congestion_event",
+                0x0,
+                192,
+                1,
+                Some(DbBfCongestionEvent::INFO),
+            ),
+            info("stall_vl_event", 0x0, 192, 1, Some(StallVlEvent::INFO)),
+            info(
+                "cmd_inter_comp_event",
+                0x0,
+                224,
+                1,
+                Some(CmdInterCompEvent::INFO),
+            ),
+        ],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl EventAuto {
+    /// `comp_event`: bits 0x0..0xe0.
+    pub const COMP_EVENT: SubField<Self, CompEvent> = SubField::new(0x0, 1);
+    /// `dct_events`: bits 0x0..0xe0.
+    pub const DCT_EVENTS: SubField<Self, DctEvents> = SubField::new(0x0, 1);
+    /// `qp_events`: bits 0x0..0xe0.
+    pub const QP_EVENTS: SubField<Self, QpEvents> = SubField::new(0x0, 1);
+    /// `wqe_associated_page_fault_event`: bits 0x0..0xe0.
+    pub const WQE_ASSOCIATED_PAGE_FAULT_EVENT: SubField<Self, WqeAssociatedPageFaultEvent> =
+        SubField::new(0x0, 1);
+    /// `rdma_page_fault_event`: bits 0x0..0xe0.
+    pub const RDMA_PAGE_FAULT_EVENT: SubField<Self, RdmaPageFaultEvent> = SubField::new(0x0, 1);
+    /// `cq_error`: bits 0x0..0xe0.
+    pub const CQ_ERROR: SubField<Self, CqError> = SubField::new(0x0, 1);
+    /// `dropped_packet_logged`: bits 0x0..0xe0.
+    pub const DROPPED_PACKET_LOGGED: SubField<Self, DroppedPacketLogged> = SubField::new(0x0, 1);
+    /// `port_state_change_event`: bits 0x0..0xe0.
+    pub const PORT_STATE_CHANGE_EVENT: SubField<Self, PortStateChangeEvent> = SubField::new(0x0, 1);
+    /// `gpio_event`: bits 0x0..0xe0.
+    pub const GPIO_EVENT: SubField<Self, GpioEvent> = SubField::new(0x0, 1);
+    /// `db_bf_congestion_event`: bits 0x0..0xc0.
+    pub const DB_BF_CONGESTION_EVENT: SubField<Self, DbBfCongestionEvent> = SubField::new(0x0, 1);
+    /// `stall_vl_event`: bits 0x0..0xc0.
+    pub const STALL_VL_EVENT: SubField<Self, StallVlEvent> = SubField::new(0x0, 1);
+    /// `cmd_inter_comp_event`: bits 0x0..0xe0.
+    pub const CMD_INTER_COMP_EVENT: SubField<Self, CmdInterCompEvent> = SubField::new(0x0, 1);
+}
+
+/// `mlx5_ifc_fpga_error_event_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum FpgaErrorEvent {}
+
+impl Layout for FpgaErrorEvent {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "fpga_error_event",
+        bits: 0xe0,
+        fields: &[info("syndrome", 0x58, 8, 1, None)],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl FpgaErrorEvent {
+    /// `syndrome`: bits 0x58..0x60.
+    pub const SYNDROME: Field<Self> = Field::new(0x58, 8);
+}
+
+/// `mlx5_ifc_fpga_qp_error_event_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum FpgaQpErrorEvent {}
+
+impl Layout for FpgaQpErrorEvent {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "fpga_qp_error_event",
+        bits: 0xe0,
+        fields: &[
+            info("syndrome", 0x58, 8, 1, None),
+            info("fpga_qpn", 0xc8, 24, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl FpgaQpErrorEvent {
+    /// `syndrome`: bits 0x58..0x60.
+    pub const SYNDROME: Field<Self> = Field::new(0x58, 8);
+    /// `fpga_qpn`: bits 0xc8..0xe0.
+    pub const FPGA_QPN: Field<Self> = Field::new(0xc8, 24);
+}
+
+/// `mlx5_ifc_gen_eq_out_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum GenEqOut {}
+
+impl Layout for GenEqOut {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "gen_eq_out",
+        bits: 0x80,
+        fields: &[
+            info("status", 0x0, 8, 1, None),
+            info("syndrome", 0x20, 32, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl GenEqOut {
+    /// `status`: bits 0x0..0x8.
+    pub const STATUS: Field<Self> = Field::new(0x0, 8);
+    /// `syndrome`: bits 0x20..0x40.
+    pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
+}
+
+/// `mlx5_ifc_gen_eqe_in_bits`: 0x50 bytes.
+#[derive(Debug)]
+pub enum GenEqeIn {}
+
+impl Layout for GenEqeIn {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "gen_eqe_in",
+        bits: 0x280,
+        fields: &[
+            info("opcode", 0x0, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None),
+            info("eq_number", 0x58, 8, 1, None),
+            info("eqe", 0x80, 8, 64, None),
+        ],
+    };
+    const BYTES: usize = 0x50;
+}
+
+impl GenEqeIn {
+    /// `opcode`: bits 0x0..0x10.
+    pub const OPCODE: Field<Self> = Field::new(0x0, 16);
+    /// `op_mod`: bits 0x30..0x40.
+    pub const OP_MOD: Field<Self> = Field::new(0x30, 16);
+    /// `eq_number`: bits 0x58..0x60.
+    pub const EQ_NUMBER: Field<Self> = Field::new(0x58, 8);
+    /// `eqe[64]`: bits 0x80..0x280.
+    pub const EQE: ArrayField<Self> = ArrayField::new(0x80, 8, 64);
+}
+
+/// `mlx5_ifc_gpio_event_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum GpioEvent {}
+
+impl Layout for GpioEvent {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "gpio_event",
+        bits: 0xe0,
+        fields: &[
+            info("gpio_event_hi", 0x60, 32, 1, None),
+            info("gpio_event_lo", 0x80, 32, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl GpioEvent {
+    /// `gpio_event_hi`: bits 0x60..0x80.
+    pub const GPIO_EVENT_HI: Field<Self> = Field::new(0x60, 32);
+    /// `gpio_event_lo`: bits 0x80..0xa0.
+    pub const GPIO_EVENT_LO: Field<Self> = Field::new(0x80, 32);
+}
+
+/// `mlx5_ifc_pages_req_event_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum PagesReqEvent {}
+
+impl Layout for PagesReqEvent {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "pages_req_event",
+        bits: 0xe0,
+        fields: &[
+            info("function_id", 0x10, 16, 1, None),
+            info("num_pages", 0x20, 32, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl PagesReqEvent {
+    /// `function_id`: bits 0x10..0x20.
+    pub const FUNCTION_ID: Field<Self> = Field::new(0x10, 16);
+    /// `num_pages`: bits 0x20..0x40.
+    pub const NUM_PAGES: Field<Self> = Field::new(0x20, 32);
+}
+
+/// `mlx5_ifc_port_state_change_event_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum PortStateChangeEvent {}
+
+impl Layout for PortStateChangeEvent {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "port_state_change_event",
+        bits: 0xe0,
+        fields: &[info("port_num", 0x40, 4, 1, None)],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl PortStateChangeEvent {
+    /// `port_num`: bits 0x40..0x44.
+    pub const PORT_NUM: Field<Self> = Field::new(0x40, 4);
+}
+
+/// `mlx5_ifc_qp_events_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum QpEvents {}
+
+impl Layout for QpEvents {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "qp_events",
+        bits: 0xe0,
+        fields: &[
+            info("type", 0xa0, 8, 1, None),
+            info("qpn_rqn_sqn", 0xc8, 24, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl QpEvents {
+    /// `type`: bits 0xa0..0xa8.
+    pub const TYPE: Field<Self> = Field::new(0xa0, 8);
+    /// `qpn_rqn_sqn`: bits 0xc8..0xe0.
+    pub const QPN_RQN_SQN: Field<Self> = Field::new(0xc8, 24);
 }
 
 /// `mlx5_ifc_query_eq_in_bits`: 0x10 bytes.
@@ -221,4 +637,109 @@ impl QueryEqOut {
     pub const EVENT_BITMASK: Field<Self> = Field::new(0x2c0, 64);
     /// `pas[]`: bits 0x880..0x8c0.
     pub const PAS: ArrayField<Self> = ArrayField::new(0x880, 64, 0);
+}
+
+/// `mlx5_ifc_rdma_page_fault_event_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum RdmaPageFaultEvent {}
+
+impl Layout for RdmaPageFaultEvent {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "rdma_page_fault_event",
+        bits: 0xe0,
+        fields: &[
+            info("bytes_committed", 0x0, 32, 1, None),
+            info("r_key", 0x20, 32, 1, None),
+            info("packet_len", 0x50, 16, 1, None),
+            info("rdma_op_len", 0x60, 32, 1, None),
+            info("rdma_va", 0x80, 64, 1, None),
+            info("rdma", 0xc5, 1, 1, None),
+            info("write", 0xc6, 1, 1, None),
+            info("requestor", 0xc7, 1, 1, None),
+            info("qp_number", 0xc8, 24, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl RdmaPageFaultEvent {
+    /// `bytes_committed`: bits 0x0..0x20.
+    pub const BYTES_COMMITTED: Field<Self> = Field::new(0x0, 32);
+    /// `r_key`: bits 0x20..0x40.
+    pub const R_KEY: Field<Self> = Field::new(0x20, 32);
+    /// `packet_len`: bits 0x50..0x60.
+    pub const PACKET_LEN: Field<Self> = Field::new(0x50, 16);
+    /// `rdma_op_len`: bits 0x60..0x80.
+    pub const RDMA_OP_LEN: Field<Self> = Field::new(0x60, 32);
+    /// `rdma_va`: bits 0x80..0xc0.
+    pub const RDMA_VA: Field<Self> = Field::new(0x80, 64);
+    /// `rdma`: bits 0xc5..0xc6.
+    pub const RDMA: Field<Self> = Field::new(0xc5, 1);
+    /// `write`: bits 0xc6..0xc7.
+    pub const WRITE: Field<Self> = Field::new(0xc6, 1);
+    /// `requestor`: bits 0xc7..0xc8.
+    pub const REQUESTOR: Field<Self> = Field::new(0xc7, 1);
+    /// `qp_number`: bits 0xc8..0xe0.
+    pub const QP_NUMBER: Field<Self> = Field::new(0xc8, 24);
+}
+
+/// `mlx5_ifc_stall_vl_event_bits`: 0x18 bytes.
+#[derive(Debug)]
+pub enum StallVlEvent {}
+
+impl Layout for StallVlEvent {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "stall_vl_event",
+        bits: 0xc0,
+        fields: &[
+            info("port_num", 0x18, 1, 1, None),
+            info("vl", 0x1c, 4, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x18;
+}
+
+impl StallVlEvent {
+    /// `port_num`: bits 0x18..0x19.
+    pub const PORT_NUM: Field<Self> = Field::new(0x18, 1);
+    /// `vl`: bits 0x1c..0x20.
+    pub const VL: Field<Self> = Field::new(0x1c, 4);
+}
+
+/// `mlx5_ifc_wqe_associated_page_fault_event_bits`: 0x1c bytes.
+#[derive(Debug)]
+pub enum WqeAssociatedPageFaultEvent {}
+
+impl Layout for WqeAssociatedPageFaultEvent {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "wqe_associated_page_fault_event",
+        bits: 0xe0,
+        fields: &[
+            info("bytes_committed", 0x0, 32, 1, None),
+            info("wqe_index", 0x30, 16, 1, None),
+            info("len", 0x50, 16, 1, None),
+            info("rdma", 0xc5, 1, 1, None),
+            info("write_read", 0xc6, 1, 1, None),
+            info("requestor", 0xc7, 1, 1, None),
+            info("qpn", 0xc8, 24, 1, None),
+        ],
+    };
+    const BYTES: usize = 0x1c;
+}
+
+impl WqeAssociatedPageFaultEvent {
+    /// `bytes_committed`: bits 0x0..0x20.
+    pub const BYTES_COMMITTED: Field<Self> = Field::new(0x0, 32);
+    /// `wqe_index`: bits 0x30..0x40.
+    pub const WQE_INDEX: Field<Self> = Field::new(0x30, 16);
+    /// `len`: bits 0x50..0x60.
+    pub const LEN: Field<Self> = Field::new(0x50, 16);
+    /// `rdma`: bits 0xc5..0xc6.
+    pub const RDMA: Field<Self> = Field::new(0xc5, 1);
+    /// `write_read`: bits 0xc6..0xc7.
+    pub const WRITE_READ: Field<Self> = Field::new(0xc6, 1);
+    /// `requestor`: bits 0xc7..0xc8.
+    pub const REQUESTOR: Field<Self> = Field::new(0xc7, 1);
+    /// `qpn`: bits 0xc8..0xe0.
+    pub const QPN: Field<Self> = Field::new(0xc8, 24);
 }

@@ -458,7 +458,7 @@ impl Layout for TeardownHcaIn {
         fields: &[
             info("opcode", 0x0, 16, 1, None),
             info("op_mod", 0x30, 16, 1, None),
-            info("profile", 0x50, 16, 1, None),
+            info("profile", 0x50, 16, 1, None).values(&enums::MLX5_TEARDOWN_HCA_IN_PROFILE),
         ],
     };
     const BYTES: usize = 0x10;

@@ -15,11 +15,11 @@ impl Layout for ManagePagesIn {
         bits: 0x80,
         fields: &[
             info("opcode", 0x0, 16, 1, None),
-            info("op_mod", 0x30, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None).values(&enums::MLX5_MANAGE_PAGES_IN_OP_MOD),
             info("embedded_cpu_function", 0x40, 1, 1, None),
             info("function_id", 0x50, 16, 1, None),
             info("input_num_entries", 0x60, 32, 1, None),
-            info("pas", 0x80, 64, 0, None),
+            info("pas", 0x80, 64, 0, None).counted_by("input_num_entries"),
         ],
     };
     const BYTES: usize = 0x10;
@@ -52,7 +52,7 @@ impl Layout for ManagePagesOut {
             info("status", 0x0, 8, 1, None),
             info("syndrome", 0x20, 32, 1, None),
             info("output_num_entries", 0x40, 32, 1, None),
-            info("pas", 0x80, 64, 0, None),
+            info("pas", 0x80, 64, 0, None).counted_by("output_num_entries"),
         ],
     };
     const BYTES: usize = 0x10;
@@ -79,7 +79,7 @@ impl Layout for QueryPagesIn {
         bits: 0x80,
         fields: &[
             info("opcode", 0x0, 16, 1, None),
-            info("op_mod", 0x30, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None).values(&enums::MLX5_QUERY_PAGES_IN_OP_MOD),
             info("embedded_cpu_function", 0x40, 1, 1, None),
             info("function_id", 0x50, 16, 1, None),
         ],

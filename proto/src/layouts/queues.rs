@@ -361,7 +361,7 @@ impl Layout for ModifyRqIn {
             info("opcode", 0x0, 16, 1, None),
             info("uid", 0x10, 16, 1, None),
             info("op_mod", 0x30, 16, 1, None),
-            info("rq_state", 0x40, 4, 1, None),
+            info("rq_state", 0x40, 4, 1, None).values(&enums::MLX5_RQC_STATE),
             info("rqn", 0x48, 24, 1, None),
             info("modify_bitmask", 0x80, 64, 1, None),
             info("ctx", 0x100, 1920, 1, Some(Rqc::INFO)),
@@ -480,7 +480,7 @@ impl Layout for ModifySqIn {
             info("opcode", 0x0, 16, 1, None),
             info("uid", 0x10, 16, 1, None),
             info("op_mod", 0x30, 16, 1, None),
-            info("sq_state", 0x40, 4, 1, None),
+            info("sq_state", 0x40, 4, 1, None).values(&enums::MLX5_SQC_STATE),
             info("sqn", 0x48, 24, 1, None),
             info("modify_bitmask", 0x80, 64, 1, None),
             info("ctx", 0x100, 1920, 1, Some(Sqc::INFO)),
@@ -703,29 +703,6 @@ impl RqNum {
     pub const RQ_NUM: Field<Self> = Field::new(0x8, 24);
 }
 
-/// `mlx5_ifc_rq_vhca_bits`: 0x8 bytes.
-#[derive(Debug)]
-pub enum RqVhca {}
-
-impl Layout for RqVhca {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "rq_vhca",
-        bits: 0x40,
-        fields: &[
-            info("rq_num", 0x8, 24, 1, None),
-            info("rq_vhca_id", 0x30, 16, 1, None),
-        ],
-    };
-    const BYTES: usize = 0x8;
-}
-
-impl RqVhca {
-    /// `rq_num`: bits 0x8..0x20.
-    pub const RQ_NUM: Field<Self> = Field::new(0x8, 24);
-    /// `rq_vhca_id`: bits 0x30..0x40.
-    pub const RQ_VHCA_ID: Field<Self> = Field::new(0x30, 16);
-}
-
 /// `mlx5_ifc_rqc_bits`: 0xf0 bytes.
 #[derive(Debug)]
 pub enum Rqc {}
@@ -739,8 +716,8 @@ impl Layout for Rqc {
             info("delay_drop_en", 0x1, 1, 1, None),
             info("scatter_fcs", 0x2, 1, 1, None),
             info("vsd", 0x3, 1, 1, None),
-            info("mem_rq_type", 0x4, 4, 1, None),
-            info("state", 0x8, 4, 1, None),
+            info("mem_rq_type", 0x4, 4, 1, None).values(&enums::MLX5_RQC_MEM_RQ_TYPE),
+            info("state", 0x8, 4, 1, None).values(&enums::MLX5_RQC_STATE),
             info("flush_in_error_en", 0xd, 1, 1, None),
             info("hairpin", 0xe, 1, 1, None),
             info("ts_format", 0x1a, 2, 1, None),
@@ -831,8 +808,8 @@ impl Layout for Rqtc {
             info("rqt_max_size", 0xb0, 16, 1, None),
             info("rq_vhca_id_format", 0xc0, 1, 1, None),
             info("rqt_actual_size", 0xd0, 16, 1, None),
-            info("rq_num", 0x780, 32, 0, Some(RqNum::INFO)),
-            info("rq_vhca", 0x780, 64, 0, Some(RqVhca::INFO)),
+            info("rq_num", 0x780, 32, 0, Some(RqNum::INFO)).counted_by("rqt_actual_size"),
+            info("rq_vhca", 0x780, 64, 0, Some(RqVhca::INFO)).counted_by("rqt_actual_size"),
         ],
     };
     const BYTES: usize = 0xf0;
@@ -868,7 +845,7 @@ impl Layout for Sqc {
             info("flush_in_error_en", 0x3, 1, 1, None),
             info("allow_multi_pkt_send_wqe", 0x4, 1, 1, None),
             info("min_wqe_inline_mode", 0x5, 3, 1, None),
-            info("state", 0x8, 4, 1, None),
+            info("state", 0x8, 4, 1, None).values(&enums::MLX5_SQC_STATE),
             info("reg_umr", 0xc, 1, 1, None),
             info("allow_swp", 0xd, 1, 1, None),
             info("hairpin", 0xe, 1, 1, None),
@@ -945,7 +922,7 @@ impl Layout for Wq {
         name: "wq",
         bits: 0x600,
         fields: &[
-            info("wq_type", 0x0, 4, 1, None),
+            info("wq_type", 0x0, 4, 1, None).values(&enums::MLX5_WQ_TYPE),
             info("wq_signature", 0x4, 1, 1, None),
             info("end_padding_mode", 0x5, 2, 1, None),
             info("cd_slave", 0x7, 1, 1, None),

@@ -15,10 +15,11 @@ impl Layout for AccessRegisterIn {
         bits: 0x80,
         fields: &[
             info("opcode", 0x0, 16, 1, None),
-            info("op_mod", 0x30, 16, 1, None),
-            info("register_id", 0x50, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None).values(&enums::MLX5_ACCESS_REGISTER_IN_OP_MOD),
+            info("register_id", 0x50, 16, 1, None).values(&enums::REGISTER),
             info("argument", 0x60, 32, 1, None),
-            info("register_data", 0x80, 32, 0, None),
+            info("register_data", 0x80, 32, 0, None)
+                .variants(&variants::ACCESS_REGISTER_IN_REGISTER_DATA),
         ],
     };
     const BYTES: usize = 0x10;
@@ -48,7 +49,8 @@ impl Layout for AccessRegisterOut {
         fields: &[
             info("status", 0x0, 8, 1, None),
             info("syndrome", 0x20, 32, 1, None),
-            info("register_data", 0x80, 32, 0, None),
+            info("register_data", 0x80, 32, 0, None)
+                .variants(&variants::ACCESS_REGISTER_OUT_REGISTER_DATA),
         ],
     };
     const BYTES: usize = 0x10;
@@ -1147,81 +1149,7 @@ impl IbPortCntrsGrpDataLayout {
     pub const PORT_XMIT_WAIT: Field<Self> = Field::new(0x120, 32);
 }
 
-/// `mlx5_ifc_mcam_access_reg_bits`: 0x10 bytes.
-#[derive(Debug)]
-pub enum McamAccessReg {}
-
-impl Layout for McamAccessReg {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "mcam_access_reg",
-        bits: 0x80,
-        fields: &[
-            info("mcda", 0x1c, 1, 1, None),
-            info("mcc", 0x1d, 1, 1, None),
-            info("mcqi", 0x1e, 1, 1, None),
-            info("mcqs", 0x1f, 1, 1, None),
-            info("regs_95_to_90", 0x20, 6, 1, None),
-            info("mpir", 0x26, 1, 1, None),
-            info("regs_88_to_87", 0x27, 2, 1, None),
-            info("mpegc", 0x29, 1, 1, None),
-            info("mtutc", 0x2a, 1, 1, None),
-            info("regs_84_to_68", 0x2b, 17, 1, None),
-            info("tracer_registers", 0x3c, 4, 1, None),
-            info("regs_63_to_46", 0x40, 18, 1, None),
-            info("mrtc", 0x52, 1, 1, None),
-            info("regs_44_to_41", 0x53, 4, 1, None),
-            info("mfrl", 0x57, 1, 1, None),
-            info("regs_39_to_32", 0x58, 8, 1, None),
-            info("regs_31_to_11", 0x60, 21, 1, None),
-            info("mtmp", 0x75, 1, 1, None),
-            info("regs_9_to_0", 0x76, 10, 1, None),
-        ],
-    };
-    const BYTES: usize = 0x10;
-}
-
-impl McamAccessReg {
-    /// `mcda`: bits 0x1c..0x1d.
-    pub const MCDA: Field<Self> = Field::new(0x1c, 1);
-    /// `mcc`: bits 0x1d..0x1e.
-    pub const MCC: Field<Self> = Field::new(0x1d, 1);
-    /// `mcqi`: bits 0x1e..0x1f.
-    pub const MCQI: Field<Self> = Field::new(0x1e, 1);
-    /// `mcqs`: bits 0x1f..0x20.
-    pub const MCQS: Field<Self> = Field::new(0x1f, 1);
-    /// `regs_95_to_90`: bits 0x20..0x26.
-    pub const REGS_95_TO_90: Field<Self> = Field::new(0x20, 6);
-    /// `mpir`: bits 0x26..0x27.
-    pub const MPIR: Field<Self> = Field::new(0x26, 1);
-    /// `regs_88_to_87`: bits 0x27..0x29.
-    pub const REGS_88_TO_87: Field<Self> = Field::new(0x27, 2);
-    /// `mpegc`: bits 0x29..0x2a.
-    pub const MPEGC: Field<Self> = Field::new(0x29, 1);
-    /// `mtutc`: bits 0x2a..0x2b.
-    pub const MTUTC: Field<Self> = Field::new(0x2a, 1);
-    /// `regs_84_to_68`: bits 0x2b..0x3c.
-    pub const REGS_84_TO_68: Field<Self> = Field::new(0x2b, 17);
-    /// `tracer_registers`: bits 0x3c..0x40.
-    pub const TRACER_REGISTERS: Field<Self> = Field::new(0x3c, 4);
-    /// `regs_63_to_46`: bits 0x40..0x52.
-    pub const REGS_63_TO_46: Field<Self> = Field::new(0x40, 18);
-    /// `mrtc`: bits 0x52..0x53.
-    pub const MRTC: Field<Self> = Field::new(0x52, 1);
-    /// `regs_44_to_41`: bits 0x53..0x57.
-    pub const REGS_44_TO_41: Field<Self> = Field::new(0x53, 4);
-    /// `mfrl`: bits 0x57..0x58.
-    pub const MFRL: Field<Self> = Field::new(0x57, 1);
-    /// `regs_39_to_32`: bits 0x58..0x60.
-    pub const REGS_39_TO_32: Field<Self> = Field::new(0x58, 8);
-    /// `regs_31_to_11`: bits 0x60..0x75.
-    pub const REGS_31_TO_11: Field<Self> = Field::new(0x60, 21);
-    /// `mtmp`: bits 0x75..0x76.
-    pub const MTMP: Field<Self> = Field::new(0x75, 1);
-    /// `regs_9_to_0`: bits 0x76..0x80.
-    pub const REGS_9_TO_0: Field<Self> = Field::new(0x76, 10);
-}
-
-/// `mlx5_ifc_mcam_access_reg_bits1_bits`: 0x10 bytes.
+/// `mlx5_ifc_mcam_access_reg_bits1`: 0x10 bytes.
 #[derive(Debug)]
 pub enum McamAccessRegBits1 {}
 
@@ -1250,7 +1178,7 @@ impl McamAccessRegBits1 {
     pub const REGS_31_TO_0: Field<Self> = Field::new(0x60, 32);
 }
 
-/// `mlx5_ifc_mcam_access_reg_bits2_bits`: 0x10 bytes.
+/// `mlx5_ifc_mcam_access_reg_bits2`: 0x10 bytes.
 #[derive(Debug)]
 pub enum McamAccessRegBits2 {}
 
@@ -1291,7 +1219,7 @@ impl McamAccessRegBits2 {
     pub const REGS_31_TO_0: Field<Self> = Field::new(0x60, 32);
 }
 
-/// `mlx5_ifc_mcam_access_reg_bits3_bits`: 0x10 bytes.
+/// `mlx5_ifc_mcam_access_reg_bits3`: 0x10 bytes.
 #[derive(Debug)]
 pub enum McamAccessRegBits3 {}
 
@@ -1411,7 +1339,8 @@ impl Layout for McamReg {
                 128,
                 1,
                 Some(McamRegMngAccessRegCapMask::INFO),
-            ),
+            )
+            .variants(&variants::MCAM_REG_MNG_ACCESS_REG_CAP_MASK),
             info(
                 "mng_feature_cap_mask",
                 0x140,
@@ -1502,8 +1431,9 @@ impl Layout for MfrlReg {
             info("pci_sync_for_fw_update_start", 0x22, 1, 1, None),
             info("pci_sync_for_fw_update_resp", 0x23, 2, 1, None),
             info("rst_type_sel", 0x25, 3, 1, None),
-            info("pci_reset_req_method", 0x28, 3, 1, None),
-            info("reset_state", 0x2c, 4, 1, None),
+            info("pci_reset_req_method", 0x28, 3, 1, None)
+                .values(&enums::MLX5_MFRL_REG_PCI_RESET_METHOD),
+            info("reset_state", 0x2c, 4, 1, None).values(&enums::MLX5_MFRL_REG_RESET_STATE),
             info("reset_type", 0x30, 8, 1, None),
             info("reset_level", 0x38, 8, 1, None),
         ],
@@ -1750,7 +1680,6 @@ impl Layout for PcamEnhancedFeatures {
             info("fec_100G_per_lane_in_pplm", 0x48, 1, 1, None),
             info("shp_pbmc_pbsr_support", 0x4b, 1, 1, None),
             info("buffer_ownership", 0x53, 1, 1, None),
-            info("resereved_at_54", 0x54, 20, 1, None),
             info("fec_50G_per_lane_in_pplm", 0x68, 1, 1, None),
             info("rx_icrc_encapsulated_counter", 0x6d, 1, 1, None),
             info("ptys_extended_ethernet", 0x72, 1, 1, None),
@@ -1778,8 +1707,6 @@ impl PcamEnhancedFeatures {
     pub const SHP_PBMC_PBSR_SUPPORT: Field<Self> = Field::new(0x4b, 1);
     /// `buffer_ownership`: bits 0x53..0x54.
     pub const BUFFER_OWNERSHIP: Field<Self> = Field::new(0x53, 1);
-    /// `resereved_at_54`: bits 0x54..0x68.
-    pub const RESEREVED_AT_54: Field<Self> = Field::new(0x54, 20);
     /// `fec_50G_per_lane_in_pplm`: bits 0x68..0x69.
     pub const FEC_50G_PER_LANE_IN_PPLM: Field<Self> = Field::new(0x68, 1);
     /// `rx_icrc_encapsulated_counter`: bits 0x6d..0x6e.
@@ -2362,7 +2289,8 @@ impl Layout for PpcntReg {
                 1984,
                 1,
                 Some(EthCntrsGrpDataLayoutAuto::INFO),
-            ),
+            )
+            .variants(&variants::PPCNT_REG_COUNTER_SET),
         ],
     };
     const BYTES: usize = 0x100;
@@ -2626,6 +2554,24 @@ impl Layout for QcamRegQosFeatureCapMask {
 impl QcamRegQosFeatureCapMask {
     /// `feature_cap`: bits 0x0..0x80.
     pub const FEATURE_CAP: SubField<Self, QcamQosFeatureCapMask> = SubField::new(0x0, 1);
+}
+
+/// `mlx5_ifc_register_host_endianness_bits`: 0x10 bytes.
+#[derive(Debug)]
+pub enum RegisterHostEndianness {}
+
+impl Layout for RegisterHostEndianness {
+    const INFO: &'static LayoutInfo = &LayoutInfo {
+        name: "register_host_endianness",
+        bits: 0x80,
+        fields: &[info("he", 0x0, 1, 1, None)],
+    };
+    const BYTES: usize = 0x10;
+}
+
+impl RegisterHostEndianness {
+    /// `he`: bits 0x0..0x1.
+    pub const HE: Field<Self> = Field::new(0x0, 1);
 }
 
 /// `mlx5_ifc_rs_histogram_cntrs_bits`: 0xd8 bytes.

@@ -19,8 +19,9 @@ impl Layout for CreateFlowGroupIn {
             info("other_vport", 0x40, 1, 1, None),
             info("other_eswitch", 0x41, 1, 1, None),
             info("vport_number", 0x50, 16, 1, None),
-            info("table_type", 0x80, 8, 1, None),
-            info("group_type", 0x8c, 4, 1, None),
+            info("table_type", 0x80, 8, 1, None).values(&enums::MLX5_FLOW_TABLE_TYPE),
+            info("group_type", 0x8c, 4, 1, None)
+                .values(&enums::MLX5_CREATE_FLOW_GROUP_IN_GROUP_TYPE),
             info("eswitch_owner_vhca_id", 0x90, 16, 1, None),
             info("table_id", 0xa8, 24, 1, None),
             info("source_eswitch_owner_vhca_id_valid", 0xc0, 1, 1, None),
@@ -108,7 +109,7 @@ impl Layout for CreateFlowTableIn {
             info("other_vport", 0x40, 1, 1, None),
             info("other_eswitch", 0x41, 1, 1, None),
             info("vport_number", 0x50, 16, 1, None),
-            info("table_type", 0x80, 8, 1, None),
+            info("table_type", 0x80, 8, 1, None).values(&enums::MLX5_FLOW_TABLE_TYPE),
             info("eswitch_owner_vhca_id", 0x90, 16, 1, None),
             info(
                 "flow_table_context",
@@ -311,7 +312,7 @@ impl Layout for DeleteFteIn {
             info("other_vport", 0x40, 1, 1, None),
             info("other_eswitch", 0x41, 1, 1, None),
             info("vport_number", 0x50, 16, 1, None),
-            info("table_type", 0x80, 8, 1, None),
+            info("table_type", 0x80, 8, 1, None).values(&enums::MLX5_FLOW_TABLE_TYPE),
             info("eswitch_owner_vhca_id", 0x90, 16, 1, None),
             info("table_id", 0xa8, 24, 1, None),
             info("flow_index", 0x100, 32, 1, None),
@@ -364,70 +365,6 @@ impl DeleteFteOut {
     pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
 }
 
-/// `mlx5_ifc_dest_format_flow_counter_list_auto_bits`: 0x10 bytes.
-#[derive(Debug)]
-pub enum DestFormatFlowCounterListAuto {}
-
-impl Layout for DestFormatFlowCounterListAuto {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "dest_format_flow_counter_list_auto",
-        bits: 0x80,
-        fields: &[
-            info(
-                "extended_dest_format",
-                0x0,
-                128,
-                1,
-                Some(ExtendedDestFormat::INFO),
-            ),
-            info("flow_counter_list", 0x0, 64, 1, Some(FlowCounterList::INFO)),
-        ],
-    };
-    const BYTES: usize = 0x10;
-}
-
-impl DestFormatFlowCounterListAuto {
-    /// `extended_dest_format`: bits 0x0..0x80.
-    pub const EXTENDED_DEST_FORMAT: SubField<Self, ExtendedDestFormat> = SubField::new(0x0, 1);
-    /// `flow_counter_list`: bits 0x0..0x40.
-    pub const FLOW_COUNTER_LIST: SubField<Self, FlowCounterList> = SubField::new(0x0, 1);
-}
-
-/// `mlx5_ifc_dest_format_struct_bits`: 0x8 bytes.
-#[derive(Debug)]
-pub enum DestFormatStruct {}
-
-impl Layout for DestFormatStruct {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "dest_format_struct",
-        bits: 0x40,
-        fields: &[
-            info("destination_type", 0x0, 8, 1, None),
-            info("destination_id", 0x8, 24, 1, None),
-            info("destination_eswitch_owner_vhca_id_valid", 0x20, 1, 1, None),
-            info("packet_reformat", 0x21, 1, 1, None),
-            info("destination_table_type", 0x28, 8, 1, None),
-            info("destination_eswitch_owner_vhca_id", 0x30, 16, 1, None),
-        ],
-    };
-    const BYTES: usize = 0x8;
-}
-
-impl DestFormatStruct {
-    /// `destination_type`: bits 0x0..0x8.
-    pub const DESTINATION_TYPE: Field<Self> = Field::new(0x0, 8);
-    /// `destination_id`: bits 0x8..0x20.
-    pub const DESTINATION_ID: Field<Self> = Field::new(0x8, 24);
-    /// `destination_eswitch_owner_vhca_id_valid`: bits 0x20..0x21.
-    pub const DESTINATION_ESWITCH_OWNER_VHCA_ID_VALID: Field<Self> = Field::new(0x20, 1);
-    /// `packet_reformat`: bits 0x21..0x22.
-    pub const PACKET_REFORMAT: Field<Self> = Field::new(0x21, 1);
-    /// `destination_table_type`: bits 0x28..0x30.
-    pub const DESTINATION_TABLE_TYPE: Field<Self> = Field::new(0x28, 8);
-    /// `destination_eswitch_owner_vhca_id`: bits 0x30..0x40.
-    pub const DESTINATION_ESWITCH_OWNER_VHCA_ID: Field<Self> = Field::new(0x30, 16);
-}
-
 /// `mlx5_ifc_destroy_flow_group_in_bits`: 0x40 bytes.
 #[derive(Debug)]
 pub enum DestroyFlowGroupIn {}
@@ -442,7 +379,7 @@ impl Layout for DestroyFlowGroupIn {
             info("other_vport", 0x40, 1, 1, None),
             info("other_eswitch", 0x41, 1, 1, None),
             info("vport_number", 0x50, 16, 1, None),
-            info("table_type", 0x80, 8, 1, None),
+            info("table_type", 0x80, 8, 1, None).values(&enums::MLX5_FLOW_TABLE_TYPE),
             info("eswitch_owner_vhca_id", 0x90, 16, 1, None),
             info("table_id", 0xa8, 24, 1, None),
             info("group_id", 0xc0, 32, 1, None),
@@ -509,7 +446,7 @@ impl Layout for DestroyFlowTableIn {
             info("other_vport", 0x40, 1, 1, None),
             info("other_eswitch", 0x41, 1, 1, None),
             info("vport_number", 0x50, 16, 1, None),
-            info("table_type", 0x80, 8, 1, None),
+            info("table_type", 0x80, 8, 1, None).values(&enums::MLX5_FLOW_TABLE_TYPE),
             info("eswitch_owner_vhca_id", 0x90, 16, 1, None),
             info("table_id", 0xa8, 24, 1, None),
         ],
@@ -663,117 +600,6 @@ impl DestroyTisOut {
     pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
 }
 
-/// `mlx5_ifc_exe_aso_ctrl_bits`: 0x4 bytes.
-#[derive(Debug)]
-pub enum ExeAsoCtrl {}
-
-impl Layout for ExeAsoCtrl {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "exe_aso_ctrl",
-        bits: 0x20,
-        fields: &[info(
-            "exe_aso_ctrl_flow_meter",
-            0x0,
-            32,
-            1,
-            Some(ExeAsoCtrlFlowMeter::INFO),
-        )],
-    };
-    const BYTES: usize = 0x4;
-}
-
-impl ExeAsoCtrl {
-    /// `exe_aso_ctrl_flow_meter`: bits 0x0..0x20.
-    pub const EXE_ASO_CTRL_FLOW_METER: SubField<Self, ExeAsoCtrlFlowMeter> = SubField::new(0x0, 1);
-}
-
-/// `mlx5_ifc_exe_aso_ctrl_flow_meter_bits`: 0x4 bytes.
-#[derive(Debug)]
-pub enum ExeAsoCtrlFlowMeter {}
-
-impl Layout for ExeAsoCtrlFlowMeter {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "exe_aso_ctrl_flow_meter",
-        bits: 0x20,
-        fields: &[
-            info("return_reg_id", 0x0, 4, 1, None),
-            info("aso_type", 0x4, 4, 1, None),
-            info("action", 0x1c, 1, 1, None),
-            info("init_color", 0x1d, 2, 1, None),
-            info("meter_id", 0x1f, 1, 1, None),
-        ],
-    };
-    const BYTES: usize = 0x4;
-}
-
-impl ExeAsoCtrlFlowMeter {
-    /// `return_reg_id`: bits 0x0..0x4.
-    pub const RETURN_REG_ID: Field<Self> = Field::new(0x0, 4);
-    /// `aso_type`: bits 0x4..0x8.
-    pub const ASO_TYPE: Field<Self> = Field::new(0x4, 4);
-    /// `action`: bits 0x1c..0x1d.
-    pub const ACTION: Field<Self> = Field::new(0x1c, 1);
-    /// `init_color`: bits 0x1d..0x1f.
-    pub const INIT_COLOR: Field<Self> = Field::new(0x1d, 2);
-    /// `meter_id`: bits 0x1f..0x20.
-    pub const METER_ID: Field<Self> = Field::new(0x1f, 1);
-}
-
-/// `mlx5_ifc_execute_aso_bits`: 0x8 bytes.
-#[derive(Debug)]
-pub enum ExecuteAso {}
-
-impl Layout for ExecuteAso {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "execute_aso",
-        bits: 0x40,
-        fields: &[
-            info("valid", 0x0, 1, 1, None),
-            info("aso_object_id", 0x8, 24, 1, None),
-            info("exe_aso_ctrl", 0x20, 32, 1, Some(ExeAsoCtrl::INFO)),
-        ],
-    };
-    const BYTES: usize = 0x8;
-}
-
-impl ExecuteAso {
-    /// `valid`: bits 0x0..0x1.
-    pub const VALID: Field<Self> = Field::new(0x0, 1);
-    /// `aso_object_id`: bits 0x8..0x20.
-    pub const ASO_OBJECT_ID: Field<Self> = Field::new(0x8, 24);
-    /// `exe_aso_ctrl`: bits 0x20..0x40.
-    pub const EXE_ASO_CTRL: SubField<Self, ExeAsoCtrl> = SubField::new(0x20, 1);
-}
-
-/// `mlx5_ifc_extended_dest_format_bits`: 0x10 bytes.
-#[derive(Debug)]
-pub enum ExtendedDestFormat {}
-
-impl Layout for ExtendedDestFormat {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "extended_dest_format",
-        bits: 0x80,
-        fields: &[
-            info(
-                "destination_entry",
-                0x0,
-                64,
-                1,
-                Some(DestFormatStruct::INFO),
-            ),
-            info("packet_reformat_id", 0x40, 32, 1, None),
-        ],
-    };
-    const BYTES: usize = 0x10;
-}
-
-impl ExtendedDestFormat {
-    /// `destination_entry`: bits 0x0..0x40.
-    pub const DESTINATION_ENTRY: SubField<Self, DestFormatStruct> = SubField::new(0x0, 1);
-    /// `packet_reformat_id`: bits 0x40..0x60.
-    pub const PACKET_REFORMAT_ID: Field<Self> = Field::new(0x40, 32);
-}
-
 /// `mlx5_ifc_flow_context_bits`: 0x300 bytes.
 #[derive(Debug)]
 pub enum FlowContext {}
@@ -789,7 +615,7 @@ impl Layout for FlowContext {
             info("action", 0x70, 16, 1, None),
             info("extended_destination", 0x80, 1, 1, None),
             info("uplink_hairpin_en", 0x81, 1, 1, None),
-            info("flow_source", 0x82, 2, 1, None),
+            info("flow_source", 0x82, 2, 1, None).values(&enums::MLX5_FLOW_CONTEXT_FLOW_SOURCE),
             info("encrypt_decrypt_type", 0x84, 4, 1, None),
             info("destination_list_size", 0x88, 24, 1, None),
             info("flow_counter_list_size", 0xa8, 24, 1, None),
@@ -805,7 +631,8 @@ impl Layout for FlowContext {
                 128,
                 0,
                 Some(DestFormatFlowCounterListAuto::INFO),
-            ),
+            )
+            .counted_by("destination_list_size"),
         ],
     };
     const BYTES: usize = 0x300;
@@ -846,24 +673,6 @@ impl FlowContext {
     pub const EXECUTE_ASO: SubField<Self, ExecuteAso> = SubField::new(0x1200, 4);
     /// `destination[]`: bits 0x1800..0x1880.
     pub const DESTINATION: SubField<Self, DestFormatFlowCounterListAuto> = SubField::new(0x1800, 0);
-}
-
-/// `mlx5_ifc_flow_counter_list_bits`: 0x8 bytes.
-#[derive(Debug)]
-pub enum FlowCounterList {}
-
-impl Layout for FlowCounterList {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "flow_counter_list",
-        bits: 0x40,
-        fields: &[info("flow_counter_id", 0x0, 32, 1, None)],
-    };
-    const BYTES: usize = 0x8;
-}
-
-impl FlowCounterList {
-    /// `flow_counter_id`: bits 0x0..0x20.
-    pub const FLOW_COUNTER_ID: Field<Self> = Field::new(0x0, 32);
 }
 
 /// `mlx5_ifc_flow_table_context_bits`: 0x28 bytes.
@@ -2237,7 +2046,7 @@ impl Layout for SetFlowTableRootIn {
             info("other_eswitch", 0x41, 1, 1, None),
             info("vport_number", 0x50, 16, 1, None),
             info("eswitch_owner_vhca_id", 0x70, 16, 1, None),
-            info("table_type", 0x80, 8, 1, None),
+            info("table_type", 0x80, 8, 1, None).values(&enums::MLX5_FLOW_TABLE_TYPE),
             info("table_of_other_vport", 0x8f, 1, 1, None),
             info("table_vport_number", 0x90, 16, 1, None),
             info("table_id", 0xa8, 24, 1, None),
@@ -2315,7 +2124,7 @@ impl Layout for SetFteIn {
             info("other_vport", 0x40, 1, 1, None),
             info("other_eswitch", 0x41, 1, 1, None),
             info("vport_number", 0x50, 16, 1, None),
-            info("table_type", 0x80, 8, 1, None),
+            info("table_type", 0x80, 8, 1, None).values(&enums::MLX5_FLOW_TABLE_TYPE),
             info("eswitch_owner_vhca_id", 0x90, 16, 1, None),
             info("table_id", 0xa8, 24, 1, None),
             info("ignore_flow_level", 0xc0, 1, 1, None),
@@ -2409,7 +2218,7 @@ impl Layout for Tirc {
         name: "tirc",
         bits: 0x780,
         fields: &[
-            info("disp_type", 0x20, 4, 1, None),
+            info("disp_type", 0x20, 4, 1, None).values(&enums::MLX5_TIRC_DISP_TYPE),
             info("tls_en", 0x24, 1, 1, None),
             info("lro_timeout_period_usecs", 0x84, 16, 1, None),
             info("packet_merge_mask", 0x94, 4, 1, None),
@@ -2418,7 +2227,7 @@ impl Layout for Tirc {
             info("rx_hash_symmetric", 0x100, 1, 1, None),
             info("tunneled_offload_en", 0x102, 1, 1, None),
             info("indirect_table", 0x108, 24, 1, None),
-            info("rx_hash_fn", 0x120, 4, 1, None),
+            info("rx_hash_fn", 0x120, 4, 1, None).values(&enums::MLX5_RX_HASH_FN),
             info("self_lb_block", 0x126, 2, 1, None),
             info("transport_domain", 0x128, 24, 1, None),
             info("rx_hash_toeplitz_key", 0x140, 32, 10, None),

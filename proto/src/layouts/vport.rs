@@ -106,29 +106,6 @@ impl DeallocQCounterOut {
     pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
 }
 
-/// `mlx5_ifc_mac_address_layout_bits`: 0x8 bytes.
-#[derive(Debug)]
-pub enum MacAddressLayout {}
-
-impl Layout for MacAddressLayout {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "mac_address_layout",
-        bits: 0x40,
-        fields: &[
-            info("mac_addr_47_32", 0x10, 16, 1, None),
-            info("mac_addr_31_0", 0x20, 32, 1, None),
-        ],
-    };
-    const BYTES: usize = 0x8;
-}
-
-impl MacAddressLayout {
-    /// `mac_addr_47_32`: bits 0x10..0x20.
-    pub const MAC_ADDR_47_32: Field<Self> = Field::new(0x10, 16);
-    /// `mac_addr_31_0`: bits 0x20..0x40.
-    pub const MAC_ADDR_31_0: Field<Self> = Field::new(0x20, 32);
-}
-
 /// `mlx5_ifc_modify_nic_vport_context_in_bits`: 0x200 bytes.
 #[derive(Debug)]
 pub enum ModifyNicVportContextIn {}
@@ -199,59 +176,6 @@ impl ModifyNicVportContextOut {
     pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
 }
 
-/// `mlx5_ifc_modify_nic_vport_field_select_bits`: 0x4 bytes.
-#[derive(Debug)]
-pub enum ModifyNicVportFieldSelect {}
-
-impl Layout for ModifyNicVportFieldSelect {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "modify_nic_vport_field_select",
-        bits: 0x20,
-        fields: &[
-            info("affiliation", 0x12, 1, 1, None),
-            info("disable_uc_local_lb", 0x14, 1, 1, None),
-            info("disable_mc_local_lb", 0x15, 1, 1, None),
-            info("node_guid", 0x16, 1, 1, None),
-            info("port_guid", 0x17, 1, 1, None),
-            info("min_inline", 0x18, 1, 1, None),
-            info("mtu", 0x19, 1, 1, None),
-            info("change_event", 0x1a, 1, 1, None),
-            info("promisc", 0x1b, 1, 1, None),
-            info("permanent_address", 0x1c, 1, 1, None),
-            info("addresses_list", 0x1d, 1, 1, None),
-            info("roce_en", 0x1e, 1, 1, None),
-        ],
-    };
-    const BYTES: usize = 0x4;
-}
-
-impl ModifyNicVportFieldSelect {
-    /// `affiliation`: bits 0x12..0x13.
-    pub const AFFILIATION: Field<Self> = Field::new(0x12, 1);
-    /// `disable_uc_local_lb`: bits 0x14..0x15.
-    pub const DISABLE_UC_LOCAL_LB: Field<Self> = Field::new(0x14, 1);
-    /// `disable_mc_local_lb`: bits 0x15..0x16.
-    pub const DISABLE_MC_LOCAL_LB: Field<Self> = Field::new(0x15, 1);
-    /// `node_guid`: bits 0x16..0x17.
-    pub const NODE_GUID: Field<Self> = Field::new(0x16, 1);
-    /// `port_guid`: bits 0x17..0x18.
-    pub const PORT_GUID: Field<Self> = Field::new(0x17, 1);
-    /// `min_inline`: bits 0x18..0x19.
-    pub const MIN_INLINE: Field<Self> = Field::new(0x18, 1);
-    /// `mtu`: bits 0x19..0x1a.
-    pub const MTU: Field<Self> = Field::new(0x19, 1);
-    /// `change_event`: bits 0x1a..0x1b.
-    pub const CHANGE_EVENT: Field<Self> = Field::new(0x1a, 1);
-    /// `promisc`: bits 0x1b..0x1c.
-    pub const PROMISC: Field<Self> = Field::new(0x1b, 1);
-    /// `permanent_address`: bits 0x1c..0x1d.
-    pub const PERMANENT_ADDRESS: Field<Self> = Field::new(0x1c, 1);
-    /// `addresses_list`: bits 0x1d..0x1e.
-    pub const ADDRESSES_LIST: Field<Self> = Field::new(0x1d, 1);
-    /// `roce_en`: bits 0x1e..0x1f.
-    pub const ROCE_EN: Field<Self> = Field::new(0x1e, 1);
-}
-
 /// `mlx5_ifc_modify_vport_state_in_bits`: 0x10 bytes.
 #[derive(Debug)]
 pub enum ModifyVportStateIn {}
@@ -262,7 +186,7 @@ impl Layout for ModifyVportStateIn {
         bits: 0x80,
         fields: &[
             info("opcode", 0x0, 16, 1, None),
-            info("op_mod", 0x30, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None).values(&enums::MLX5_VPORT_STATE_OP_MOD),
             info("other_vport", 0x40, 1, 1, None),
             info("vport_number", 0x50, 16, 1, None),
             info("max_tx_speed", 0x60, 16, 1, None),
@@ -320,110 +244,6 @@ impl ModifyVportStateOut {
     pub const STATUS: Field<Self> = Field::new(0x0, 8);
     /// `syndrome`: bits 0x20..0x40.
     pub const SYNDROME: Field<Self> = Field::new(0x20, 32);
-}
-
-/// `mlx5_ifc_nic_vport_context_bits`: 0x100 bytes.
-#[derive(Debug)]
-pub enum NicVportContext {}
-
-impl Layout for NicVportContext {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "nic_vport_context",
-        bits: 0x800,
-        fields: &[
-            info("min_wqe_inline_mode", 0x5, 3, 1, None),
-            info("disable_mc_local_lb", 0x1d, 1, 1, None),
-            info("disable_uc_local_lb", 0x1e, 1, 1, None),
-            info("roce_en", 0x1f, 1, 1, None),
-            info("arm_change_event", 0x20, 1, 1, None),
-            info("event_on_mtu", 0x3b, 1, 1, None),
-            info("event_on_promisc_change", 0x3c, 1, 1, None),
-            info("event_on_vlan_change", 0x3d, 1, 1, None),
-            info("event_on_mc_address_change", 0x3e, 1, 1, None),
-            info("event_on_uc_address_change", 0x3f, 1, 1, None),
-            info("vhca_id_type", 0x40, 1, 1, None),
-            info("affiliation_criteria", 0x4c, 4, 1, None),
-            info("affiliated_vhca_id", 0x50, 16, 1, None),
-            info("sd_group", 0x101, 3, 1, None),
-            info("sd_group_size", 0x108, 8, 1, None),
-            info("mtu", 0x130, 16, 1, None),
-            info("system_image_guid", 0x140, 64, 1, None),
-            info("port_guid", 0x180, 64, 1, None),
-            info("node_guid", 0x1c0, 64, 1, None),
-            info("qkey_violation_counter", 0x340, 16, 1, None),
-            info("promisc_uc", 0x780, 1, 1, None),
-            info("promisc_mc", 0x781, 1, 1, None),
-            info("promisc_all", 0x782, 1, 1, None),
-            info("allowed_list_type", 0x785, 3, 1, None),
-            info("allowed_list_size", 0x790, 16, 1, None),
-            info(
-                "permanent_address",
-                0x7a0,
-                64,
-                1,
-                Some(MacAddressLayout::INFO),
-            ),
-            info("current_uc_mac_address", 0x800, 64, 0, None),
-        ],
-    };
-    const BYTES: usize = 0x100;
-}
-
-impl NicVportContext {
-    /// `min_wqe_inline_mode`: bits 0x5..0x8.
-    pub const MIN_WQE_INLINE_MODE: Field<Self> = Field::new(0x5, 3);
-    /// `disable_mc_local_lb`: bits 0x1d..0x1e.
-    pub const DISABLE_MC_LOCAL_LB: Field<Self> = Field::new(0x1d, 1);
-    /// `disable_uc_local_lb`: bits 0x1e..0x1f.
-    pub const DISABLE_UC_LOCAL_LB: Field<Self> = Field::new(0x1e, 1);
-    /// `roce_en`: bits 0x1f..0x20.
-    pub const ROCE_EN: Field<Self> = Field::new(0x1f, 1);
-    /// `arm_change_event`: bits 0x20..0x21.
-    pub const ARM_CHANGE_EVENT: Field<Self> = Field::new(0x20, 1);
-    /// `event_on_mtu`: bits 0x3b..0x3c.
-    pub const EVENT_ON_MTU: Field<Self> = Field::new(0x3b, 1);
-    /// `event_on_promisc_change`: bits 0x3c..0x3d.
-    pub const EVENT_ON_PROMISC_CHANGE: Field<Self> = Field::new(0x3c, 1);
-    /// `event_on_vlan_change`: bits 0x3d..0x3e.
-    pub const EVENT_ON_VLAN_CHANGE: Field<Self> = Field::new(0x3d, 1);
-    /// `event_on_mc_address_change`: bits 0x3e..0x3f.
-    pub const EVENT_ON_MC_ADDRESS_CHANGE: Field<Self> = Field::new(0x3e, 1);
-    /// `event_on_uc_address_change`: bits 0x3f..0x40.
-    pub const EVENT_ON_UC_ADDRESS_CHANGE: Field<Self> = Field::new(0x3f, 1);
-    /// `vhca_id_type`: bits 0x40..0x41.
-    pub const VHCA_ID_TYPE: Field<Self> = Field::new(0x40, 1);
-    /// `affiliation_criteria`: bits 0x4c..0x50.
-    pub const AFFILIATION_CRITERIA: Field<Self> = Field::new(0x4c, 4);
-    /// `affiliated_vhca_id`: bits 0x50..0x60.
-    pub const AFFILIATED_VHCA_ID: Field<Self> = Field::new(0x50, 16);
-    /// `sd_group`: bits 0x101..0x104.
-    pub const SD_GROUP: Field<Self> = Field::new(0x101, 3);
-    /// `sd_group_size`: bits 0x108..0x110.
-    pub const SD_GROUP_SIZE: Field<Self> = Field::new(0x108, 8);
-    /// `mtu`: bits 0x130..0x140.
-    pub const MTU: Field<Self> = Field::new(0x130, 16);
-    /// `system_image_guid`: bits 0x140..0x180.
-    pub const SYSTEM_IMAGE_GUID: Field<Self> = Field::new(0x140, 64);
-    /// `port_guid`: bits 0x180..0x1c0.
-    pub const PORT_GUID: Field<Self> = Field::new(0x180, 64);
-    /// `node_guid`: bits 0x1c0..0x200.
-    pub const NODE_GUID: Field<Self> = Field::new(0x1c0, 64);
-    /// `qkey_violation_counter`: bits 0x340..0x350.
-    pub const QKEY_VIOLATION_COUNTER: Field<Self> = Field::new(0x340, 16);
-    /// `promisc_uc`: bits 0x780..0x781.
-    pub const PROMISC_UC: Field<Self> = Field::new(0x780, 1);
-    /// `promisc_mc`: bits 0x781..0x782.
-    pub const PROMISC_MC: Field<Self> = Field::new(0x781, 1);
-    /// `promisc_all`: bits 0x782..0x783.
-    pub const PROMISC_ALL: Field<Self> = Field::new(0x782, 1);
-    /// `allowed_list_type`: bits 0x785..0x788.
-    pub const ALLOWED_LIST_TYPE: Field<Self> = Field::new(0x785, 3);
-    /// `allowed_list_size`: bits 0x790..0x7a0.
-    pub const ALLOWED_LIST_SIZE: Field<Self> = Field::new(0x790, 16);
-    /// `permanent_address`: bits 0x7a0..0x7e0.
-    pub const PERMANENT_ADDRESS: SubField<Self, MacAddressLayout> = SubField::new(0x7a0, 1);
-    /// `current_uc_mac_address[]`: bits 0x800..0x840.
-    pub const CURRENT_UC_MAC_ADDRESS: ArrayField<Self> = ArrayField::new(0x800, 64, 0);
 }
 
 /// `mlx5_ifc_query_nic_vport_context_in_bits`: 0x10 bytes.
@@ -826,7 +646,7 @@ impl Layout for QueryVportStateIn {
         bits: 0x80,
         fields: &[
             info("opcode", 0x0, 16, 1, None),
-            info("op_mod", 0x30, 16, 1, None),
+            info("op_mod", 0x30, 16, 1, None).values(&enums::MLX5_VPORT_STATE_OP_MOD),
             info("other_vport", 0x40, 1, 1, None),
             info("vport_number", 0x50, 16, 1, None),
         ],
@@ -858,7 +678,7 @@ impl Layout for QueryVportStateOut {
             info("syndrome", 0x20, 32, 1, None),
             info("max_tx_speed", 0x60, 16, 1, None),
             info("admin_state", 0x78, 4, 1, None),
-            info("state", 0x7c, 4, 1, None),
+            info("state", 0x7c, 4, 1, None).values(&enums::MLX5_QUERY_VPORT_STATE_OUT_STATE),
         ],
     };
     const BYTES: usize = 0x10;
@@ -875,27 +695,4 @@ impl QueryVportStateOut {
     pub const ADMIN_STATE: Field<Self> = Field::new(0x78, 4);
     /// `state`: bits 0x7c..0x80.
     pub const STATE: Field<Self> = Field::new(0x7c, 4);
-}
-
-/// `mlx5_ifc_traffic_counter_bits`: 0x10 bytes.
-#[derive(Debug)]
-pub enum TrafficCounter {}
-
-impl Layout for TrafficCounter {
-    const INFO: &'static LayoutInfo = &LayoutInfo {
-        name: "traffic_counter",
-        bits: 0x80,
-        fields: &[
-            info("packets", 0x0, 64, 1, None),
-            info("octets", 0x40, 64, 1, None),
-        ],
-    };
-    const BYTES: usize = 0x10;
-}
-
-impl TrafficCounter {
-    /// `packets`: bits 0x0..0x40.
-    pub const PACKETS: Field<Self> = Field::new(0x0, 64);
-    /// `octets`: bits 0x40..0x80.
-    pub const OCTETS: Field<Self> = Field::new(0x40, 64);
 }
