@@ -88,10 +88,26 @@ pub static CQ: Kind = Kind {
         object(Bits::within(CTX_EARLY, Cqc::UAR_PAGE), KindId::Uar),
     ],
     modify: Modify::Fields(&[
-        Change { mask: cq_select(0), fields: &[Bits::within(CTX_EARLY, Cqc::CQ_PERIOD)], bytes: &[] },
-        Change { mask: cq_select(1), fields: &[Bits::within(CTX_EARLY, Cqc::CQ_MAX_COUNT)], bytes: &[] },
-        Change { mask: cq_select(2), fields: &[Bits::within(CTX_EARLY, Cqc::OI)], bytes: &[] },
-        Change { mask: cq_select(4), fields: &[Bits::within(CTX_EARLY, Cqc::CQ_PERIOD_MODE)], bytes: &[] },
+        Change {
+            mask: cq_select(0),
+            fields: &[Bits::within(CTX_EARLY, Cqc::CQ_PERIOD)],
+            bytes: &[],
+        },
+        Change {
+            mask: cq_select(1),
+            fields: &[Bits::within(CTX_EARLY, Cqc::CQ_MAX_COUNT)],
+            bytes: &[],
+        },
+        Change {
+            mask: cq_select(2),
+            fields: &[Bits::within(CTX_EARLY, Cqc::OI)],
+            bytes: &[],
+        },
+        Change {
+            mask: cq_select(4),
+            fields: &[Bits::within(CTX_EARLY, Cqc::CQ_PERIOD_MODE)],
+            bytes: &[],
+        },
     ]),
 };
 

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Command completion events: when there is one, what it says, and the interrupt.
+
+mod common;
+
+use common::{Driver, cmd};
+use fw_model::Input;
+use fwctl_proto::layout::set_bits;
+
+const EQ_PAGE: u64 = 0x5_0000_0000;
+
+/// Makes the command event queue with `log_eq_size` 5 on vector 2, as the driver's first EQ.
+fn create_command_eq(d: &mut Driver) -> (u8, u32) {
+    let out = d.ok(&cmd(0x802, 0, 16), 16);
+    let uar = u32::from_be_bytes([0, out[9], out[10], out[11]]);
+    d.guest.map(EQ_PAGE, 4096);
+    let mut c = cmd(0x301, 0, 272 + 8);
+    set_bits(&mut c, 0x80 + 0x63, 5, 5);
+    set_bits(&mut c, 0x80 + 0x68, 24, u64::from(uar));
+    set_bits(&mut c, 0x80 + 0xb4, 12, 2);
+    set_bits(&mut c, 0x2c0, 64, 1 << 0xa);
+    c[272..280].copy_from_slice(&EQ_PAGE.to_be_bytes());
+    (d.ok(&c, 16)[11], uar)
+}
+
+fn arm(d: &mut Driver, eqn: u8, uar: u32, consumer: u32) {
+    let value = (u32::from(eqn) << 24 | consumer).to_be_bytes();
+    let function = d.f;
+    d.submit(Input::UarWrite {
+        function,
+        uar,
+        offset: 0x40,
+        data: &value,
+    });
+}
+
+#[test]
+fn completions_come_only_between_the_queues_own_create_and_destroy() {
+    let mut d = Driver::new("minimal");
+    d.bring_up();
+    let (eqn, uar) = create_command_eq(&mut d);
+    assert_eq!(
+        d.guest.bytes(EQ_PAGE, 64),
+        [0; 64],
+        "its own CREATE_EQ is polled for"
+    );
+    arm(&mut d, eqn, uar, 0);
+    assert!(d.irqs.is_empty());
+    d.post(9, &cmd(0x80d, 0, 16), 16);
+    d.ring(1 << 9);
+    let eqe = d.guest.bytes(EQ_PAGE, 64);
+    assert_eq!(
+        (eqe[1], &eqe[32..36], eqe[63]),
+        (0x0a, &[0, 0, 2, 0][..], 0)
+    );
+    assert_eq!(d.irqs, [2]);
+    d.ok(&cmd(0x80d, 0, 16), 16);
+    assert_eq!(d.irqs, [2], "not armed: no second interrupt");
+    assert_eq!(d.guest.bytes(EQ_PAGE + 64, 64)[1], 0x0a);
+    let mut destroy = cmd(0x302, 0, 16);
+    destroy[11] = eqn;
+    let before = d.guest.bytes(EQ_PAGE, 4096);
+    d.ok(&destroy, 16);
+    assert_eq!(
+        d.guest.bytes(EQ_PAGE, 4096),
+        before,
+        "its own DESTROY_EQ is polled for"
+    );
+    d.ok(&cmd(0x80d, 0, 16), 16);
+    assert_eq!(d.guest.bytes(EQ_PAGE, 4096), before);
+}
+
+#[test]
+fn a_doorbell_of_another_page_or_queue_moves_nothing() {
+    let mut d = Driver::new("minimal");
+    d.bring_up();
+    let (eqn, uar) = create_command_eq(&mut d);
+    arm(&mut d, eqn, uar + 1, 0);
+    arm(&mut d, eqn + 1, uar, 0);
+    d.ok(&cmd(0x80d, 0, 16), 16);
+    assert!(d.irqs.is_empty());
+    let function = d.f;
+    for data in [&[0u8; 1][..], &[0; 2], &[0; 8]] {
+        d.submit(Input::UarWrite {
+            function,
+            uar,
+            offset: 0x40,
+            data,
+        });
+    }
+    assert!(d.irqs.is_empty());
+}
+
+#[test]
+fn event_queues_that_cannot_work_are_refused() {
+    let mut d = Driver::new("minimal");
+    d.bring_up();
+    let out = d.ok(&cmd(0x802, 0, 16), 16);
+    let uar = u64::from(u32::from_be_bytes([0, out[9], out[10], out[11]]));
+    let good = |pages: usize| {
+        let mut c = cmd(0x301, 0, 272 + 8 * pages);
+        set_bits(&mut c, 0x80 + 0x63, 5, 7);
+        set_bits(&mut c, 0x80 + 0x68, 24, uar);
+        c
+    };
+    let refused = |d: &mut Driver, c: &[u8]| d.exec(c, 16).syndrome();
+    use fw_model::syndrome::Syndrome as S;
+    assert_eq!(
+        refused(&mut d, &good(1)),
+        S::InboxTooShort.code(),
+        "128 EQEs need two pages"
+    );
+    let mut c = good(2);
+    set_bits(&mut c, 0x80 + 0x68, 24, uar + 1);
+    assert_eq!(refused(&mut d, &c), S::EqUar.code());
+    let mut c = good(2);
+    set_bits(&mut c, 0x80 + 0x63, 5, 0);
+    assert_eq!(refused(&mut d, &c), S::EqSize.code());
+    let mut c = good(2);
+    set_bits(&mut c, 0x80 + 0x63, 5, 19);
+    assert_eq!(refused(&mut d, &c), S::EqSize.code());
+    let mut c = good(2);
+    set_bits(&mut c, 0x80 + 0xb4, 12, 8);
+    assert_eq!(refused(&mut d, &c), S::EqVector.code());
+    let mut c = good(2);
+    c[272..280].copy_from_slice(&0x123u64.to_be_bytes());
+    assert_eq!(refused(&mut d, &c), S::EqPageSize.code());
+    let mut c = good(2);
+    set_bits(&mut c, 0x2c0, 64, 1 << 0xa);
+    d.ok(&c, 16);
+    assert_eq!(refused(&mut d, &c), S::EqCommandTaken.code());
+    for _ in 1..64 {
+        d.ok(&good(2), 16);
+    }
+    assert_eq!(refused(&mut d, &good(2)), S::EqLimit.code());
+}
