@@ -50,16 +50,15 @@ impl Clients {
 
     /// A client came.
     pub fn came(&self, f: FunctionId) {
-        log::info!(
-            "function {}: client connected on {}",
-            f.0,
-            self.set(f, true)
-        );
+        // Not in the macro: what is not logged is not evaluated.
+        let socket = self.set(f, true);
+        log::info!("function {}: client connected on {socket}", f.0);
     }
 
     /// A client went.
     pub fn went(&self, f: FunctionId) {
-        log::info!("function {}: client gone from {}", f.0, self.set(f, false));
+        let socket = self.set(f, false);
+        log::info!("function {}: client gone from {socket}", f.0);
         if self.lock().iter().all(|c| !c.connected) {
             (self.inner.last_gone)();
         }

@@ -19,6 +19,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
+use fw_model::{FunctionId, Input, NoMemory};
 use serde_json::{Map, Value, json};
 
 use crate::{clients::Clients, owner::Owner};
@@ -42,11 +43,13 @@ pub struct Server {
 
 type Command = fn(&Server, &Map<String, Value>) -> Result<Value, String>;
 
-/// Every command: its name and what it does.
-const COMMANDS: &[(&str, Command)] = &[
-    ("functions", functions),
-    ("quit", quit),
-    ("version", version),
+/// Every command: its name, its arguments and what it does.
+const COMMANDS: &[(&str, &[&str], Command)] = &[
+    ("functions", &[], functions),
+    ("page-demand", &["function", "count"], page_demand),
+    ("power-cycle", &[], power_cycle),
+    ("quit", &[], quit),
+    ("version", &[], version),
 ];
 
 fn functions(s: &Server, _: &Map<String, Value>) -> Result<Value, String> {
@@ -77,6 +80,32 @@ fn functions(s: &Server, _: &Map<String, Value>) -> Result<Value, String> {
 
 fn version(_: &Server, _: &Map<String, Value>) -> Result<Value, String> {
     Ok(json!({ "fwctl-emu": env!("CARGO_PKG_VERSION") }))
+}
+
+/// Asks the driver of `function` for `count` pages more, or fewer if it is negative.
+fn page_demand(s: &Server, a: &Map<String, Value>) -> Result<Value, String> {
+    let number = |name: &str| {
+        a.get(name)
+            .and_then(Value::as_i64)
+            .ok_or_else(|| format!("{name:?} is not a number"))
+    };
+    let known = s.owner.with_card(|c, _| c.functions().count());
+    let function = u8::try_from(number("function")?)
+        .ok()
+        .filter(|f| usize::from(*f) < known)
+        .ok_or_else(|| format!("there is no such function; there are {known}, from 0"))?;
+    let count =
+        i32::try_from(number("count")?).map_err(|_| "\"count\" is out of range".to_owned())?;
+    let function = FunctionId(function);
+    s.owner
+        .submit(Input::PageDemand { function, count }, &NoMemory);
+    Ok(json!({}))
+}
+
+/// Power off and on: next-boot configuration becomes current.
+fn power_cycle(s: &Server, _: &Map<String, Value>) -> Result<Value, String> {
+    s.owner.submit(Input::PowerCycle, &NoMemory);
+    Ok(json!({}))
 }
 
 fn quit(s: &Server, _: &Map<String, Value>) -> Result<Value, String> {
@@ -193,7 +222,7 @@ impl Server {
                 id,
             );
         };
-        let Some((_, run)) = COMMANDS.iter().find(|c| c.0 == name) else {
+        let Some((_, takes, run)) = COMMANDS.iter().find(|c| c.0 == name) else {
             let known: Vec<_> = COMMANDS.iter().map(|c| c.0).collect();
             let desc = format!(
                 "there is no command {name:?}; there are: {}",
@@ -207,8 +236,7 @@ impl Server {
             Some(Value::Object(a)) => a,
             Some(_) => return (error("GenericError", "\"arguments\" is not an object"), id),
         };
-        // No command has arguments yet.
-        if let Some(k) = arguments.keys().next() {
+        if let Some(k) = arguments.keys().find(|k| !takes.contains(&k.as_str())) {
             return (
                 error("GenericError", &format!("{name} has no argument {k:?}")),
                 id,

@@ -94,7 +94,7 @@ impl Owner {
         let mut i = self.lock();
         let now = self.now();
         let function = function_of(&input);
-        i.contain(function, |card, fx| card.submit(input, now, mem, fx));
+        i.contain(function, now, |card, fx| card.submit(input, now, mem, fx));
         i.carry_out(now);
         if i.card.next_deadline().is_some() {
             self.timer.notify_one();
@@ -116,14 +116,20 @@ impl Owner {
     pub fn run_timer(&self) {
         /// Without a deadline the timer sleeps this long at a time.
         const IDLE: Duration = Duration::from_secs(3600);
+        /// The pause when a poll did not get further.
+        const BREATH: Duration = Duration::from_millis(1);
         let mut i = self.lock();
         while !i.stop {
             let now = self.now();
             let wait = match i.card.next_deadline() {
                 Some(at) if at <= now => {
-                    i.contain(None, |card, fx| card.poll(now, fx));
+                    i.contain(None, now, |card, fx| card.poll(now, fx));
                     i.carry_out(now);
-                    continue;
+                    match i.card.next_deadline() {
+                        // A model that failed would be due again at once: leave the lock to others.
+                        Some(again) if again <= at => BREATH,
+                        _ => continue,
+                    }
                 }
                 Some(at) => at.since(now),
                 None => IDLE,
@@ -158,6 +164,7 @@ fn function_of(input: &Input<'_>) -> Option<FunctionId> {
         Input::SegmentWrite { function, .. }
         | Input::UarWrite { function, .. }
         | Input::Command { function, .. }
+        | Input::PageDemand { function, .. }
         | Input::Reset { function, .. } => Some(*function),
         Input::Committed { .. } | Input::PowerCycle => None,
     }
@@ -165,7 +172,12 @@ fn function_of(input: &Input<'_>) -> Option<FunctionId> {
 
 impl Inner {
     /// Runs the model; a panic in it ends that input, and the function starts anew.
-    fn contain(&mut self, function: Option<FunctionId>, f: impl FnOnce(&mut Card, &mut Effects)) {
+    fn contain(
+        &mut self,
+        function: Option<FunctionId>,
+        now: Time,
+        f: impl FnOnce(&mut Card, &mut Effects),
+    ) {
         self.fx.clear();
         let (card, fx) = (&mut self.card, &mut self.fx);
         if catch_unwind(AssertUnwindSafe(|| f(card, fx))).is_ok() {
@@ -185,7 +197,7 @@ impl Inner {
             kind: ResetKind::Bus,
         };
         let again = catch_unwind(AssertUnwindSafe(|| {
-            self.card.submit(reset, Time::ZERO, &NoMemory, &mut self.fx);
+            self.card.submit(reset, now, &NoMemory, &mut self.fx);
         }));
         if again.is_err() {
             self.fx.clear();

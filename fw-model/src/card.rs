@@ -196,6 +196,12 @@ impl Card {
             }
             Input::Reset { function, kind } => self.reset(function, kind, fx),
             Input::Committed { token, stored } => self.committed(token, stored, now, fx),
+            Input::PageDemand { function, count } => {
+                if let Some(f) = self.functions.get_mut(usize::from(function.0)) {
+                    f.demand_pages(count);
+                    f.deliver(fx);
+                }
+            }
             Input::PowerCycle => {
                 let mut batch = Batch::default();
                 self.shared.nv.next_to_current(&mut batch);

@@ -105,6 +105,13 @@ pub enum Input<'a> {
         /// False if it could not be stored: what waited fails.
         stored: bool,
     },
+    /// The firmware wants more pages, or fewer: a PAGE_REQUEST event to an up function.
+    PageDemand {
+        /// The function.
+        function: FunctionId,
+        /// How many more; negative for pages to give back.
+        count: i32,
+    },
     /// Power off and on: every function loses its state, next-boot configuration becomes current.
     PowerCycle,
 }

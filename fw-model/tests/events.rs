@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Command completion events: when there is one, what it says, and the interrupt.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Driver, cmd};
@@ -89,6 +91,52 @@ fn a_doorbell_of_another_page_or_queue_moves_nothing() {
         });
     }
     assert!(d.irqs.is_empty());
+}
+
+#[test]
+fn page_requests_tell_the_driver_and_the_books_follow() {
+    let mut d = Driver::new("minimal");
+    let function = d.f;
+    d.submit(Input::PageDemand { function, count: 3 });
+    assert!(
+        d.fx.is_empty(),
+        "a function that is not up asks for nothing"
+    );
+    d.bring_up();
+    let out = d.ok(&cmd(0x802, 0, 16), 16);
+    let mut c = cmd(0x301, 0, 272 + 8);
+    set_bits(&mut c, 0x80 + 0x63, 5, 4);
+    set_bits(&mut c, 0x80 + 0x68, 24, u64::from(out[11]));
+    set_bits(&mut c, 0x2c0, 64, 1 << 0xb);
+    c[272..280].copy_from_slice(&EQ_PAGE.to_be_bytes());
+    d.guest.map(EQ_PAGE, 4096);
+    d.ok(&c, 16);
+    d.submit(Input::PageDemand { function, count: 3 });
+    let eqe = d.guest.bytes(EQ_PAGE, 64);
+    assert_eq!(
+        (eqe[1], &eqe[32..40]),
+        (0x0b, &[0, 0, 0, 0, 0, 0, 0, 3][..])
+    );
+    assert_eq!(d.give(3, 0x7_0000_0000), 3);
+    let regular = |d: &mut Driver| d.ok(&cmd(0x107, 3, 16), 16)[12..16].to_vec();
+    assert_eq!(regular(&mut d), 0u32.to_be_bytes());
+    d.submit(Input::PageDemand {
+        function,
+        count: -2,
+    });
+    assert_eq!(d.guest.bytes(EQ_PAGE + 64 + 36, 4), (-2i32).to_be_bytes());
+    assert_eq!(regular(&mut d), (-2i32).to_be_bytes());
+    let mut take = cmd(0x108, 2, 16);
+    take[15] = 9;
+    let out = d.ok(&take, 16 + 72);
+    assert_eq!(out[8..12], 2u32.to_be_bytes());
+    d.submit(Input::PageDemand { function, count: 5 });
+    d.ok(&cmd(0x108, 0, 16), 16);
+    assert_eq!(
+        regular(&mut d),
+        0u32.to_be_bytes(),
+        "the driver had none to give"
+    );
 }
 
 #[test]

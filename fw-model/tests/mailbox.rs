@@ -2,6 +2,8 @@
 //! The mailbox engine and the function's life, driven through command entries in guest memory.
 //! Expected numbers are those of mlx5_ifc.h, mlx5/device.h and mlx5/core/cmd.c.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{CMDQ, Driver, IN_BLOCKS, OUT_BLOCKS, cmd};
@@ -111,7 +113,8 @@ fn a_short_outbox_is_cut_and_nothing_is_written_behind_it() {
 #[test]
 fn malformed_entries_and_chains_get_their_delivery_status() {
     // (what is broken, delivery status of cmd.c)
-    let broken: &[(&str, u8, fn(&Driver) -> bool)] = &[
+    type Harm = fn(&Driver) -> bool;
+    let broken: &[(&str, u8, Harm)] = &[
         ("type", 0x10, |d| d.guest.write(CMDQ, &[3])),
         ("inlen 0", 0x7, |d| {
             d.guest.write(CMDQ + 4, &0u32.to_be_bytes())

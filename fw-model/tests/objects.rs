@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Objects through their commands: made, read back as written, changed, referred to, ended.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Driver, cmd};

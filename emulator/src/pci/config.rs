@@ -12,6 +12,9 @@ pub const CONFIG_BYTES: usize = 4096;
 
 /// Offset of the power management capability.
 const PM: usize = 0x40;
+/// Power states that there are.
+const D0: u8 = 0;
+const D3_HOT: u8 = 3;
 /// Offset of the MSI-X capability.
 const MSIX: usize = 0x48;
 /// Offset of the PCI Express capability.
@@ -83,8 +86,8 @@ impl ConfigSpace {
         b.u16(EXP + 2, 0x0002, 0);
         // Device Capabilities: 512-byte payloads, role-based errors, FLR.
         b.u32(EXP + 4, 0x1000_8002, 0);
-        // Device Control: 512-byte reads; bit 15 asks for FLR.
-        b.u16(EXP_DEVCTL, 0x2000, 0x78ff | 0x8000);
+        // Device Control: 512-byte reads, no snoop, relaxed ordering; bit 15 asks for FLR.
+        b.u16(EXP_DEVCTL, 0x2810, 0x78ff | 0x8000);
         // Link: 32 GT/s, 16 lanes, and that is what is in force.
         b.u32(EXP + 0x0c, 0x0000_0105, 0);
         b.u16(EXP + 0x10, 0, 0x0fcb);
@@ -119,6 +122,10 @@ impl ConfigSpace {
                 break;
             };
             let mut value = *b & !mask | new & mask;
+            if at == PM + 4 && !matches!(value & 3, D0 | D3_HOT) {
+                // D1 and D2 are not there: the write is discarded.
+                value = value & !3 | *b & 3;
+            }
             if at == EXP_DEVCTL + 1 && value & DEVCTL_FLR != 0 {
                 caused.flr = true;
                 value &= !DEVCTL_FLR;
@@ -136,20 +143,20 @@ impl ConfigSpace {
     /// True if BAR0 answers.
     #[must_use]
     pub fn memory_enabled(&self) -> bool {
-        self.command() & COMMAND_MEMORY != 0 && self.power_state() == 0
+        self.command() & COMMAND_MEMORY != 0 && self.power_state() == D0
     }
 
     /// True if the function may write to memory and raise interrupts.
     #[must_use]
     pub fn bus_master(&self) -> bool {
-        self.command() & COMMAND_MASTER != 0 && self.power_state() == 0
+        self.command() & COMMAND_MASTER != 0 && self.power_state() == D0
     }
 
     fn command(&self) -> u16 {
         u16::from_le_bytes([self.bytes[4], self.bytes[5]])
     }
 
-    /// 0 for D0, 3 for D3hot.
+    /// [`D0`] or [`D3_HOT`].
     fn power_state(&self) -> u8 {
         self.bytes[PM + 4] & 3
     }
@@ -261,6 +268,9 @@ mod tests {
         c.write(4, &[0x06, 0]);
         c.write(0x44, &[3]);
         assert!(!c.memory_enabled() && !c.bus_master());
+        // D1 and D2 are not there.
+        c.write(0x44, &[1]);
+        assert_eq!(dword(&c, 0x44) & 3, 3);
         c.write(0x44, &[0]);
         assert!(c.memory_enabled() && c.bus_master());
     }

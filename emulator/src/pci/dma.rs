@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Guest memory as a vfio client maps it for DMA.
 
-use std::{fs::File, io, sync::atomic::Ordering};
+use std::{fs::File, io, sync::atomic::{Ordering, fence}};
 
 use fw_model::{GuestMemory, Order, Unmapped};
 use vm_memory::{
@@ -17,6 +17,8 @@ pub const MAX_BYTES: u64 = 1 << 44;
 struct Range {
     start: u64,
     size: u64,
+    // The device may write it; it may read every range.
+    writable: bool,
     // Ranges without a file cannot be reached: there are no DMA messages in this protocol crate.
     memory: Option<MmapRegion>,
 }
@@ -34,7 +36,7 @@ pub struct DmaMap {
 }
 
 impl DmaMap {
-    /// Maps `size` bytes at `address` to `file` from `offset` on.
+    /// Maps `size` bytes at `address` to `file` from `offset` on; `writable` by the device or not.
     ///
     /// # Errors
     /// `InvalidInput` for an empty, overlapping or overlong range, or one that its file does not
@@ -44,6 +46,7 @@ impl DmaMap {
         address: u64,
         size: u64,
         offset: u64,
+        writable: bool,
         file: Option<File>,
     ) -> io::Result<()> {
         let invalid = |what: &str| {
@@ -91,9 +94,10 @@ impl DmaMap {
                 let Ok(bytes) = usize::try_from(size) else {
                     return invalid("too long");
                 };
+                let write = if writable { libc::PROT_WRITE } else { 0 };
                 let region = MmapRegionBuilder::new(bytes)
                     .with_file_offset(FileOffset::new(file, offset))
-                    .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+                    .with_mmap_prot(libc::PROT_READ | write)
                     .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
                     .build()
                     .map_err(io::Error::other)?;
@@ -105,6 +109,7 @@ impl DmaMap {
             Range {
                 start: address,
                 size,
+                writable,
                 memory,
             },
         );
@@ -134,7 +139,7 @@ impl DmaMap {
         self.ranges.clear();
     }
 
-    fn find(&self, addr: u64, len: usize) -> Option<(&MmapRegion, usize)> {
+    fn find(&self, addr: u64, len: usize) -> Option<(&Range, &MmapRegion, usize)> {
         let i = self
             .ranges
             .partition_point(|r| r.start <= addr)
@@ -144,7 +149,7 @@ impl DmaMap {
         if from.checked_add(len as u64)? > r.size {
             return None;
         }
-        Some((r.memory.as_ref()?, usize::try_from(from).ok()?))
+        Some((r, r.memory.as_ref()?, usize::try_from(from).ok()?))
     }
 
     /// Writes `data` at `addr`; what is not mapped is skipped. A published write is one byte.
@@ -156,12 +161,17 @@ impl DmaMap {
             let Some(n) = self.reach(at, rest.len()) else {
                 return;
             };
-            if let Some((region, from)) = self.find(at, n)
+            if let Some((range, region, from)) = self.find(at, n)
+                && range.writable
                 && let Ok(slice) = region.get_slice(from, n)
             {
                 match (order, rest) {
                     (Order::Publish, [byte]) => drop(slice.store(*byte, 0, Ordering::Release)),
-                    _ => slice.copy_from(&rest[..n]),
+                    (Order::Publish, _) => {
+                        fence(Ordering::Release);
+                        slice.copy_from(&rest[..n]);
+                    }
+                    (Order::Relaxed, _) => slice.copy_from(&rest[..n]),
                 }
             }
             done += n;
@@ -190,7 +200,7 @@ impl GuestMemory for DmaMap {
         while done < buf.len() {
             let at = addr.checked_add(done as u64).ok_or(Unmapped)?;
             let n = self.reach(at, buf.len() - done).ok_or(Unmapped)?;
-            let (region, from) = self.find(at, n).ok_or(Unmapped)?;
+            let (_, region, from) = self.find(at, n).ok_or(Unmapped)?;
             let slice = region.get_slice(from, n).map_err(|_| Unmapped)?;
             slice.copy_to(&mut buf[done..done + n]);
             done += n;
@@ -214,9 +224,9 @@ mod tests {
     fn reads_and_writes_go_to_the_file_and_across_touching_ranges() {
         let (a, b) = (file(0x2000), file(0x1000));
         let mut m = DmaMap::default();
-        m.map(0x1_0000, 0x1000, 0x1000, Some(a.try_clone().unwrap()))
+        m.map(0x1_0000, 0x1000, 0x1000, true, Some(a.try_clone().unwrap()))
             .unwrap();
-        m.map(0x1_1000, 0x1000, 0, Some(b.try_clone().unwrap()))
+        m.map(0x1_1000, 0x1000, 0, true, Some(b.try_clone().unwrap()))
             .unwrap();
         m.write(0x1_0ffe, &[1, 2, 3, 4], Order::Relaxed);
         m.write(0x1_1010, &[9], Order::Publish);
@@ -236,8 +246,8 @@ mod tests {
     #[test]
     fn what_is_not_mapped_is_refused_or_skipped() {
         let mut m = DmaMap::default();
-        m.map(0x1000, 0x1000, 0, None).unwrap();
-        m.map(0x3000, 0x1000, 0, Some(file(0x1000))).unwrap();
+        m.map(0x1000, 0x1000, 0, true, None).unwrap();
+        m.map(0x3000, 0x1000, 0, true, Some(file(0x1000))).unwrap();
         let mut b = [0; 8];
         for addr in [0, 0x1000, 0x2ffc, 0x3ffc, u64::MAX - 3] {
             assert_eq!(m.read(addr, &mut b), Err(Unmapped), "{addr:#x}");
@@ -251,7 +261,7 @@ mod tests {
     #[test]
     fn bad_ranges_are_refused_and_change_nothing() {
         let mut m = DmaMap::default();
-        m.map(0x3000, 0x2000, 0, Some(file(0x2000))).unwrap();
+        m.map(0x3000, 0x2000, 0, true, Some(file(0x2000))).unwrap();
         for (address, size) in [
             (0x3000, 0),
             (0x2000, 0x1001),
@@ -260,17 +270,33 @@ mod tests {
             (u64::MAX, 2),
         ] {
             assert!(
-                m.map(address, size, 0, None).is_err(),
+                m.map(address, size, 0, true, None).is_err(),
                 "{address:#x} {size:#x}"
             );
         }
         assert!(
-            m.map(0x8000, 0x1001, 0, Some(file(0x1000))).is_err(),
+            m.map(0x8000, 0x1001, 0, true, Some(file(0x1000))).is_err(),
             "past the file's end"
         );
         assert!(m.unmap(0x3000, 0x1000).is_err(), "cuts the range");
         assert_eq!(m.read(0x3000, &mut [0; 8]), Ok(()));
         m.unmap(0, u64::MAX).unwrap();
         assert_eq!(m.read(0x3000, &mut [0; 8]), Err(Unmapped));
+    }
+
+    #[test]
+    fn a_range_that_is_read_only_is_read_and_not_written() {
+        // A read-only descriptor: a ROM that a monitor maps.
+        let rom = vmm_sys_util::tempfile::TempFile::new().unwrap();
+        rom.as_file().write_all_at(&[7; 0x1000], 0).unwrap();
+        let mut m = DmaMap::default();
+        let fd = || Some(File::open(rom.as_path()).unwrap());
+        assert!(m.map(0x1000, 0x1000, 0, true, fd()).is_err());
+        m.map(0x1000, 0x1000, 0, false, fd()).unwrap();
+        m.write(0x1000, &[1; 8], Order::Relaxed);
+        m.write(0x1000, &[1], Order::Publish);
+        let mut b = [0; 8];
+        m.read(0x1000, &mut b).unwrap();
+        assert_eq!(b, [7; 8]);
     }
 }

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use fw_model::{Delivery, FunctionId, Input, Order, ResetKind, profile::Pci};
+use fw_model::{Delivery, FunctionId, Input, NoMemory, Order, ResetKind, profile::Pci};
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE, VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
@@ -74,6 +74,9 @@ struct Backend {
     msix_table: Vec<u8>,
     vectors: u16,
     bar_bytes: u64,
+    clients: Clients,
+    // The client said something: it did not only look whether someone listens.
+    spoken: bool,
 }
 
 /// Serves a function on `listener` until the process ends.
@@ -108,10 +111,11 @@ pub fn serve(
         msix_table: vec![0; usize::from(pci.msix_vectors) * 16],
         vectors: pci.msix_vectors,
         bar_bytes: 1 << pci.log_bar0,
+        clients: clients.clone(),
+        spoken: false,
     };
     loop {
         crate::clients::wait_readable(&waiting)?;
-        clients.came(function);
         // The crate's parser may panic on a hostile client; that ends the client, not us.
         let end = catch_unwind(AssertUnwindSafe(|| server.run(&mut backend)));
         match end {
@@ -121,7 +125,6 @@ pub fn serve(
             Err(_) => log::warn!("function {}: client broke the protocol", function.0),
         }
         backend.client_gone();
-        clients.went(function);
     }
 }
 
@@ -168,13 +171,28 @@ fn irq_infos(pci: &Pci) -> Vec<IrqInfo> {
 }
 
 impl Backend {
+    /// Submits an input that may read guest memory, which takes bus mastering.
+    ///
+    /// The map stays locked for reading meanwhile, and the sink locks it for reading again. That
+    /// cannot block: the map is only ever written by this thread, which is here.
     fn submit(&self, input: Input<'_>) {
+        if !self.config.bus_master() {
+            return self.owner.submit(input, &NoMemory);
+        }
         let dma = self
             .wires
             .dma
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         self.owner.submit(input, &*dma);
+    }
+
+    /// The client said something that a driver's monitor says.
+    fn heard(&mut self) {
+        if !self.spoken {
+            self.spoken = true;
+            self.clients.came(self.function);
+        }
     }
 
     fn reset_function(&mut self, kind: ResetKind) {
@@ -195,6 +213,9 @@ impl Backend {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+        if std::mem::take(&mut self.spoken) {
+            self.clients.went(self.function);
+        }
     }
 
     fn after_config(&self) {
@@ -259,6 +280,7 @@ impl Backend {
 
 impl ServerBackend for Backend {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        self.heard();
         self.check(region, offset, data.len())?;
         if region == VFIO_PCI_CONFIG_REGION_INDEX {
             self.config.read(offset, data);
@@ -271,6 +293,7 @@ impl ServerBackend for Backend {
     }
 
     fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.heard();
         self.check(region, offset, data.len())?;
         if region == VFIO_PCI_CONFIG_REGION_INDEX {
             if self.config.write(offset, data).flr {
@@ -285,21 +308,29 @@ impl ServerBackend for Backend {
 
     fn dma_map(
         &mut self,
-        _flags: DmaMapFlags,
+        flags: DmaMapFlags,
         offset: u64,
         address: u64,
         size: u64,
         fd: Option<File>,
     ) -> io::Result<()> {
+        self.heard();
         let mut dma = self
             .wires
             .dma
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        dma.map(address, size, offset, fd)
+        dma.map(
+            address,
+            size,
+            offset,
+            flags.contains(DmaMapFlags::WRITE),
+            fd,
+        )
     }
 
     fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> io::Result<()> {
+        self.heard();
         let mut dma = self
             .wires
             .dma
@@ -313,6 +344,7 @@ impl ServerBackend for Backend {
     }
 
     fn reset(&mut self) -> io::Result<()> {
+        self.heard();
         self.reset_function(ResetKind::Bus);
         Ok(())
     }
@@ -325,6 +357,7 @@ impl ServerBackend for Backend {
         count: u32,
         fds: Vec<File>,
     ) -> io::Result<()> {
+        self.heard();
         if index == MSIX_INDEX {
             return self.wires.irqs().set(flags, start, count, fds);
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Interrupts as a vfio client sets them up: an eventfd per MSI-X vector.
 
-use std::{fs::File, io, io::Write};
+use std::{fs::File, io, io::Write, os::fd::AsRawFd};
 
 /// `VFIO_IRQ_SET_DATA_NONE`.
 const DATA_NONE: u32 = 1;
@@ -28,7 +28,7 @@ impl Irqs {
     }
 
     /// VFIO_DEVICE_SET_IRQS for the MSI-X index: wires vectors from `start` on to `fds`; without
-    /// fds, unwires `count` of them, or all if `count` is 0.
+    /// fds, unwires `count` of them, or all if `count` is 0; without data, raises them.
     ///
     /// # Errors
     /// `InvalidInput` for a range that there is not, or other numbers of fds.
@@ -49,6 +49,9 @@ impl Irqs {
         if flags & DATA_EVENTFD != 0 && !fds.is_empty() {
             if fds.len() != count {
                 return invalid("not one eventfd per interrupt vector");
+            }
+            for fd in &fds {
+                never_block(fd)?;
             }
             for (slot, fd) in self.fds[start..].iter_mut().zip(fds) {
                 *slot = Some(fd);
@@ -77,5 +80,85 @@ impl Irqs {
             let mut fd: &File = fd;
             let _ = fd.write(&1u64.to_ne_bytes());
         }
+    }
+}
+
+/// Makes writes to `fd` fail instead of block: a client must not hold up the card with a full
+/// pipe or a full eventfd.
+fn never_block(fd: &File) -> io::Result<()> {
+    // SAFETY: F_GETFL and F_SETFL act on any open descriptor; `fd` is one.
+    let done = unsafe {
+        let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
+        flags >= 0 && libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) >= 0
+    };
+    if done {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::FromRawFd as _;
+    use vmm_sys_util::eventfd::EventFd;
+
+    const EVENTFD_TRIGGER: u32 = DATA_EVENTFD | ACTION_TRIGGER;
+
+    fn wired(count: usize) -> (Vec<EventFd>, Vec<File>) {
+        let fds: Vec<_> = (0..count).map(|_| EventFd::new(libc::EFD_NONBLOCK).unwrap()).collect();
+        let files = fds
+            .iter()
+            // SAFETY: the duplicate is a new descriptor that nobody else owns.
+            .map(|e| unsafe { File::from_raw_fd(libc::dup(e.as_raw_fd())) })
+            .collect();
+        (fds, files)
+    }
+
+    fn counts(fds: &[EventFd]) -> Vec<u64> {
+        fds.iter().map(|e| e.read().unwrap_or(0)).collect()
+    }
+
+    #[test]
+    fn vectors_are_wired_raised_and_unwired() {
+        let mut irqs = Irqs::new(4);
+        let (fds, files) = wired(2);
+        irqs.set(EVENTFD_TRIGGER, 1, 2, files).unwrap();
+        (0..5).for_each(|v| irqs.raise(v));
+        assert_eq!(counts(&fds), [1, 1]);
+        // Without data: raised by the client itself.
+        irqs.set(DATA_NONE | ACTION_TRIGGER, 2, 1, vec![]).unwrap();
+        assert_eq!(counts(&fds), [0, 1]);
+        // One vector and no eventfd: unwired.
+        irqs.set(EVENTFD_TRIGGER, 1, 1, vec![]).unwrap();
+        (0..4).for_each(|v| irqs.raise(v));
+        assert_eq!(counts(&fds), [0, 1]);
+        irqs.set(DATA_NONE | ACTION_TRIGGER, 0, 0, vec![]).unwrap();
+        irqs.raise(2);
+        assert_eq!(counts(&fds), [0, 0]);
+    }
+
+    #[test]
+    fn ranges_that_there_are_not_change_nothing() {
+        let mut irqs = Irqs::new(4);
+        let (fds, files) = wired(4);
+        irqs.set(EVENTFD_TRIGGER, 0, 4, files).unwrap();
+        for (start, count, files) in [(3, 2, 2), (u32::MAX, 1, 1), (0, u32::MAX, 0), (0, 3, 2)] {
+            let (_other, files) = wired(files);
+            assert!(irqs.set(EVENTFD_TRIGGER, start, count, files).is_err(), "{start} {count}");
+        }
+        (0..4).for_each(|v| irqs.raise(v));
+        assert_eq!(counts(&fds), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_full_pipe_does_not_hold_up_the_card() {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let mut irqs = Irqs::new(1);
+        let file = File::from(std::os::fd::OwnedFd::from(writer));
+        irqs.set(EVENTFD_TRIGGER, 0, 1, vec![file]).unwrap();
+        // A pipe holds 64 KiB, 8 bytes at a time.
+        (0..10_000).for_each(|_| irqs.raise(0));
     }
 }

@@ -31,13 +31,14 @@ pub fn query(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     let v: View<'_, QueryPagesIn> = view(ctx.inbox)?;
     ctx.own_function(v.get(QueryPagesIn::FUNCTION_ID))?;
     let wanted = match ctx.op_mod {
-        BOOT_PAGES => ctx.f.pages.missing_boot(),
-        INIT_PAGES => ctx.f.pages.missing_init(),
-        REGULAR_PAGES => ctx.f.pages.regular,
+        BOOT_PAGES => i64::from(ctx.f.pages.missing_boot()),
+        INIT_PAGES => i64::from(ctx.f.pages.missing_init()),
+        REGULAR_PAGES => i64::from(ctx.f.pages.balance()),
         _ => return Err(Syndrome::UnsupportedOpMod.into()),
     };
     let mut o: ViewMut<'_, QueryPagesOut> = view_mut(out)?;
-    o.set(QueryPagesOut::NUM_PAGES, u64::from(wanted));
+    // A signed number: negative for pages to take back.
+    o.set(QueryPagesOut::NUM_PAGES, wanted as u64);
     Ok(())
 }
 
@@ -48,7 +49,7 @@ pub fn manage(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     let count = v.get(ManagePagesIn::INPUT_NUM_ENTRIES) as usize;
     match ctx.op_mod {
         CANT_GIVE => {
-            ctx.f.pages.regular = 0;
+            ctx.f.pages.cannot_give();
             Ok(())
         }
         GIVE => {
@@ -58,7 +59,6 @@ pub fn manage(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
             }
             let pages = list.chunks_exact(8).take(count).map(be64);
             ctx.f.pages.give(pages)?;
-            ctx.f.pages.regular = ctx.f.pages.regular.saturating_sub(count as u32);
             Ok(())
         }
         TAKE => {
@@ -69,7 +69,7 @@ pub fn manage(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
             // A function that is up needs what it holds; before INIT_HCA and after TEARDOWN_HCA
             // it needs none of it.
             let keep = match ctx.f.state {
-                State::Up => ctx.f.pages.boot + ctx.f.pages.init + ctx.f.pages.regular,
+                State::Up => ctx.f.pages.target(),
                 State::Enabled | State::Disabled => 0,
             };
             let (head, list) = out.split_at_mut(LIST_OFFSET);

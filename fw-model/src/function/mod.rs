@@ -22,6 +22,8 @@ use self::{
 
 /// Event type of a command completion (`MLX5_EVENT_TYPE_CMD`).
 pub const EVENT_CMD: u8 = 0x0a;
+/// Event type of a page request (`MLX5_EVENT_TYPE_PAGE_REQUEST`).
+pub const EVENT_PAGE_REQUEST: u8 = 0x0b;
 /// Events held back while a function's channel or queues are not there; more are dropped.
 pub const MAX_EVENTS_WAITING: usize = 64;
 
@@ -150,6 +152,22 @@ impl Function {
         if self.raised.len() < MAX_EVENTS_WAITING {
             self.raised.push_back(event);
         }
+    }
+
+    /// Changes the page demand of an up function and tells the driver.
+    pub fn demand_pages(&mut self, count: i32) {
+        if self.state != State::Up {
+            return;
+        }
+        self.pages.demand(count);
+        // struct mlx5_eqe_page_req: func_id at 2 (0: this one), num_pages at 4.
+        let mut data = [0; 28];
+        data[4..8].copy_from_slice(&count.to_be_bytes());
+        self.raise(Event {
+            event_type: EVENT_PAGE_REQUEST,
+            sub_type: 0,
+            data,
+        });
     }
 
     /// Delivers what was raised.

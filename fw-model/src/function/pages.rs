@@ -17,7 +17,7 @@ pub struct Pages {
     /// Wanted in addition before INIT_HCA.
     pub init: u32,
     /// Wanted in addition while the function is up; events ask for them.
-    pub regular: u32,
+    pub extra: u32,
 }
 
 impl Pages {
@@ -28,7 +28,7 @@ impl Pages {
             held: BTreeSet::new(),
             boot,
             init,
-            regular: 0,
+            extra: 0,
         }
     }
 
@@ -49,6 +49,37 @@ impl Pages {
     #[must_use]
     pub fn missing_init(&self) -> u32 {
         (self.boot + self.init).saturating_sub(self.held())
+    }
+
+    /// Pages that an up function needs in all.
+    #[must_use]
+    pub fn target(&self) -> u32 {
+        self.boot
+            .saturating_add(self.init)
+            .saturating_add(self.extra)
+    }
+
+    /// Pages that an up function misses, or has too many if it is negative.
+    #[must_use]
+    pub fn balance(&self) -> i32 {
+        let miss = i64::from(self.target()) - i64::from(self.held());
+        i32::try_from(miss).unwrap_or(if miss < 0 { i32::MIN } else { i32::MAX })
+    }
+
+    /// Asks for `count` pages more, or fewer if it is negative.
+    pub fn demand(&mut self, count: i32) {
+        self.extra = self
+            .extra
+            .saturating_add_signed(count)
+            .min(MAX_PAGES as u32);
+    }
+
+    /// The driver has none to give: what is missing is not wanted any more.
+    pub fn cannot_give(&mut self) {
+        self.extra = self
+            .held()
+            .saturating_sub(self.boot.saturating_add(self.init))
+            .min(self.extra);
     }
 
     /// Takes all pages of a list or, if one of them is refused, none.
@@ -95,7 +126,7 @@ impl Pages {
     /// Forgets all pages, as a reset does: they are the driver's again.
     pub fn forget(&mut self) {
         self.held = BTreeSet::new();
-        self.regular = 0;
+        self.extra = 0;
     }
 }
 

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Each limit that protects the process: reached, refused, and everything else goes on.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::cmd;
+use fw_model::{
+    Caller, Card, CardOptions, Delivery, Effect, Effects, EventPath, FunctionId, Input, NoMemory,
+    Profile, Time,
+    limits::{MAX_FUNCTIONS, MAX_IN_FLIGHT, MAX_OBJECT_BYTES, MAX_PAGES},
+    nv::{MAX_ITEMS, NvStore},
+    store::Batch,
+    syndrome::Syndrome,
+};
+
+/// A function on a command channel, brought up: no guest memory in the way of large messages.
+struct Direct {
+    card: Card,
+    function: FunctionId,
+    fx: Effects,
+}
+
+impl Direct {
+    fn up(profile: &str) -> Self {
+        let mut card = Card::new(
+            Profile::builtin(profile).unwrap(),
+            CardOptions::default(),
+            &BTreeMap::new(),
+        );
+        let function = card.add_function(EventPath::Channel).unwrap();
+        let mut d = Self {
+            card,
+            function,
+            fx: Effects::new(),
+        };
+        d.run(&cmd(0x104, 0, 16)).unwrap();
+        d.give(48, 0x1000).unwrap();
+        d.run(&cmd(0x102, 0, 16)).unwrap();
+        d
+    }
+
+    /// The syndrome of a refusal.
+    fn run(&mut self, inbox: &[u8]) -> Result<(), u32> {
+        self.fx.clear();
+        let input = Input::Command {
+            function: self.function,
+            tag: 1,
+            caller: Caller::Driver,
+            inbox,
+            outbox_len: 16,
+        };
+        self.card.submit(input, Time::ZERO, &NoMemory, &mut self.fx);
+        let out = self
+            .fx
+            .iter()
+            .find_map(|e| match e {
+                Effect::Reply { outbox, .. } => Some(self.fx.bytes(*outbox)),
+                _ => None,
+            })
+            .unwrap();
+        if out[0] == 0 {
+            Ok(())
+        } else {
+            Err(u32::from_be_bytes(out[4..8].try_into().unwrap()))
+        }
+    }
+
+    fn give(&mut self, n: usize, base: u64) -> Result<(), u32> {
+        let mut give = cmd(0x108, 1, 16 + 8 * n);
+        give[12..16].copy_from_slice(&(n as u32).to_be_bytes());
+        for i in 0..n {
+            give[16 + 8 * i..][..8].copy_from_slice(&(base + i as u64 * 4096).to_be_bytes());
+        }
+        self.run(&give)
+    }
+}
+
+#[test]
+fn pages_end_at_max_pages() {
+    let mut d = Direct::up("minimal");
+    let mut held = 48;
+    while held < MAX_PAGES {
+        let n = (MAX_PAGES - held).min(1 << 16);
+        d.give(n, 0x10_0000_0000 + held as u64 * 4096).unwrap();
+        held += n;
+    }
+    assert_eq!(
+        d.give(1, 0x20_0000_0000),
+        Err(Syndrome::TooManyPages.code())
+    );
+    assert_eq!(d.run(&cmd(0x80d, 0, 16)), Ok(()));
+}
+
+#[test]
+fn object_contexts_end_at_their_memory() {
+    let mut d = Direct::up("connectx7");
+    // An RQT may carry a list as long as a message.
+    let create = cmd(0x916, 0, 1 << 20);
+    let mut made = 0;
+    while d.run(&create).is_ok() {
+        made += 1;
+        assert!(
+            made * (create.len() - 16) <= MAX_OBJECT_BYTES,
+            "no end to it"
+        );
+    }
+    assert_eq!(made, MAX_OBJECT_BYTES / (create.len() - 16));
+    assert_eq!(d.run(&create), Err(Syndrome::ObjectMemory.code()));
+    assert_eq!(d.run(&cmd(0x800, 0, 16)), Ok(()));
+}
+
+#[test]
+fn functions_end_at_max_functions() {
+    let mut card = Card::new(
+        Profile::builtin("minimal").unwrap(),
+        CardOptions::default(),
+        &BTreeMap::new(),
+    );
+    for _ in 0..MAX_FUNCTIONS {
+        assert!(card.add_function(EventPath::Channel).is_some());
+    }
+    assert!(card.add_function(EventPath::Channel).is_none());
+}
+
+#[test]
+fn configuration_items_end_at_max_items() {
+    let mut nv = NvStore::load(&BTreeMap::new());
+    for i in 0..MAX_ITEMS as u32 {
+        nv.set(i, &[1], &mut Batch::default()).unwrap();
+    }
+    assert_eq!(
+        nv.set(u32::MAX, &[1], &mut Batch::default()),
+        Err(Syndrome::NvLimit)
+    );
+    nv.set(0, &[2], &mut Batch::default()).unwrap();
+}
+
+#[test]
+fn a_channel_takes_max_in_flight_commands() {
+    let mut card = Card::new(
+        Profile::builtin("minimal").unwrap(),
+        CardOptions::default(),
+        &BTreeMap::new(),
+    );
+    let function = card.add_function(EventPath::Channel).unwrap();
+    let mut fx = Effects::new();
+    let mut submit = |inbox: &[u8]| {
+        fx.clear();
+        let input = Input::Command {
+            function,
+            tag: 1,
+            caller: Caller::Driver,
+            inbox,
+            outbox_len: 284,
+        };
+        card.submit(input, Time::ZERO, &NoMemory, &mut fx);
+        fx.iter().find_map(|e| match e {
+            Effect::Reply { delivery, .. } => Some(*delivery),
+            _ => None,
+        })
+    };
+    assert_eq!(submit(&cmd(0x104, 0, 16)), Some(Delivery::Executed));
+    // A configuration item waits for the store, which never answers here.
+    let mut set = cmd(0x805, 0, 284);
+    set[10..12].copy_from_slice(&0x9024u16.to_be_bytes());
+    for i in 0..MAX_IN_FLIGHT {
+        set[23] = i as u8;
+        assert_eq!(submit(&set), None);
+    }
+    assert_eq!(submit(&set), Some(Delivery::Busy));
+}
