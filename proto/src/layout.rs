@@ -2,11 +2,16 @@
 //! Layouts: what a wire format's bits are called, and views that read and write them.
 //!
 //! Bits are counted as `mlx5_ifc.h` counts them: from the start of the layout, most significant
-//! bit of each big-endian dword first. A field lies in one dword, or is 64 bits in two.
+//! bit of each big-endian dword first. A field lies in one dword, or is 64 bits in two; wider ones
+//! are arrays.
 //!
 //! Once [`View::new`] has checked the length, no accessor panics.
 
-use core::marker::PhantomData;
+mod bits;
+mod view;
+
+pub use bits::{get_bits, set_bits};
+pub use view::{ArrayField, Field, Layout, SubField, View, ViewMut};
 
 /// What a layout is, as a table: for the decoder, for documents and for fuzzers.
 #[derive(Debug)]
@@ -191,367 +196,10 @@ pub fn find(name: &str) -> Option<&'static LayoutInfo> {
         .and_then(|i| crate::layouts::ALL.get(i).copied())
 }
 
-/// A wire format with a fixed part.
-pub trait Layout {
-    /// Its table.
-    const INFO: &'static LayoutInfo;
-    /// Bytes of its fixed part.
-    const BYTES: usize;
-}
-
-/// A field of at most 64 bits.
-pub struct Field<L> {
-    offset: u32,
-    width: u32,
-    layout: PhantomData<fn() -> L>,
-}
-
-/// An array of fields of at most 64 bits each; a count of 0 stands for a tail.
-pub struct ArrayField<L> {
-    offset: u32,
-    width: u32,
-    count: u32,
-    layout: PhantomData<fn() -> L>,
-}
-
-/// A nested layout, or an array of them; a count of 0 stands for a tail.
-pub struct SubField<L, M> {
-    offset: u32,
-    count: u32,
-    layout: PhantomData<fn() -> (L, M)>,
-}
-
-macro_rules! copy {
-    ($($t:ident<$($p:ident),+>),+) => {$(
-        impl<$($p),+> Clone for $t<$($p),+> {
-            fn clone(&self) -> Self { *self }
-        }
-        impl<$($p),+> Copy for $t<$($p),+> {}
-    )+};
-}
-copy!(Field<L>, ArrayField<L>, SubField<L, M>);
-
-impl<L> Field<L> {
-    /// `width` bits at bit `offset`.
-    #[must_use]
-    pub const fn new(offset: u32, width: u32) -> Self {
-        Self {
-            offset,
-            width,
-            layout: PhantomData,
-        }
-    }
-
-    /// Bits from the start of the layout.
-    #[must_use]
-    pub const fn offset(self) -> u32 {
-        self.offset
-    }
-
-    /// Its width in bits.
-    #[must_use]
-    pub const fn width(self) -> u32 {
-        self.width
-    }
-}
-
-impl<L> ArrayField<L> {
-    /// `count` elements of `width` bits from bit `offset` on.
-    #[must_use]
-    pub const fn new(offset: u32, width: u32, count: u32) -> Self {
-        Self {
-            offset,
-            width,
-            count,
-            layout: PhantomData,
-        }
-    }
-
-    fn at(self, index: usize, bytes: usize) -> Option<u32> {
-        if self.count != 0 && index >= self.count as usize {
-            return None;
-        }
-        let at = u64::from(self.offset) + u64::from(self.width) * index as u64;
-        let end = (at + u64::from(self.width)).div_ceil(8);
-        if end > bytes as u64 {
-            None
-        } else {
-            u32::try_from(at).ok()
-        }
-    }
-}
-
-impl<L, M> SubField<L, M> {
-    /// Layouts `M`, one behind the other, from bit `offset` on.
-    #[must_use]
-    pub const fn new(offset: u32, count: u32) -> Self {
-        Self {
-            offset,
-            count,
-            layout: PhantomData,
-        }
-    }
-
-    /// Byte offset in the layout.
-    #[must_use]
-    pub const fn byte(self) -> usize {
-        (self.offset / 8) as usize
-    }
-}
-
-/// Reads `width` bits (at most 64) at bit `offset`; what lies outside `buf` reads as 0.
-#[must_use]
-#[inline]
-pub fn get_bits(buf: &[u8], offset: u32, width: u32) -> u64 {
-    if width == 64 {
-        return get_bits(buf, offset, 32) << 32 | get_bits(buf, offset.saturating_add(32), 32);
-    }
-    let Some(dword) = dword(buf, offset) else {
-        return 0;
-    };
-    let below = 32u32.saturating_sub((offset & 31) + width);
-    u64::from(dword >> below) & mask(width)
-}
-
-/// Writes the low `width` bits (at most 64) of `value` at bit `offset`; what lies outside `buf` is
-/// dropped.
-#[inline]
-pub fn set_bits(buf: &mut [u8], offset: u32, width: u32, value: u64) {
-    if width == 64 {
-        set_bits(buf, offset, 32, value >> 32);
-        set_bits(buf, offset.saturating_add(32), 32, value & 0xffff_ffff);
-        return;
-    }
-    let below = 32u32.saturating_sub((offset & 31) + width);
-    let m = (mask(width) as u32) << below;
-    let Some(old) = dword(buf, offset) else {
-        return;
-    };
-    let new = old & !m | ((value as u32) << below) & m;
-    let at = (offset / 32 * 4) as usize;
-    let bytes = new.to_be_bytes();
-    for (to, from) in buf.iter_mut().skip(at).zip(bytes) {
-        *to = from;
-    }
-}
-
-#[inline]
-fn mask(width: u32) -> u64 {
-    if width >= 32 {
-        0xffff_ffff
-    } else {
-        (1 << width) - 1
-    }
-}
-
-/// The dword that bit `offset` is in. At the end of a buffer that is not a multiple of four bytes
-/// the missing bytes count as 0.
-#[inline]
-fn dword(buf: &[u8], offset: u32) -> Option<u32> {
-    let at = (offset / 32 * 4) as usize;
-    if let Some(b) = buf.get(at..at + 4) {
-        return b.try_into().ok().map(u32::from_be_bytes);
-    }
-    let rest = buf.get(at..).filter(|r| !r.is_empty())?;
-    let mut b = [0; 4];
-    for (to, from) in b.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    Some(u32::from_be_bytes(b))
-}
-
-/// A layout read from bytes.
-pub struct View<'a, L> {
-    raw: &'a [u8],
-    layout: PhantomData<fn() -> L>,
-}
-
-impl<L> Clone for View<'_, L> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<L> Copy for View<'_, L> {}
-
-impl<'a, L: Layout> View<'a, L> {
-    /// A view over `raw`; `None` if it is shorter than the layout's fixed part.
-    #[must_use]
-    #[inline]
-    pub fn new(raw: &'a [u8]) -> Option<Self> {
-        (raw.len() >= L::BYTES).then_some(Self {
-            raw,
-            layout: PhantomData,
-        })
-    }
-
-    /// The value of a field.
-    #[must_use]
-    #[inline]
-    pub fn get(&self, f: Field<L>) -> u64 {
-        get_bits(self.raw, f.offset, f.width)
-    }
-
-    /// True if a field is not 0.
-    #[must_use]
-    #[inline]
-    pub fn flag(&self, f: Field<L>) -> bool {
-        self.get(f) != 0
-    }
-
-    /// Element `index` of an array; `None` past its end or the end of the bytes.
-    #[must_use]
-    #[inline]
-    pub fn at(&self, f: ArrayField<L>, index: usize) -> Option<u64> {
-        Some(get_bits(self.raw, f.at(index, self.raw.len())?, f.width))
-    }
-
-    /// A nested layout (the first, if it is an array).
-    #[must_use]
-    pub fn sub<M: Layout>(&self, f: SubField<L, M>) -> View<'a, M> {
-        View {
-            raw: self.raw.get(f.byte()..).unwrap_or_default(),
-            layout: PhantomData,
-        }
-    }
-
-    /// Nested layout `index` of an array; `None` past its end or the end of the bytes.
-    #[must_use]
-    pub fn sub_at<M: Layout>(&self, f: SubField<L, M>, index: usize) -> Option<View<'a, M>> {
-        if f.count != 0 && index >= f.count as usize {
-            return None;
-        }
-        let from = f.byte().checked_add(index.checked_mul(M::BYTES)?)?;
-        View::new(self.raw.get(from..)?)
-    }
-
-    /// All bytes, a tail included.
-    #[must_use]
-    pub fn raw(&self) -> &'a [u8] {
-        self.raw
-    }
-}
-
-/// A layout in bytes that may be written. Bits that no field names keep their value.
-pub struct ViewMut<'a, L> {
-    raw: &'a mut [u8],
-    layout: PhantomData<fn() -> L>,
-}
-
-impl<'a, L: Layout> ViewMut<'a, L> {
-    /// A view over `raw`; `None` if it is shorter than the layout's fixed part.
-    #[must_use]
-    pub fn new(raw: &'a mut [u8]) -> Option<Self> {
-        (raw.len() >= L::BYTES).then_some(Self {
-            raw,
-            layout: PhantomData,
-        })
-    }
-
-    /// The same bytes, for reading.
-    #[must_use]
-    pub fn view(&self) -> View<'_, L> {
-        View {
-            raw: self.raw,
-            layout: PhantomData,
-        }
-    }
-
-    /// The value of a field.
-    #[must_use]
-    pub fn get(&self, f: Field<L>) -> u64 {
-        self.view().get(f)
-    }
-
-    /// Sets a field to the low bits of `value`.
-    #[inline]
-    pub fn set(&mut self, f: Field<L>, value: u64) {
-        set_bits(self.raw, f.offset, f.width, value);
-    }
-
-    /// Sets element `index` of an array; past its end nothing happens.
-    pub fn set_at(&mut self, f: ArrayField<L>, index: usize, value: u64) {
-        if let Some(at) = f.at(index, self.raw.len()) {
-            set_bits(self.raw, at, f.width, value);
-        }
-    }
-
-    /// A nested layout (the first, if it is an array).
-    pub fn sub_mut<M: Layout>(&mut self, f: SubField<L, M>) -> ViewMut<'_, M> {
-        ViewMut {
-            raw: self.raw.get_mut(f.byte()..).unwrap_or_default(),
-            layout: PhantomData,
-        }
-    }
-
-    /// All bytes, a tail included.
-    pub fn raw_mut(&mut self) -> &mut [u8] {
-        self.raw
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layouts::{CreateEqIn, Eqc};
-
-    #[test]
-    fn bits_are_counted_from_the_most_significant() {
-        // MLX5_SET(cmd_in, in, opcode, 0x301) puts 03 01 first; op_mod is the last 16 bits of
-        // the second dword.
-        let mut b = [0u8; 16];
-        set_bits(&mut b, 0, 16, 0x301);
-        set_bits(&mut b, 48, 16, 0xabcd);
-        set_bits(&mut b, 0x43, 5, 0b1_0101);
-        assert_eq!(
-            b,
-            [
-                3,
-                1,
-                0,
-                0,
-                0,
-                0,
-                0xab,
-                0xcd,
-                0b0001_0101,
-                0,
-                0,
-                0,
-                0,
-                0,
-                0,
-                0
-            ]
-        );
-        set_bits(&mut b, 64, 64, 0x0102_0304_0506_0708);
-        assert_eq!(b[8..], [1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(get_bits(&b, 64, 64), 0x0102_0304_0506_0708);
-        assert_eq!(get_bits(&b, 72, 24), 0x02_0304);
-    }
-
-    #[test]
-    fn outside_reads_as_zero_and_is_not_written() {
-        let mut b = [0xffu8; 6];
-        assert_eq!(get_bits(&b, 64, 32), 0);
-        assert_eq!(get_bits(&b, 32, 32), 0xffff_0000);
-        assert_eq!(get_bits(&b, u32::MAX, 64), 0);
-        set_bits(&mut b, 32, 32, 0);
-        set_bits(&mut b, 96, 64, 0);
-        assert_eq!(b, [0xff, 0xff, 0xff, 0xff, 0, 0]);
-    }
-
-    #[test]
-    fn setting_a_field_leaves_the_others() {
-        let mut b = [0xa5u8; 64];
-        let before = b;
-        let mut v = ViewMut::<Eqc>::new(&mut b).unwrap();
-        v.set(Eqc::LOG_EQ_SIZE, 0x1f);
-        assert_eq!(v.get(Eqc::LOG_EQ_SIZE), 0x1f);
-        // Bits 0x63..0x68: the low five of byte 12.
-        assert_eq!(b[12], 0xa5 | 0x1f);
-        assert_eq!(b[..12], before[..12]);
-        assert_eq!(b[13..], before[13..]);
-    }
+    use crate::{layouts::ALL, opcode};
 
     #[test]
     fn names_are_found_and_paths_add_up() {
@@ -561,16 +209,93 @@ mod tests {
         assert_eq!((p.offset, p.width), (0x80 + 0x63, 5));
         assert_eq!(l.field("event_bitmask[1]").unwrap().offset, 0x2c0 + 0x40);
         assert!(l.field("event_bitmask[4]").is_none());
+        assert!(l.field("event_bitmask[4294967296]").is_none());
         assert!(l.field("eq_context_entry.nothing").is_none());
         assert!(find("no_such_layout").is_none());
     }
 
     #[test]
-    fn a_tail_ends_with_the_bytes() {
-        let b = [0x11u8; 0x110 + 12];
-        let v = View::<CreateEqIn>::new(&b).unwrap();
-        assert_eq!(v.at(CreateEqIn::PAS, 0), Some(0x1111_1111_1111_1111));
-        assert_eq!(v.at(CreateEqIn::PAS, 1), None);
-        assert!(View::<CreateEqIn>::new(&b[..0x10f]).is_none());
+    fn every_layout_is_found_by_its_name() {
+        for l in ALL {
+            assert!(core::ptr::eq(find(l.name).unwrap(), *l), "{}", l.name);
+        }
+    }
+
+    /// The accessors and the decoder rely on it: no field leaves its layout, none but 64-bit
+    /// ones cross a dword, nested layouts begin at a byte and have the size that is said.
+    #[test]
+    fn every_field_lies_in_its_layout() {
+        for l in ALL {
+            assert_eq!(l.bits % 8, 0, "{}", l.name);
+            for f in l.fields {
+                let end = f.offset + f.width * f.count;
+                assert!(end <= l.bits, "{}.{} leaves it", l.name, f.name);
+                if let Some(inner) = f.nested {
+                    assert_eq!(f.offset % 8, 0, "{}.{}", l.name, f.name);
+                    assert_eq!(f.width, inner.bits, "{}.{}", l.name, f.name);
+                } else if f.width < 64 && f.count == 1 {
+                    assert!(f.offset % 32 + f.width <= 32, "{}.{}", l.name, f.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_command_has_its_boxes() {
+        let c = command(opcode::ACCESS_REG).unwrap();
+        assert_eq!((c.opcode, c.name), (0x805, "ACCESS_REG"));
+        assert_eq!(c.input.name, "access_register_in");
+        assert_eq!(c.output.name, "access_register_out");
+        assert!(command(0xffff).is_none());
+    }
+
+    /// A decoder tells commands and statuses apart before it knows the layout.
+    #[test]
+    fn every_command_begins_with_the_common_fields() {
+        for c in crate::layouts::commands::COMMANDS {
+            let at = |l: &LayoutInfo, f: &str| l.field(f).map(|p| (p.offset, p.width));
+            assert_eq!(opcode::name(c.opcode), Some(c.name));
+            assert_eq!(at(c.input, "opcode"), Some((0, 16)), "{}", c.name);
+            let op_mod = at(c.input, "op_mod");
+            assert!(matches!(op_mod, None | Some((48, 16))), "{}", c.name);
+            // The header gives this outbox the fields of an inbox.
+            if c.name != "QUERY_SCHEDULING_ELEMENT" {
+                assert_eq!(at(c.output, "status"), Some((0, 8)), "{}", c.name);
+                assert_eq!(at(c.output, "syndrome"), Some((32, 32)), "{}", c.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_selector_picks_the_layout() {
+        let caps = find("query_hca_cap_out").unwrap();
+        let v = caps.field("capability").unwrap().info.variants.unwrap();
+        assert_eq!(v.selector, "in.op_mod");
+        // op_mod: cap type 0x20, current.
+        assert_eq!(v.get(0x20 << 1 | 1).unwrap().name, "cmd_hca_cap_2");
+        assert_eq!(v.get(0x7 << 1).unwrap().name, "flow_table_nic_cap");
+        assert!(v.get(0xffff).is_none());
+        let reg = find("access_register_in").unwrap();
+        let v = reg.field("register_data").unwrap().info.variants.unwrap();
+        assert_eq!(v.get(0x5004).unwrap().name, "ptys_reg");
+        assert_eq!(v.get(0x9024).unwrap().name, "mnvda_reg");
+        let pages = find("manage_pages_in").unwrap().field("pas").unwrap();
+        assert_eq!(pages.info.counted_by, Some("input_num_entries"));
+        let st = find("eqc").unwrap().field("st").unwrap().info.values;
+        assert_eq!(st.unwrap().name_of(9), Some("ARMED"));
+        assert_eq!(st.unwrap().name_of(8), None);
+    }
+
+    /// The lookups are binary searches.
+    #[test]
+    fn tables_are_sorted() {
+        let up = |a: &[(u64, &str)]| a.is_sorted_by(|x, y| x.0 < y.0);
+        for f in ALL.iter().flat_map(|l| l.fields) {
+            assert!(f.values.is_none_or(|v| up(v.values)), "{}", f.name);
+            let arms = f.variants.map_or(&[][..], |v| v.arms);
+            assert!(arms.is_sorted_by(|x, y| x.0 < y.0), "{}", f.name);
+        }
+        let c = crate::layouts::commands::COMMANDS;
+        assert!(c.is_sorted_by(|x, y| x.opcode < y.opcode));
     }
 }

@@ -7,12 +7,17 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod cap_type;
 pub mod cmdif;
+pub mod eqe;
 pub mod event;
 pub mod layout;
 pub mod layouts;
 pub mod opcode;
 pub mod register;
+pub mod segment;
 pub mod status;
 pub mod virtio;

@@ -92,6 +92,10 @@ pub const RTR2RTS_QP: u16 = 0x504;
 pub const RTS2RTS_QP: u16 = 0x505;
 /// Opcode `SQERR2RTS_QP`.
 pub const SQERR2RTS_QP: u16 = 0x506;
+/// Opcode `2ERR_QP`.
+pub const OP_2ERR_QP: u16 = 0x507;
+/// Opcode `2RST_QP`.
+pub const OP_2RST_QP: u16 = 0x50a;
 /// Opcode `QUERY_QP`.
 pub const QUERY_QP: u16 = 0x50b;
 /// Opcode `SQD_RTS_QP`.
@@ -526,6 +530,8 @@ pub static ALL: &[(u16, &str)] = &[
     (0x504, "RTR2RTS_QP"),
     (0x505, "RTS2RTS_QP"),
     (0x506, "SQERR2RTS_QP"),
+    (0x507, "2ERR_QP"),
+    (0x50a, "2RST_QP"),
     (0x50b, "QUERY_QP"),
     (0x50c, "SQD_RTS_QP"),
     (0x50d, "MAD_IFC"),

@@ -86,6 +86,12 @@ pub static COMMANDS: &[Command] = &[
         output: QueryOtherHcaCapOut::INFO,
     },
     Command {
+        opcode: 0x111,
+        name: "QUERY_SF_PARTITION",
+        input: QuerySfPartitionsIn::INFO,
+        output: QuerySfPartitionsOut::INFO,
+    },
+    Command {
         opcode: 0x113,
         name: "ALLOC_SF",
         input: AllocSfIn::INFO,
@@ -194,6 +200,12 @@ pub static COMMANDS: &[Command] = &[
         output: QueryEqOut::INFO,
     },
     Command {
+        opcode: 0x304,
+        name: "GEN_EQE",
+        input: GenEqeIn::INFO,
+        output: GenEqOut::INFO,
+    },
+    Command {
         opcode: 0x400,
         name: "CREATE_CQ",
         input: CreateCqIn::INFO,
@@ -260,10 +272,28 @@ pub static COMMANDS: &[Command] = &[
         output: Sqerr2rtsQpOut::INFO,
     },
     Command {
+        opcode: 0x507,
+        name: "2ERR_QP",
+        input: Qp2errIn::INFO,
+        output: Qp2errOut::INFO,
+    },
+    Command {
+        opcode: 0x50a,
+        name: "2RST_QP",
+        input: Qp2rstIn::INFO,
+        output: Qp2rstOut::INFO,
+    },
+    Command {
         opcode: 0x50b,
         name: "QUERY_QP",
         input: QueryQpIn::INFO,
         output: QueryQpOut::INFO,
+    },
+    Command {
+        opcode: 0x50c,
+        name: "SQD_RTS_QP",
+        input: Sqd2rtsQpIn::INFO,
+        output: Sqd2rtsQpOut::INFO,
     },
     Command {
         opcode: 0x50d,
@@ -360,6 +390,12 @@ pub static COMMANDS: &[Command] = &[
         name: "QUERY_DCT",
         input: QueryDctIn::INFO,
         output: QueryDctOut::INFO,
+    },
+    Command {
+        opcode: 0x714,
+        name: "ARM_DCT_FOR_KEY_VIOLATION",
+        input: ArmDctIn::INFO,
+        output: ArmDctOut::INFO,
     },
     Command {
         opcode: 0x717,
@@ -1050,6 +1086,30 @@ pub static COMMANDS: &[Command] = &[
         name: "FPGA_QUERY_QP_COUNTERS",
         input: FpgaQueryQpCountersIn::INFO,
         output: FpgaQueryQpCountersOut::INFO,
+    },
+    Command {
+        opcode: 0xa00,
+        name: "CREATE_GENERAL_OBJECT",
+        input: GeneralObjInCmdHdr::INFO,
+        output: GeneralObjOutCmdHdr::INFO,
+    },
+    Command {
+        opcode: 0xa01,
+        name: "MODIFY_GENERAL_OBJECT",
+        input: GeneralObjInCmdHdr::INFO,
+        output: GeneralObjOutCmdHdr::INFO,
+    },
+    Command {
+        opcode: 0xa02,
+        name: "QUERY_GENERAL_OBJECT",
+        input: GeneralObjInCmdHdr::INFO,
+        output: GeneralObjOutCmdHdr::INFO,
+    },
+    Command {
+        opcode: 0xa03,
+        name: "DESTROY_GENERAL_OBJECT",
+        input: GeneralObjInCmdHdr::INFO,
+        output: GeneralObjOutCmdHdr::INFO,
     },
     Command {
         opcode: 0xa04,

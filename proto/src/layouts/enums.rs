@@ -507,6 +507,8 @@ pub static OPCODE: EnumInfo = EnumInfo {
         (0x504, "RTR2RTS_QP"),
         (0x505, "RTS2RTS_QP"),
         (0x506, "SQERR2RTS_QP"),
+        (0x507, "2ERR_QP"),
+        (0x50a, "2RST_QP"),
         (0x50b, "QUERY_QP"),
         (0x50c, "SQD_RTS_QP"),
         (0x50d, "MAD_IFC"),

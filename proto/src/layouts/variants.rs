@@ -11,6 +11,7 @@ pub static ACCESS_REGISTER_IN_REGISTER_DATA: Variants = Variants {
     shift: 0,
     arms: &[
         (0x4002, QptsReg::INFO),
+        (0x4005, QetcReg::INFO),
         (0x400a, QtctReg::INFO),
         (0x4013, QpdpmReg::INFO),
         (0x4019, QcamReg::INFO),
@@ -71,6 +72,7 @@ pub static ACCESS_REGISTER_IN_REGISTER_DATA: Variants = Variants {
         (0xb001, SbprReg::INFO),
         (0xb002, SbcmReg::INFO),
         (0xb01f, SbcamReg::INFO),
+        (0xc000, ResourceDump::INFO),
         (0xc00d, NicCapReg::INFO),
         (0xc00e, DtorReg::INFO),
         (0xc010, VhcaIcmCtrlReg::INFO),
@@ -83,6 +85,7 @@ pub static ACCESS_REGISTER_OUT_REGISTER_DATA: Variants = Variants {
     shift: 0,
     arms: &[
         (0x4002, QptsReg::INFO),
+        (0x4005, QetcReg::INFO),
         (0x400a, QtctReg::INFO),
         (0x4013, QpdpmReg::INFO),
         (0x4019, QcamReg::INFO),
@@ -143,6 +146,7 @@ pub static ACCESS_REGISTER_OUT_REGISTER_DATA: Variants = Variants {
         (0xb001, SbprReg::INFO),
         (0xb002, SbcmReg::INFO),
         (0xb01f, SbcamReg::INFO),
+        (0xc000, ResourceDump::INFO),
         (0xc00d, NicCapReg::INFO),
         (0xc00e, DtorReg::INFO),
         (0xc010, VhcaIcmCtrlReg::INFO),
