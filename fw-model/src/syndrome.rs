@@ -81,6 +81,7 @@ syndromes! {
     NotOwner = 0x00e0_0008, BAD_RES, "The object belongs to another user context.";
     Internal = 0x00e0_0009, INT_ERR, "The firmware failed while it executed the command.";
     StoreFailed = 0x00e0_000a, INT_ERR, "The change could not be put on stable storage.";
+    NotAdvertised = 0x00e0_000b, BAD_OP, "No capability of the profile advertises the feature that the command belongs to.";
 
     OtherFunction = 0x00e1_0001, BAD_PARAM, "The function_id names a function that the caller may not manage.";
     IssiUnsupported = 0x00e1_0002, BAD_PARAM, "The ISSI is not one that QUERY_ISSI offers.";

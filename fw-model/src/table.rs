@@ -10,6 +10,7 @@ use crate::{
     input::Scope,
     object::{self, Kind, kinds},
     reg,
+    syndrome::Syndrome,
 };
 
 /// In which states of the function a command is allowed.
@@ -102,6 +103,8 @@ pub enum Action {
     Modify(&'static Kind),
     /// Reads one back.
     Query(&'static Kind),
+    /// Refuses it: no profile advertises the feature.
+    Refuse,
 }
 
 impl core::fmt::Debug for Action {
@@ -112,6 +115,7 @@ impl core::fmt::Debug for Action {
             Self::Destroy(k) => write!(f, "Destroy({})", k.name),
             Self::Modify(k) => write!(f, "Modify({})", k.name),
             Self::Query(k) => write!(f, "Query({})", k.name),
+            Self::Refuse => f.write_str("Refuse"),
         }
     }
 }
@@ -128,6 +132,7 @@ impl Action {
             Self::Destroy(k) => object::destroy(k, ctx, out),
             Self::Modify(k) => object::modify(k, ctx, out),
             Self::Query(k) => object::query(k, ctx, out),
+            Self::Refuse => Err(Syndrome::NotAdvertised.into()),
         }
     }
 }
@@ -155,6 +160,7 @@ pub struct Op {
 
 const CONF: ScopeRule = ScopeRule::From(Scope::Configuration);
 const READ: ScopeRule = ScopeRule::From(Scope::DebugReadOnly);
+const WRITE: ScopeRule = ScopeRule::From(Scope::DebugWrite);
 const NEVER: ScopeRule = ScopeRule::Never;
 
 macro_rules! ops {
@@ -172,7 +178,7 @@ macro_rules! ops {
     };
 }
 
-use Action::{Call, Create, Destroy, Modify, Query};
+use Action::{Call, Create, Destroy, Modify, Query, Refuse};
 
 /// Every command that the firmware knows, by opcode.
 pub const OPS: &[Op] = ops! {
@@ -245,6 +251,82 @@ pub const OPS: &[Op] = ops! {
     ACCESS_REG, 16, 16, EnabledOrUp, All, ScopeRule::WriteOrRead, Driver => Call(reg::access);
     CREATE_UCTX, 64, 16, Up, Kernel, NEVER, Driver => Call(uctx::create);
     DESTROY_UCTX, 16, 16, Up, Kernel, NEVER, Driver => Call(uctx::destroy);
+
+    // Commands that mlx5_fwctl lets users send and no profile advertises: they pass the door by
+    // their scope, and the firmware refuses them.
+    QUERY_DRIVER_VERSION, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_OTHER_HCA_CAP, 16, 16, Any, All, CONF, Assumed => Refuse;
+    QUERY_SF_PARTITION, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_VHCA_MIGRATION_STATE, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_SPECIAL_CONTEXTS, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_QP, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_RDB, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_PSV, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_SRQ, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_XRC_SRQ, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_DCT, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_DC_CNAK_TRACE, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_XRQ, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_NVMF_BACKEND_CONTROLLER, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_XRQ_ERROR_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_NVMF_NAMESPACE_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_ADJACENT_FUNCTIONS_ID, 16, 16, Any, All, READ, Assumed => Refuse;
+    DELEGATE_VHCA_MANAGEMENT, 16, 16, Any, All, CONF, Assumed => Refuse;
+    QUERY_DELEGATED_VHCA, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_ESW_FUNCTIONS, 16, 16, Any, All, CONF, Assumed => Refuse;
+    QUERY_ESW_VPORT_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_ROCE_ADDRESS, 16, 16, Any, All, CONF, Assumed => Refuse;
+    QUERY_HCA_VPORT_CONTEXT, 16, 16, Any, All, CONF, Assumed => Refuse;
+    QUERY_HCA_VPORT_GID, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_HCA_VPORT_PKEY, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_VNIC_ENV, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_RATE_LIMIT, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_SCHEDULING_ELEMENT, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_MAD_DEMUX, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_BURST_SIZE, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_DIAGNOSTIC_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
+    SET_DIAGNOSTIC_PARAMS, 16, 16, Any, All, WRITE, Assumed => Refuse;
+    QUERY_DIAGNOSTIC_COUNTERS, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_CONG_STATUS, 16, 16, Any, All, READ, Assumed => Refuse;
+    MODIFY_CONG_STATUS, 16, 16, Any, All, CONF, Assumed => Refuse;
+    QUERY_CONG_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_CONG_STATISTICS, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_L2_TABLE_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_WOL_ROL, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_LAG, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_RMP, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_DELAY_DROP_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_FLOW_GROUP, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_FLOW_COUNTER, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_PACKET_REFORMAT_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_MODIFY_HEADER_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse;
+    FPGA_QUERY_QP, 16, 16, Any, All, READ, Assumed => Refuse;
+    FPGA_QUERY_QP_COUNTERS, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_AFU, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_CAPI_PEC, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_GENERAL_OBJECT, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_UCTX, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_UMEM, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_NVMF_CC_RESPONSE, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_EMULATED_FUNCTIONS_INFO, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_REGEXP_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_REGEXP_REGISTER, 16, 16, Any, All, READ, Assumed => Refuse;
+    USER_QUERY_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse;
+    USER_QUERY_XRQ_ERROR_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_VHCA_STATE, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_EMULATION_DEVICE_EQ_MSIX_MAPPING, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_MATCH_SAMPLE_INFO, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_CRYPTO_STATE, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_VUID, 16, 16, Any, All, CONF, Assumed => Refuse;
+    QUERY_DPA_PARTITION, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_DPA_PARTITIONS, 16, 16, Any, All, READ, Assumed => Refuse;
+    POSTPONE_CONNECTED_QP_TIMEOUT, 16, 16, Any, All, CONF, Assumed => Refuse;
+    QUERY_EMULATED_RESOURCES_INFO, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_RSV_RESOURCES, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_MTT, 16, 16, Any, All, READ, Assumed => Refuse;
+    QUERY_SCHED_QUEUE, 16, 16, Any, All, READ, Assumed => Refuse;
+    ACCESS_REGISTER_USER, 16, 16, Any, All, ScopeRule::WriteOrRead, Assumed => Refuse;
 };
 
 /// Opcodes below this are found through the index; those above by search.
@@ -272,5 +354,30 @@ pub fn find(opcode: u16) -> Option<&'static Op> {
     match INDEX.get(usize::from(opcode)) {
         Some(&row) => OPS.get(usize::from(row)),
         None => OPS.iter().find(|o| o.opcode == opcode),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_by_their_opcode_and_have_names() {
+        for o in OPS {
+            assert_eq!(find(o.opcode).map(|f| f.opcode), Some(o.opcode));
+            assert!(op::name(o.opcode).is_some(), "{:#x}", o.opcode);
+        }
+        assert!(find(0).is_none() && find(0xffff).is_none() && find(0xfff).is_none());
+    }
+
+    #[test]
+    fn users_may_send_what_mlx5_fwctl_lets_through() {
+        // mlx5ctl_validate_rpc() of Linux 7.3: 11 labels from configuration on, 80 from
+        // debug-read, 1 from debug-write, and two whose op_mod decides.
+        let count = |r: ScopeRule| OPS.iter().filter(|o| o.scope == r).count();
+        assert_eq!(count(CONF), 11);
+        assert_eq!(count(READ), 80);
+        assert_eq!(count(WRITE), 1);
+        assert_eq!(count(ScopeRule::WriteOrRead), 2);
     }
 }
