@@ -214,7 +214,7 @@ impl Device {
     /// [`Error::Info`].
     pub fn info(&self) -> Result<Info, Error> {
         let mut data = vec![0; INFO_FIRST];
-        let mut ask = |data: &mut [u8]| {
+        let ask = |data: &mut [u8]| {
             ioctl::info(&self.file, data).map_err(|errno| Error::Info {
                 node: self.node.clone(),
                 errno,

@@ -56,26 +56,7 @@ impl Status {
     /// The PRM's name of the status.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
-        Some(match self.status {
-            0x00 => "OK",
-            0x01 => "INT_ERR",
-            0x02 => "BAD_OP",
-            0x03 => "BAD_PARAM",
-            0x04 => "BAD_SYS_STATE",
-            0x05 => "BAD_RES",
-            0x06 => "RES_BUSY",
-            0x07 => "NOT_READY",
-            0x08 => "LIM_ERR",
-            0x09 => "BAD_RES_STATE",
-            0x0a => "IX_ERR",
-            0x0f => "NO_RES",
-            0x10 => "BAD_QP_STATE",
-            0x30 => "BAD_PKT",
-            0x40 => "BAD_SIZE_OUTS_CQES",
-            0x50 => "BAD_INP_LEN",
-            0x51 => "BAD_OUTP_LEN",
-            _ => return None,
-        })
+        fwctl_proto::status::Status::from_code(self.status).map(fwctl_proto::status::Status::name)
     }
 }
 
