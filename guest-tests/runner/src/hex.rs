@@ -9,10 +9,12 @@ const LINE: usize = 16;
 /// Lower-case hex digits without separators.
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
-        let _ = write!(s, "{b:02x}");
-        s
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
+            let _ = write!(s, "{b:02x}");
+            s
+        })
 }
 
 /// Reads hex digits; white space, `:` and `_` between bytes are allowed.
@@ -23,7 +25,11 @@ pub fn decode(text: &str) -> Result<Vec<u8>, String> {
     let digits: Vec<u8> = text
         .chars()
         .filter(|c| !c.is_whitespace() && !matches!(c, ':' | '_'))
-        .map(|c| c.to_digit(16).map(|d| d as u8).ok_or_else(|| format!("{c:?} is not a hex digit")))
+        .map(|c| {
+            c.to_digit(16)
+                .map(|d| d as u8)
+                .ok_or_else(|| format!("{c:?} is not a hex digit"))
+        })
         .collect::<Result<_, _>>()?;
     let (pairs, rest) = digits.as_chunks::<2>();
     if !rest.is_empty() {
@@ -36,8 +42,11 @@ pub fn decode(text: &str) -> Result<Vec<u8>, String> {
 #[must_use]
 pub fn dump(bytes: &[u8], limit: usize) -> Vec<String> {
     let shown = &bytes[..bytes.len().min(limit)];
-    let mut lines: Vec<String> =
-        shown.chunks(LINE).enumerate().map(|(i, chunk)| format!("{:04x}: {}", i * LINE, encode(chunk))).collect();
+    let mut lines: Vec<String> = shown
+        .chunks(LINE)
+        .enumerate()
+        .map(|(i, chunk)| format!("{:04x}: {}", i * LINE, encode(chunk)))
+        .collect();
     if shown.len() < bytes.len() {
         lines.push(format!("… {} bytes more", bytes.len() - shown.len()));
     }
@@ -47,7 +56,9 @@ pub fn dump(bytes: &[u8], limit: usize) -> Vec<String> {
 /// FNV-1a, 64 bits: the digest by which replies are compared between two guests.
 #[must_use]
 pub fn fnv1a64(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| {
+        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -64,7 +75,14 @@ mod tests {
 
     #[test]
     fn dump_is_bounded() {
-        assert_eq!(dump(&[1; 18], 17), ["0000: 01010101010101010101010101010101", "0010: 01", "… 1 bytes more"]);
+        assert_eq!(
+            dump(&[1; 18], 17),
+            [
+                "0000: 01010101010101010101010101010101",
+                "0010: 01",
+                "… 1 bytes more"
+            ]
+        );
     }
 
     #[test]

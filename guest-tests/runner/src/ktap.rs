@@ -33,7 +33,12 @@ impl<W: Write> Report<W> {
     pub fn start(mut out: W, count: usize) -> io::Result<Self> {
         write!(out, "KTAP version 1\n1..{count}\n")?;
         out.flush()?;
-        Ok(Self { out, number: 0, failed: 0, skipped: 0 })
+        Ok(Self {
+            out,
+            number: 0,
+            failed: 0,
+            skipped: 0,
+        })
     }
 
     /// Writes diagnostics: one line of its own for each line of `text`.
@@ -90,7 +95,9 @@ impl<W: Write> Report<W> {
     pub fn finish(mut self) -> io::Result<bool> {
         let passed = self.number - (self.failed.min(self.number)) - self.skipped;
         let (failed, skipped) = (self.failed, self.skipped);
-        self.note(&format!("totals: pass:{passed} fail:{failed} skip:{skipped}"))?;
+        self.note(&format!(
+            "totals: pass:{passed} fail:{failed} skip:{skipped}"
+        ))?;
         Ok(self.failed == 0)
     }
 }
@@ -117,7 +124,8 @@ mod tests {
         let (text, good) = written(2, |r| {
             r.result("first", &Outcome::Pass).unwrap();
             r.note("two\nlines").unwrap();
-            r.result("second", &Outcome::Skip("no devlink\nhere".into())).unwrap();
+            r.result("second", &Outcome::Skip("no devlink\nhere".into()))
+                .unwrap();
         });
         assert_eq!(
             text,
@@ -130,7 +138,8 @@ mod tests {
     #[test]
     fn failures_and_timeouts_make_it_bad() {
         let (text, good) = written(3, |r| {
-            r.result("a", &Outcome::Fail("EIO (5)\nand more".into())).unwrap();
+            r.result("a", &Outcome::Fail("EIO (5)\nand more".into()))
+                .unwrap();
             r.result("b", &Outcome::Timeout(30)).unwrap();
             r.result("c", &Outcome::Pass).unwrap();
         });

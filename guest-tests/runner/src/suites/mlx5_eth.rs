@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The Ethernet side of a profile that has one.
+
+use std::path::PathBuf;
+
+use fwctl_proto::{
+    layout::View,
+    layouts::{McamAccessReg, McamReg, McamRegMngAccessRegCapMask},
+};
+use fwctl_uapi::mlx5;
+
+use crate::{
+    check, check_eq, fail,
+    rpcs::named,
+    skip,
+    suites::{
+        mlx5_probe::{self, clean_since_boot},
+        mlx5_reload::{program_output, run_program},
+    },
+    sysfs,
+    test::{APPEAR, Ctx, Done, Suite, read_file, test, wait_for, write_file},
+};
+
+pub const SUITE: Suite = Suite {
+    name: "mlx5-eth",
+    about: "a netdev with address, MTU and counters; devlink and ethtool know it",
+    subjects: mlx5_probe::SUBJECTS,
+    tests: &[
+        test("dmesg-clean-since-boot", 60, dmesg_clean),
+        test("netdev-appears", 120, appears),
+        test("netdev-address", 60, address),
+        test("netdev-driver", 60, driver),
+        test("netdev-mtu", 120, mtu),
+        test("netdev-counters", 60, counters),
+        test("ethtool-driver-info", 60, ethtool_info),
+        test("ethtool-settings", 60, ethtool_settings),
+        test("ethtool-statistics", 60, ethtool_statistics),
+        test("devlink-dev-info", 60, devlink_info),
+        test("devlink-port", 60, devlink_port),
+    ],
+};
+
+/// What needs the queues to work: until the device completes the work that the driver posts to
+/// its internal send queue, each opening of the channels takes 20 s and is a complaint.
+pub const LINK: Suite = Suite {
+    name: "mlx5-link",
+    about: "the netdev goes up, has a carrier and a speed, and goes down",
+    subjects: mlx5_probe::SUBJECTS,
+    tests: &[
+        test("netdev-up", 120, up),
+        test("netdev-speed", 60, speed),
+        test("ethtool-link-detected", 60, ethtool_link),
+        test("netdev-counters", 60, counters),
+        test("netdev-mtu-while-up", 180, mtu),
+        test("netdev-down", 120, down),
+    ],
+};
+
+/// `IFF_UP` of the flags in sysfs.
+const IFF_UP: u32 = 1;
+
+/// The first netdev of the first function: its name and its folder in sysfs.
+fn netdev() -> Done<(String, PathBuf)> {
+    let functions = mlx5_probe::functions()?;
+    wait_for("a netdev on an mlx5 function", APPEAR, || {
+        Ok(functions.iter().find_map(|f| {
+            let dir = f.dir().join("net");
+            let name = sysfs::names(&dir).into_iter().next()?;
+            Some((name.clone(), dir.join(name)))
+        }))
+    })
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Done<T> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is no number").into())
+}
+
+fn appears(ctx: &Ctx) -> Done {
+    let (name, _) = netdev()?;
+    ctx.note(name);
+    Ok(())
+}
+
+fn address(ctx: &Ctx) -> Done {
+    let (_, dir) = netdev()?;
+    let text = read_file(dir.join("address"))?;
+    ctx.note(&text);
+    let bytes = crate::hex::decode(&text)?;
+    check_eq!(bytes.len(), 6, "bytes of the address");
+    check!(bytes.iter().any(|b| *b != 0), "the address is zero");
+    check_eq!(bytes[0] & 1, 0, "multicast bit of the address");
+    // NET_ADDR_PERM: the address is the device's own and not a random one.
+    check_eq!(
+        read_file(dir.join("addr_assign_type"))?,
+        "0",
+        "addr_assign_type"
+    );
+    Ok(())
+}
+
+fn driver(_: &Ctx) -> Done {
+    let (name, dir) = netdev()?;
+    let link = std::fs::read_link(dir.join("device/driver"))
+        .map_err(|e| format!("{name} has no driver: {e}"))?;
+    check_eq!(
+        link.file_name().and_then(|n| n.to_str()),
+        Some("mlx5_core"),
+        "driver of {name}"
+    );
+    check_eq!(
+        read_file(dir.join("type"))?,
+        "1",
+        "ARPHRD_ETHER as the type of {name}"
+    );
+    Ok(())
+}
+
+fn mtu(_: &Ctx) -> Done {
+    let (_, dir) = netdev()?;
+    let file = dir.join("mtu");
+    let before = read_file(&file)?;
+    for mtu in ["1280", "9000", "1500"] {
+        write_file(&file, mtu)?;
+        check_eq!(read_file(&file)?, mtu, "mtu");
+    }
+    write_file(&file, &before)
+}
+
+fn flags(dir: &std::path::Path) -> Done<u32> {
+    let text = read_file(dir.join("flags"))?;
+    u32::from_str_radix(text.trim_start_matches("0x"), 16)
+        .map_err(|_| format!("{text:?} are no flags").into())
+}
+
+fn up(_: &Ctx) -> Done {
+    let (_, dir) = netdev()?;
+    write_file(dir.join("flags"), &format!("{:#x}", flags(&dir)? | IFF_UP))?;
+    wait_for("the carrier", APPEAR, || {
+        Ok(
+            (read_file(dir.join("carrier"))? == "1" && read_file(dir.join("operstate"))? == "up")
+                .then_some(()),
+        )
+    })
+}
+
+fn speed(ctx: &Ctx) -> Done {
+    let (_, dir) = netdev()?;
+    let text = read_file(dir.join("speed"))?;
+    ctx.note(format!("{text} Mb/s"));
+    let speed: i64 = number(&text)?;
+    check!(speed >= 1000, "speed {speed}");
+    check_eq!(read_file(dir.join("duplex"))?, "full", "duplex");
+    Ok(())
+}
+
+fn counters(_: &Ctx) -> Done {
+    let (_, dir) = netdev()?;
+    for name in [
+        "rx_packets",
+        "tx_packets",
+        "rx_errors",
+        "tx_errors",
+        "rx_dropped",
+        "tx_dropped",
+    ] {
+        let _: u64 = number(&read_file(dir.join("statistics").join(name))?)?;
+    }
+    for name in ["rx_errors", "tx_errors"] {
+        check_eq!(read_file(dir.join("statistics").join(name))?, "0", "{name}");
+    }
+    Ok(())
+}
+
+fn ethtool_info(ctx: &Ctx) -> Done {
+    let text = run_program(ctx, "ethtool", &["-i", &netdev()?.0])?;
+    check!(
+        text.lines().any(|l| l == "driver: mlx5_core"),
+        "ethtool -i names no mlx5_core"
+    );
+    check!(
+        text.lines().any(|l| l
+            .strip_prefix("firmware-version: ")
+            .is_some_and(|v| v.contains('.'))),
+        "ethtool -i shows no firmware version"
+    );
+    Ok(())
+}
+
+fn ethtool_settings(ctx: &Ctx) -> Done {
+    let text = run_program(ctx, "ethtool", &[&netdev()?.0])?;
+    check!(
+        text.contains("Supported link modes:"),
+        "ethtool shows no link modes"
+    );
+    Ok(())
+}
+
+fn ethtool_link(ctx: &Ctx) -> Done {
+    let text = run_program(ctx, "ethtool", &[&netdev()?.0])?;
+    check!(text.contains("Link detected: yes"), "no link");
+    Ok(())
+}
+
+fn ethtool_statistics(ctx: &Ctx) -> Done {
+    let (name, _) = netdev()?;
+    let text = program_output("ethtool", &["-S", &name])?;
+    ctx.note(format!("{} counters", text.lines().count()));
+    check!(
+        text.contains("rx_vport_unicast_packets"),
+        "no vport counters"
+    );
+    Ok(())
+}
+
+fn devlink_info(ctx: &Ctx) -> Done {
+    for function in mlx5_probe::functions()? {
+        if !has_component_registers(&function.name)? {
+            skip!("MCAM shows no MCQI and MCQS: the driver cannot ask for the firmware's versions");
+        }
+        let text = run_program(
+            ctx,
+            "devlink",
+            &["dev", "info", &format!("pci/{}", function.name)],
+        )?;
+        check!(text.contains("driver mlx5_core"), "no driver");
+        let version = text
+            .lines()
+            .find_map(|l| l.trim().strip_prefix("fw.version "));
+        check!(
+            version.is_some_and(|v| !v.starts_with("0.0.")),
+            "firmware version {version:?}"
+        );
+        check!(text.contains("fw.psid"), "no PSID");
+    }
+    Ok(())
+}
+
+/// True if MCAM of the function says that the registers for firmware components are there. The
+/// driver complains if it is asked for versions and they are not.
+fn has_component_registers(pci: &str) -> Done<bool> {
+    let reply = named("access_reg.mcam").send(&sysfs::wait_for_fwctl(pci)?.open()?)?;
+    let Some(mcam) = View::<McamReg>::new(&reply[mlx5::HEADER..]) else {
+        fail!("MCAM has {} bytes", reply.len())
+    };
+    let registers = mcam
+        .sub(McamReg::MNG_ACCESS_REG_CAP_MASK)
+        .sub(McamRegMngAccessRegCapMask::ACCESS_REGS);
+    Ok(registers.flag(McamAccessReg::MCQI) && registers.flag(McamAccessReg::MCQS))
+}
+
+fn devlink_port(ctx: &Ctx) -> Done {
+    let text = run_program(ctx, "devlink", &["port", "show"])?;
+    let (name, _) = netdev()?;
+    check!(
+        text.contains(&format!("netdev {name}")),
+        "no port has the netdev {name}"
+    );
+    Ok(())
+}
+
+fn down(_: &Ctx) -> Done {
+    let (_, dir) = netdev()?;
+    write_file(dir.join("flags"), &format!("{:#x}", flags(&dir)? & !IFF_UP))?;
+    check_eq!(flags(&dir)? & IFF_UP, 0, "IFF_UP");
+    Ok(())
+}
+
+fn dmesg_clean(ctx: &Ctx) -> Done {
+    clean_since_boot(ctx, mlx5_probe::SUBJECTS)
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The suites: a table each, one row and one function for a test.
+
+use crate::test::Suite;
+
+mod fwctl;
+mod fwctl_stress;
+mod mlx5_eth;
+mod mlx5_probe;
+mod mlx5_reload;
+mod virtio_probe;
+mod virtio_unbind;
+
+/// All of them.
+pub const SUITES: &[&Suite] = &[
+    &mlx5_probe::SUITE,
+    &fwctl::SUITE,
+    &fwctl_stress::SUITE,
+    &mlx5_reload::SUITE,
+    &mlx5_eth::SUITE,
+    &mlx5_eth::LINK,
+    &virtio_probe::SUITE,
+    &virtio_unbind::SUITE,
+];
+
+/// The suite with a name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Suite> {
+    SUITES.iter().find(|s| s.name == name).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SUITES;
+
+    #[test]
+    fn names_are_identifiers_and_unique() {
+        let is_id = |s: &str| {
+            !s.is_empty()
+                && s.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        for (i, suite) in SUITES.iter().enumerate() {
+            assert!(is_id(suite.name), "{}", suite.name);
+            assert!(
+                SUITES[..i].iter().all(|o| o.name != suite.name),
+                "{}",
+                suite.name
+            );
+            assert!(!suite.tests.is_empty() && !suite.subjects.is_empty());
+            for (j, test) in suite.tests.iter().enumerate() {
+                assert!(is_id(test.name), "{}", test.name);
+                assert!(
+                    suite.tests[..j].iter().all(|o| o.name != test.name),
+                    "{}.{}",
+                    suite.name,
+                    test.name
+                );
+                assert!(
+                    (1..=600).contains(&test.limit),
+                    "{}.{}",
+                    suite.name,
+                    test.name
+                );
+            }
+        }
+    }
+}
