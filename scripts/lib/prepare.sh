@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+# Everything that must be there before a guest can start: programs, kernel, modules, initramfs.
+# Source the other libraries first.
+# shellcheck shell=bash
+
+# prepare_guest KERNEL MODULES KBUILD PACKAGES: each may be empty. KERNEL and MODULES are the user's
+# own image and /lib/modules tree. Sets GUEST_KERNEL and GUEST_INITRD.
+prepare_guest() {
+    local kernel=$1 modules=$2 kbuild=$3 packages=$4 release built='' builds
+    need_programs apt-get apt-cache apt-config cargo dpkg dpkg-deb flock sha256sum tar unshare
+    # Compiling and fetching do not wait for each other.
+    (build_emulator && build_runner) &
+    builds=$!
+    SESSION_PIDS+=("$builds")
+    ensure_root tools
+    if [ -n "$kernel" ]; then
+        release=$(image_release "$kernel")
+        [ -n "$release" ] || die "$kernel: this image does not say its version"
+        modules=$(find_module_tree "$modules" "$release")
+        built=$(build_for_own_kernel "$modules" "$kbuild")
+    else
+        built=$(build_debian_modules)
+        release=$(kernel_release)
+        kernel=$(debian_image)
+        modules=$(root_path kernel)/usr/lib/modules/$release
+    fi
+    GUEST_KERNEL=$(boot_image "$kernel")
+    GUEST_INITRD=("$(base_part)")
+    if [ -n "$packages" ]; then
+        GUEST_INITRD+=("$(packages_part "$packages")")
+    fi
+    GUEST_INITRD+=("$(modules_part "$release" "$modules" "$built")")
+    pick_accel
+    wait "$builds" || exit 1
+    GUEST_INITRD+=("$(runner_part "$(runner_binary)")")
+}
+
+# find_module_tree FOLDER RELEASE: FOLDER is /lib/modules/RELEASE of some root, or holds it.
+find_module_tree() {
+    local dir
+    for dir in "$1" "$1/$2" "$1/lib/modules/$2" "$1/usr/lib/modules/$2"; do
+        if [ -d "$dir/kernel" ]; then
+            realpath "$dir"
+            return
+        fi
+    done
+    die "--modules $1 holds no modules of kernel $2"
+}
+
+# build_for_own_kernel TREE KBUILD: the folder with our modules, or nothing if TREE has them all.
+build_for_own_kernel() {
+    local tree=$1 kbuild=$2 has=no
+    if [ -n "$(module_file "$tree" fwctl)" ] && [ -n "$(module_file "$tree" mlx5_fwctl)" ]; then
+        has=yes
+        [ -z "$(module_file "$tree" virtio_fwctl)" ] || return 0
+    fi
+    [ -n "$kbuild" ] || [ ! -d "$tree/build" ] || kbuild=$tree/build
+    [ -n "$kbuild" ] ||
+        die "--modules $tree lacks fwctl, mlx5_fwctl or virtio_fwctl; --kbuild DIR lets me build them"
+    build_other_modules "$(realpath "$kbuild")" "$has"
+}

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+# What a scenario of scripts/test is written with: an emulator, a guest, suites in the guest, checks
+# on the host. All results go to standard output as KTAP reports, one after the other.
+# shellcheck shell=bash
+# shellcheck source=all.sh
+source "$(dirname "${BASH_SOURCE[0]}")/all.sh"
+
+# scripts/test skips a scenario for which something cannot be fetched.
+# shellcheck disable=SC2034 # session.sh reads it
+UNAVAILABLE_SEEN=$UNAVAILABLE
+# Seconds that a guest may take to come up, and a suite to end. Generous: a loaded machine with an
+# emulated processor is slow, and no test is about time.
+readonly UP_SECONDS=120 SUITE_SECONDS=${SUITE_SECONDS:-300}
+# Seconds until the emulator must have seen what happened to its client.
+readonly SETTLE_SECONDS=10
+ARTIFACTS=${ARTIFACTS:-$REPO/artifacts}/$PROG
+SCENARIO_FAILED=''
+
+# scenario_open PACKAGES: what is needed is there afterwards.
+scenario_open() {
+    session_open
+    prepare_guest '' '' '' "$1"
+}
+
+# scenario_emulator PROFILE TRANSPORT...: an emulator with these functions.
+scenario_emulator() {
+    local profile=$1 name options=()
+    shift
+    GUEST_DEVICES=()
+    for name in "$@"; do
+        GUEST_DEVICES+=("$name=$SESSION/fw${#GUEST_DEVICES[@]}")
+        options+=("--$name" "$SESSION/fw$((${#GUEST_DEVICES[@]} - 1))")
+    done
+    start_emulator "${options[@]}" --profile "$profile" --control "$SESSION/control" --log-commands
+}
+
+# scenario_guest: a guest with the drivers of GUEST_DEVICES.
+scenario_guest() {
+    start_guest
+    guest_must wait_guest_up
+    guest_must load_drivers
+}
+
+# guest_must FUNCTION ARGUMENT...: FUNCTION gets a deadline first. Without a guest nothing can go on.
+guest_must() {
+    local function=$1 deadline=$((SECONDS + UP_SECONDS))
+    shift
+    "$function" "$deadline" "$@" || broken "$GUEST_REASON"
+}
+
+# suite NAME ARGUMENT...: its report is the guest's own.
+suite() {
+    guest_run $((SECONDS + SUITE_SECONDS)) "guest-runner suite $*" || broken "suite $1: $GUEST_REASON"
+    [ "$GUEST_STATUS" -eq 0 ] || SCENARIO_FAILED="suite $1"
+}
+
+# host_check NAME COMMAND...: one result; what COMMAND says on standard error tells why it is bad.
+host_check() {
+    local name=$1 said
+    shift
+    printf 'KTAP version 1\n1..1\n'
+    if said=$("$@" 2>&1 >/dev/null); then
+        printf 'ok 1 %s\n' "$name"
+    else
+        # shellcheck disable=SC2001 # one prefix for each line
+        [ -z "$said" ] || sed 's/^/# /' <<<"$said"
+        printf 'not ok 1 %s\n' "$name"
+        SCENARIO_FAILED="check $name"
+    fi
+}
+
+# broken REASON: the scenario cannot go on.
+broken() {
+    printf 'KTAP version 1\n1..1\n# %s\nnot ok 1 scenario-ends\n' "$1"
+    guest_dmesg "$SESSION/dmesg.log"
+    keep_artifacts "$ARTIFACTS" "$1"
+    exit 1
+}
+
+# scenario_end: nothing may have gone wrong unseen, and everything must end well.
+scenario_end() {
+    host_check no-kernel-complaint no_kernel_complaint
+    [ -z "$SCENARIO_FAILED" ] || guest_dmesg "$SESSION/dmesg.log"
+    stop_guest
+    # Not in host_check: its subshell could not forget the process.
+    local ended=0
+    stop_emulator || ended=$?
+    host_check emulator-ends-with-exit-code-0 test "$ended" -eq 0
+    host_check emulator-log-without-panic no_panic
+    [ -z "$SCENARIO_FAILED" ] || keep_artifacts "$ARTIFACTS" "$SCENARIO_FAILED"
+    exit 0
+}
+
+no_kernel_complaint() { ! kernel_complaint >&2; }
+
+no_panic() { ! grep -m3 'panicked at' "$SESSION/emulator.log" >&2; }
+
+# settles COMMAND...: true as soon as COMMAND is, within SETTLE_SECONDS.
+settles() {
+    local deadline=$((SECONDS + SETTLE_SECONDS))
+    until "$@" 2>/dev/null; do
+        if [ "$SECONDS" -ge "$deadline" ]; then
+            "$@"
+            return
+        fi
+        sleep 0.2
+    done
+}
+
+# functions_report: one line per function of the card, from the control socket.
+functions_report() {
+    ask_emulator functions | tr -d ' \n' | sed 's/},{"/},\n{"/g'
+    printf '\n'
+}
+
+# no_uctx_left: true if no function holds a user context.
+no_uctx_left() {
+    local report
+    report=$(functions_report)
+    printf '%s\n' "$report" >&2
+    grep -q '"uctx":' <<<"$report" && ! grep -q '"uctx":[1-9]' <<<"$report"
+}
