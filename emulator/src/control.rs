@@ -12,7 +12,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -26,9 +26,11 @@ use crate::{clients::Clients, owner::Owner};
 
 /// Longest request line in bytes.
 pub const MAX_LINE: u64 = 64 << 10;
+/// Longest conversation that `ctl` listens to in bytes.
+const MAX_ANSWER: u64 = 16 << 20;
 /// Connections at a time.
 pub const MAX_CONNECTIONS: usize = 8;
-/// How long `ctl` waits for an answer.
+/// How long `ctl` waits for an answer, and the server for a client that does not read.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the control socket works on.
@@ -39,6 +41,8 @@ pub struct Server {
     pub clients: Clients,
     /// Ends the process.
     pub quit: Box<dyn Fn() + Send + Sync>,
+    /// `quit` was asked for; it is carried out once it is answered.
+    pub quitting: AtomicBool,
 }
 
 type Command = fn(&Server, &Map<String, Value>) -> Result<Value, String>;
@@ -109,7 +113,7 @@ fn power_cycle(s: &Server, _: &Map<String, Value>) -> Result<Value, String> {
 }
 
 fn quit(s: &Server, _: &Map<String, Value>) -> Result<Value, String> {
-    (s.quit)();
+    s.quitting.store(true, Ordering::Release);
     Ok(json!({}))
 }
 
@@ -158,6 +162,7 @@ impl Server {
     }
 
     fn connection(&self, mut stream: UnixStream) -> io::Result<()> {
+        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         let greeting =
             json!({"fwctl-emu": {"version": env!("CARGO_PKG_VERSION"), "capabilities": []}});
         writeln!(stream, "{greeting}")?;
@@ -186,8 +191,17 @@ impl Server {
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
+            if line.last() != Some(&b'\n') {
+                // Not even a request that is whole by chance: its sender was cut off.
+                let desc = "the line does not end; end each request with a newline";
+                return answer(&mut stream, &error("GenericError", desc), None);
+            }
             let (reply, id) = self.request(&line);
-            answer(&mut stream, &reply, id.as_ref())?;
+            let answered = answer(&mut stream, &reply, id.as_ref());
+            if self.quitting.load(Ordering::Acquire) {
+                (self.quit)();
+            }
+            answered?;
         }
     }
 
@@ -299,34 +313,48 @@ fn same_user(stream: &UnixStream) -> bool {
     got == 0 && (cred.uid == 0 || cred.uid == unsafe { libc::geteuid() })
 }
 
-/// `fwctl-emu ctl`: one command over the socket at `path`, as JSON or as text.
+/// `fwctl-emu ctl`: one command over the socket at `path`, as JSON or as text. Each argument is
+/// `NAME=VALUE`, the value JSON or else a string.
 ///
 /// # Errors
 /// No such socket, no answer in time, or the error that came back.
-pub fn ask(path: &Path, command: &str, json: bool) -> anyhow::Result<String> {
+pub fn ask(path: &Path, command: &str, arguments: &[String], json: bool) -> anyhow::Result<String> {
     let shown = path.display();
+    let mut named = Map::new();
+    for a in arguments {
+        let (name, value) = a
+            .split_once('=')
+            .ok_or_else(|| anyhow!("argument {a:?} is not NAME=VALUE"))?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        named.insert(name.to_owned(), value);
+    }
     let mut stream = UnixStream::connect(path).with_context(|| {
         format!("control socket {shown}: is `fwctl-emu serve --control {shown}` running?")
     })?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    writeln!(stream, "{}", json!({ "execute": command }))?;
-    let mut lines = BufReader::new(stream).lines();
-    lines
-        .next()
-        .ok_or_else(|| anyhow!("control socket {shown}: no greeting"))??;
-    let reply: Value = serde_json::from_str(
-        &lines
+    let mut lines = BufReader::new(stream.try_clone()?.take(MAX_ANSWER)).lines();
+    let mut receive = |what: &str| -> anyhow::Result<Value> {
+        let line = lines
             .next()
-            .ok_or_else(|| anyhow!("control socket {shown}: no answer"))??,
+            .ok_or_else(|| anyhow!("control socket {shown}: no {what}"))?;
+        let value: Value = serde_json::from_str(&line?)?;
+        match value.get("error") {
+            Some(e) => bail!(
+                "{}",
+                e.get("desc")
+                    .and_then(Value::as_str)
+                    .unwrap_or("unknown error")
+            ),
+            None => Ok(value),
+        }
+    };
+    receive("greeting")?;
+    writeln!(
+        stream,
+        "{}",
+        json!({ "execute": command, "arguments": named })
     )?;
-    if let Some(e) = reply.get("error") {
-        bail!(
-            "{}",
-            e.get("desc")
-                .and_then(Value::as_str)
-                .unwrap_or("unknown error")
-        );
-    }
+    let reply = receive("answer")?;
     let value = reply.get("return").cloned().unwrap_or_default();
     if json || command != "functions" {
         return Ok(format!("{value}\n"));

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use fwctl_emu::{
     control,
     serve::{Door, Options, Transport, serve},
@@ -29,8 +29,8 @@ struct Cli {
 enum Command {
     /// Serve the functions of one card until SIGTERM.
     ///
-    /// Each --vfio-user and --vhost-user is a function of the same card, numbered from 0: first
-    /// all of vfio-user, then all of vhost-user.
+    /// Each --vfio-user and --vhost-user is a function of the same card, numbered from 0 in the
+    /// order in which they are given.
     #[command(after_help = "Examples:\n  \
         fwctl-emu serve --vfio-user /run/fw.sock\n  \
         qemu-system-x86_64 -M q35,memory-backend=mem \\\n    \
@@ -48,8 +48,11 @@ enum Command {
         /// Print JSON as it came.
         #[arg(long)]
         json: bool,
-        /// What to ask: functions, version, quit.
+        /// What to ask: functions, page-demand, power-cycle, version, quit.
         query: String,
+        /// Its arguments (page-demand function=0 count=16).
+        #[arg(value_name = "NAME=VALUE")]
+        arguments: Vec<String>,
     },
     /// Show what there is to choose from.
     List {
@@ -97,13 +100,16 @@ fn main() -> ExitCode {
     )
     .format_timestamp_micros()
     .init();
-    match Cli::parse().command {
-        Command::Serve(a) => run_serve(a),
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    match cli.command {
+        Command::Serve(a) => run_serve(a, &matches),
         Command::Ctl {
             control,
             json,
             query,
-        } => match control::ask(&control, &query, json) {
+            arguments,
+        } => match control::ask(&control, &query, &arguments, json) {
             Ok(text) => {
                 print!("{text}");
                 ExitCode::SUCCESS
@@ -124,17 +130,35 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_serve(a: ServeArgs) -> ExitCode {
-    let vfio = a.vfio_user.into_iter().map(|at| Door {
-        transport: Transport::VfioUser,
-        at,
-    });
-    let vhost = a.vhost_user.into_iter().map(|at| Door {
-        transport: Transport::VhostUser,
-        at,
-    });
+/// The doors in the order of the command line.
+fn doors(a: &ServeArgs, matches: &ArgMatches) -> Vec<Door> {
+    let serve = matches.subcommand_matches("serve");
+    let mut all = Vec::new();
+    for (option, transport, places) in [
+        ("vfio_user", Transport::VfioUser, &a.vfio_user),
+        ("vhost_user", Transport::VhostUser, &a.vhost_user),
+    ] {
+        let at = serve
+            .and_then(|m| m.indices_of(option))
+            .into_iter()
+            .flatten();
+        all.extend(at.zip(places).map(|(index, at)| {
+            (
+                index,
+                Door {
+                    transport,
+                    at: at.clone(),
+                },
+            )
+        }));
+    }
+    all.sort_by_key(|(index, _)| *index);
+    all.into_iter().map(|(_, door)| door).collect()
+}
+
+fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
     let options = Options {
-        doors: vfio.chain(vhost).collect(),
+        doors: doors(&a, matches),
         profile: a.profile,
         state: a.state,
         control: a.control,

@@ -263,12 +263,13 @@ impl Inner {
             }
             self.more.clear();
             for (token, stored) in commits {
-                self.card.submit(
-                    Input::Committed { token, stored },
-                    now,
-                    &NoMemory,
-                    &mut self.more,
-                );
+                let input = Input::Committed { token, stored };
+                let (card, more) = (&mut self.card, &mut self.more);
+                let submit = || card.submit(input, now, &NoMemory, more);
+                if catch_unwind(AssertUnwindSafe(submit)).is_err() {
+                    self.more.clear();
+                    log::error!("the firmware model failed after a commit; this is a bug");
+                }
             }
             core::mem::swap(&mut self.fx, &mut self.more);
         }
@@ -284,4 +285,128 @@ impl Inner {
 
 fn sink(sinks: &[Option<Arc<dyn Sink>>], f: FunctionId) -> Option<&Arc<dyn Sink>> {
     sinks.get(usize::from(f.0))?.as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fw_model::{CardOptions, MemStore, Profile, Unmapped};
+    use fwctl_proto::cmdif::{ENTRY_BYTES, Entry, TYPE_PCI_XPORT};
+    use std::{collections::BTreeMap, thread};
+
+    /// Guest memory with one command entry at 0x1000; what is written comes back in the sink.
+    struct Memory([u8; ENTRY_BYTES]);
+
+    impl GuestMemory for Memory {
+        fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Unmapped> {
+            let from = addr.checked_sub(0x1000).ok_or(Unmapped)? as usize;
+            let bytes = self.0.get(from..from + buf.len()).ok_or(Unmapped)?;
+            buf.copy_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    /// Guest memory whose every access is a bug of ours.
+    struct Broken;
+
+    impl GuestMemory for Broken {
+        fn read(&self, _: u64, _: &mut [u8]) -> Result<(), Unmapped> {
+            panic!("meant: a bug in the model")
+        }
+    }
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<(u64, Vec<u8>)>>);
+
+    impl Sink for Seen {
+        fn write(&self, addr: u64, data: &[u8], _: Order) {
+            self.0.lock().unwrap().push((addr, data.to_vec()));
+        }
+        fn interrupt(&self, _: u16) {}
+        fn reply(&self, _: u64, _: Delivery, _: &[u8]) {}
+        fn event(&self, _: u8, _: u8, _: &[u8]) {}
+    }
+
+    fn owner() -> (Arc<Owner>, FunctionId, Arc<Seen>) {
+        let profile = Profile::builtin("minimal").unwrap();
+        let card = Card::new(profile, CardOptions::default(), &BTreeMap::new());
+        let owner = Owner::new(card, Box::new(MemStore::default()));
+        let f = owner.add_function(EventPath::EventQueues).unwrap();
+        let seen = Arc::new(Seen::default());
+        owner.attach(f, seen.clone());
+        (owner, f, seen)
+    }
+
+    fn write(owner: &Owner, function: FunctionId, offset: u32, value: u32, mem: &dyn GuestMemory) {
+        let data = &value.to_be_bytes();
+        owner.submit(
+            Input::SegmentWrite {
+                function,
+                offset,
+                data,
+            },
+            mem,
+        );
+    }
+
+    fn enable() -> Memory {
+        let mut inline_in = [0; 16];
+        inline_in[..2].copy_from_slice(&fwctl_proto::opcode::ENABLE_HCA.to_be_bytes());
+        let entry = Entry {
+            kind: TYPE_PCI_XPORT,
+            in_len: 16,
+            in_ptr: 0,
+            inline_in,
+            out_ptr: 0,
+            out_len: 12,
+            token: 1,
+            hw_owned: true,
+        };
+        Memory(entry.to_bytes())
+    }
+
+    fn state(owner: &Owner, f: FunctionId) -> (&'static str, u64) {
+        let r = owner.with_card(|c, _| c.report(f)).unwrap();
+        (r.state, r.generation)
+    }
+
+    #[test]
+    fn effects_reach_the_sink_in_order() {
+        let (owner, f, seen) = owner();
+        write(&owner, f, 0x14, 0x1000, &NoMemory);
+        write(&owner, f, 0x18, 1, &enable());
+        assert_eq!(state(&owner, f).0, "enabled");
+        let mut writes = seen.0.lock().unwrap();
+        assert_eq!(*writes, [(0x1020, vec![0; 12]), (0x103f, vec![0])]);
+        writes.clear();
+        drop(writes);
+        // A function without a sink goes on, and its effects go nowhere.
+        owner.detach(f);
+        write(&owner, f, 0x18, 1, &enable());
+        assert!(seen.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_panic_in_the_model_resets_the_function_and_the_next_input_is_served() {
+        let (owner, f, seen) = owner();
+        write(&owner, f, 0x14, 0x1000, &NoMemory);
+        write(&owner, f, 0x18, 1, &enable());
+        let (_, generation) = state(&owner, f);
+        seen.0.lock().unwrap().clear();
+        write(&owner, f, 0x18, 1, &Broken);
+        assert_eq!(state(&owner, f), ("disabled", generation + 1));
+        assert!(seen.0.lock().unwrap().is_empty());
+        write(&owner, f, 0x14, 0x1000, &NoMemory);
+        write(&owner, f, 0x18, 1, &enable());
+        assert_eq!(state(&owner, f).0, "enabled");
+    }
+
+    #[test]
+    fn the_timer_ends_when_told() {
+        let (owner, _, _) = owner();
+        let timer = owner.clone();
+        let t = thread::spawn(move || timer.run_timer());
+        owner.stop();
+        t.join().unwrap();
+    }
 }

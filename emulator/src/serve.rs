@@ -14,14 +14,14 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use fw_model::{Card, CardOptions, EventPath, MemStore, Profile, Store};
+use fw_model::{Card, CardOptions, EventPath, MemStore, Profile, Store, limits::MAX_FUNCTIONS};
 
 use crate::{
     clients::Clients,
     control,
     owner::Owner,
     pci,
-    socket::{self, Listening, Place},
+    socket::{self, Listening, Place, SocketFile},
     store::FileStore,
     virtio,
 };
@@ -91,20 +91,16 @@ enum End {
     Failed(anyhow::Error),
 }
 
-/// Serves until SIGTERM, SIGINT, `quit` on the control socket or, if asked for, until the last
+/// Serves until SIGTERM, SIGINT, SIGHUP, `quit` on the control socket or, if asked for, until the last
 /// client has gone. Removes its sockets.
 ///
 /// # Errors
 /// [`Error`].
 pub fn serve(o: Options) -> Result<(), Error> {
-    let (ready, prepared) = prepare(o).map_err(Error::Usage)?;
-    let paths = prepared.paths();
-    let end = run(prepared, ready);
-    for p in paths {
-        // Whoever removed it before us did what we want.
-        let _ = fs::remove_file(p);
-    }
-    end.map_err(Error::Failed)
+    let (ready, mut prepared) = prepare(o).map_err(Error::Usage)?;
+    // Removed when this function ends, in whichever way.
+    let _files = prepared.take_files();
+    run(prepared, ready).map_err(Error::Failed)
 }
 
 struct Prepared {
@@ -115,12 +111,11 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn paths(&self) -> Vec<PathBuf> {
-        self.doors
-            .iter()
-            .map(|d| &d.1)
-            .chain(&self.control)
-            .filter_map(|l| l.path.clone())
+    fn take_files(&mut self) -> Vec<SocketFile> {
+        let doors = self.doors.iter_mut().map(|d| &mut d.1);
+        doors
+            .chain(&mut self.control)
+            .filter_map(|l| l.file.take())
             .collect()
     }
 }
@@ -129,6 +124,19 @@ impl Prepared {
 fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
     if options.doors.is_empty() {
         bail!("nothing to serve: give --vfio-user PATH or --vhost-user PATH");
+    }
+    if options.doors.len() > MAX_FUNCTIONS {
+        bail!(
+            "{} functions: a card has at most {MAX_FUNCTIONS}",
+            options.doors.len()
+        );
+    }
+    let mut places: Vec<&Place> = options.doors.iter().map(|d| &d.at).collect();
+    places.extend(&options.control);
+    while let Some(p) = places.pop() {
+        if places.contains(&p) {
+            bail!("socket {p}: given twice");
+        }
     }
     let profile = profile(&options.profile)?;
     let mut store: Box<dyn Store + Send> = match &options.state {
@@ -196,7 +204,12 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
     });
     let owner = p.owner.clone();
     spawn("timer", move || owner.run_timer())?;
-    let count = p.doors.len();
+    let names: Vec<String> = p
+        .doors
+        .iter()
+        .enumerate()
+        .map(|(n, (d, _))| format!("function {n} {} {}", d.transport.name(), d.at))
+        .collect();
     for (door, listening) in p.doors {
         open(&p.owner, &clients, &door, listening, &ends)?;
     }
@@ -206,13 +219,14 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
             owner: p.owner.clone(),
             clients: clients.clone(),
             quit: Box::new(move || drop(quit.send(End::Quit))),
+            quitting: false.into(),
         };
         spawn("control", move || server.serve(&l.listener))?;
     }
     log::info!(
-        "serving profile {} with {count} function{}",
+        "serving profile {}: {}",
         p.options.profile,
-        if count == 1 { "" } else { "s" }
+        names.join(", ")
     );
     if let Some(mut f) = ready {
         f.write_all(b"ready\n").context("--ready-fd")?;
@@ -247,19 +261,11 @@ fn open(
         Transport::VfioUser => EventPath::EventQueues,
         Transport::VhostUser => EventPath::Channel,
     };
-    let function = owner.add_function(events).ok_or_else(|| {
-        anyhow!(
-            "a card has at most {} functions",
-            fw_model::limits::MAX_FUNCTIONS
-        )
-    })?;
+    let function = owner
+        .add_function(events)
+        .ok_or_else(|| anyhow!("a card has at most {MAX_FUNCTIONS} functions"))?;
     let name = door.at.to_string();
     clients.add(function, &name, door.transport.name());
-    log::info!(
-        "function {}: {} on {name}",
-        function.0,
-        door.transport.name()
-    );
     let (owner, clients, ends, transport) =
         (owner.clone(), clients.clone(), ends.clone(), door.transport);
     spawn(&format!("function {}", function.0), move || {
@@ -281,14 +287,15 @@ fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT and SIGHUP.
 fn signal_set() -> libc::sigset_t {
-    // SAFETY: sigemptyset makes the zeroed set valid; both signals exist.
+    // SAFETY: sigemptyset makes the zeroed set valid; the signals exist.
     unsafe {
         let mut set: libc::sigset_t = core::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGTERM);
         libc::sigaddset(&raw mut set, libc::SIGINT);
+        libc::sigaddset(&raw mut set, libc::SIGHUP);
         set
     }
 }

@@ -5,20 +5,31 @@ use std::{
     convert::Infallible,
     fs, io,
     os::{
-        fd::{FromRawFd, OwnedFd, RawFd},
+        fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::{
-            fs::{FileTypeExt, PermissionsExt},
-            net::{UnixListener, UnixStream},
+            fs::{FileTypeExt, MetadataExt},
+            net::UnixListener,
         },
     },
     path::{Path, PathBuf},
     str::FromStr,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
+use rustix::{
+    fs::{FlockOperation, Mode, flock},
+    io::Errno,
+    net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt},
+    process::umask,
+};
 
 /// Bytes of a socket path that `sockaddr_un` holds, its NUL left out.
 const MAX_PATH: usize = 107;
+/// How often a folder's lock is tried, and the pause between.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,42 +60,59 @@ impl core::fmt::Display for Place {
     }
 }
 
-/// A listening socket; its path, if it is ours, goes with it.
+/// A listening socket, and its file if we made one.
 #[derive(Debug)]
 pub struct Listening {
     /// The socket.
     pub listener: UnixListener,
-    /// The path to remove at the end.
-    pub path: Option<PathBuf>,
+    /// Removed when this is dropped.
+    pub file: Option<SocketFile>,
+}
+
+/// The file of a socket that we made; dropping it removes the file, unless another took its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
+            // If it cannot be removed, the next process takes it for stale and replaces it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Listens at `at`, for this user alone. A socket that nobody listens on any more is replaced.
+///
+/// Call it before there are other threads: the process's umask changes for a moment.
 ///
 /// # Errors
 /// One line that says which path or fd, what is wrong with it and what to do.
 pub fn listen(at: &Place) -> anyhow::Result<Listening> {
     match at {
-        Place::Path(p) => Ok(Listening {
-            listener: bind(p)?,
-            path: Some(p.clone()),
-        }),
+        Place::Path(p) => bind(p),
         Place::Fd(fd) => Ok(Listening {
             listener: adopt(*fd)?,
-            path: None,
+            file: None,
         }),
     }
 }
 
-fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+fn bind(path: &Path) -> anyhow::Result<Listening> {
     let shown = path.display();
     if path.as_os_str().len() > MAX_PATH {
         bail!("socket {shown}: the path is longer than {MAX_PATH} bytes; choose a shorter one");
     }
+    // Two processes that find the same stale socket must not both replace it.
+    let _lock = lock_folder(path);
     match fs::symlink_metadata(path) {
         Ok(m) if !m.file_type().is_socket() => {
             bail!("socket {shown}: there is a file that is no socket; choose another path")
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
+        Ok(_) if someone_listens(path)? => {
             bail!(
                 "socket {shown}: another process listens on it; choose another path or end that process"
             )
@@ -94,12 +122,51 @@ fn bind(path: &Path) -> anyhow::Result<UnixListener> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(e).with_context(|| format!("socket {shown}")),
     }
-    let listener =
-        UnixListener::bind(path).with_context(|| format!("socket {shown}: cannot be made"))?;
-    // Until here only who may search the folder could connect, and nobody is accepted yet.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("socket {shown}"))?;
-    Ok(listener)
+    let before = umask(Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    umask(before);
+    let listener = bound.with_context(|| format!("socket {shown}: cannot be made"))?;
+    let inode = fs::symlink_metadata(path)
+        .with_context(|| format!("socket {shown}"))?
+        .ino();
+    let path = path.to_owned();
+    Ok(Listening {
+        listener,
+        file: Some(SocketFile { path, inode }),
+    })
+}
+
+/// Holds off others of our kind while the lock lives; without the right to open the folder there
+/// is no lock, and the race is as small as it is for everybody else.
+fn lock_folder(path: &Path) -> Option<fs::File> {
+    let folder = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    let f = fs::File::open(folder).ok()?;
+    for _ in 0..LOCK_TRIES {
+        if flock(&f, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Some(f);
+        }
+        thread::sleep(LOCK_PAUSE);
+    }
+    None
+}
+
+/// True if a connection to `path` is taken or would be; false for a stale socket.
+fn someone_listens(path: &Path) -> anyhow::Result<bool> {
+    // Non-blocking: a live socket with a full queue of connections would block.
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let connect = || {
+        let s = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        net::connect(&s, &SocketAddrUnix::new(path)?)
+    };
+    match connect() {
+        // EAGAIN: its queue is full. EPROTOTYPE: a unix socket of another kind, not ours to remove.
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(e) => Err(e).with_context(|| format!("socket {}", path.display())),
+    }
 }
 
 fn adopt(fd: RawFd) -> anyhow::Result<UnixListener> {
@@ -107,28 +174,24 @@ fn adopt(fd: RawFd) -> anyhow::Result<UnixListener> {
     if fd <= STANDARD {
         bail!("socket fd:{fd}: not a file descriptor that was passed for this");
     }
-    let mut listening: libc::c_int = 0;
-    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: both pointers are to locals of the lengths given; any fd number may be asked about.
-    let answer = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_ACCEPTCONN,
-            (&raw mut listening).cast(),
-            &raw mut len,
-        )
-    };
-    if answer != 0 || listening == 0 {
-        bail!("socket fd:{fd}: not a listening socket");
+    // SAFETY: borrowed for two questions; a number that is not open is answered with an error.
+    let asked = unsafe { BorrowedFd::borrow_raw(fd) };
+    let listens = sockopt::socket_acceptconn(asked).unwrap_or(false);
+    if !listens || sockopt::socket_domain(asked) != Ok(AddressFamily::UNIX) {
+        bail!("socket fd:{fd}: not a listening unix socket");
     }
     // SAFETY: the descriptor is open and was passed to this process for this one use.
-    Ok(UnixListener::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+    let listener = UnixListener::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    listener
+        .set_nonblocking(false)
+        .with_context(|| format!("socket fd:{fd}"))?;
+    Ok(listener)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::{fs::PermissionsExt, net::UnixDatagram};
 
     #[test]
     fn stale_sockets_are_replaced_and_live_ones_are_not() {
@@ -142,8 +205,20 @@ mod tests {
         );
         let e = listen(&at).unwrap_err().to_string();
         assert!(e.contains("another process listens"), "{e}");
+        // Dropped with its file.
         drop(first);
-        assert!(listen(&at).is_ok());
+        assert!(!path.exists());
+        // Left behind by a process that was killed.
+        drop(UnixListener::bind(&path).unwrap());
+        let second = listen(&at).unwrap();
+        // Another took its place: that one stays.
+        fs::remove_file(&path).unwrap();
+        let other = UnixDatagram::bind(&path).unwrap();
+        drop(second);
+        assert!(path.exists());
+        let e = listen(&at).unwrap_err().to_string();
+        assert!(e.contains("another process listens"), "{e}");
+        drop(other);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Guest memory as a vfio client maps it for DMA.
 
-use std::{fs::File, io, sync::atomic::{Ordering, fence}};
+use std::{
+    fs::File,
+    io,
+    sync::atomic::{Ordering, fence},
+};
 
 use fw_model::{GuestMemory, Order, Unmapped};
 use vm_memory::{

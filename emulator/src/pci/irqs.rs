@@ -107,7 +107,9 @@ mod tests {
     const EVENTFD_TRIGGER: u32 = DATA_EVENTFD | ACTION_TRIGGER;
 
     fn wired(count: usize) -> (Vec<EventFd>, Vec<File>) {
-        let fds: Vec<_> = (0..count).map(|_| EventFd::new(libc::EFD_NONBLOCK).unwrap()).collect();
+        let fds: Vec<_> = (0..count)
+            .map(|_| EventFd::new(libc::EFD_NONBLOCK).unwrap())
+            .collect();
         let files = fds
             .iter()
             // SAFETY: the duplicate is a new descriptor that nobody else owns.
@@ -146,7 +148,10 @@ mod tests {
         irqs.set(EVENTFD_TRIGGER, 0, 4, files).unwrap();
         for (start, count, files) in [(3, 2, 2), (u32::MAX, 1, 1), (0, u32::MAX, 0), (0, 3, 2)] {
             let (_other, files) = wired(files);
-            assert!(irqs.set(EVENTFD_TRIGGER, start, count, files).is_err(), "{start} {count}");
+            assert!(
+                irqs.set(EVENTFD_TRIGGER, start, count, files).is_err(),
+                "{start} {count}"
+            );
         }
         (0..4).for_each(|v| irqs.raise(v));
         assert_eq!(counts(&fds), [1, 1, 1, 1]);
@@ -154,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_full_pipe_does_not_hold_up_the_card() {
-        let (_reader, writer) = std::io::pipe().unwrap();
+        let (_reader, writer) = io::pipe().unwrap();
         let mut irqs = Irqs::new(1);
         let file = File::from(std::os::fd::OwnedFd::from(writer));
         irqs.set(EVENTFD_TRIGGER, 0, 1, vec![file]).unwrap();

@@ -177,7 +177,7 @@ pub fn walk(mem: &GuestMemoryMmap, table: Table, head: u16, chain: &mut Chain) {
 fn walk_indirect(mem: &GuestMemoryMmap, outer: Descriptor, chain: &mut Chain) {
     let bytes = outer.len;
     let count = bytes / DESCRIPTOR_BYTES;
-    if bytes % DESCRIPTOR_BYTES != 0 || count == 0 || count > u32::from(MAX_INDIRECT) {
+    if !bytes.is_multiple_of(DESCRIPTOR_BYTES) || count == 0 || count > u32::from(MAX_INDIRECT) {
         return chain.blame(Fault::Indirect);
     }
     let table = GuestAddress(outer.addr);

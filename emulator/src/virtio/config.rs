@@ -22,6 +22,6 @@ mod tests {
         assert_eq!(read(&config, 2, 4), [3, 4, 0, 0]);
         assert_eq!(read(&config, 4, 1), [0]);
         assert_eq!(read(&config, u32::MAX, 2), [0, 0]);
-        assert_eq!(read(&config, 0, 0), []);
+        assert!(read(&config, 0, 0).is_empty());
     }
 }

@@ -13,8 +13,11 @@ use std::{
     },
 };
 
-use super::wire::{REQUEST_HEADER_BYTES, RESPONSE_HEADER_BYTES, RequestHeader, Status};
-use fw_model::{Caller, FunctionId, GuestMemory, Input, NoMemory, ResetKind, Unmapped};
+use fw_model::{
+    FunctionId, GuestMemory, Input, NoMemory, ResetKind, Unmapped,
+    limits::{MAX_IN_FLIGHT, MAX_MESSAGE},
+};
+use fwctl_proto::virtio::{Config, DEVICE_TYPE_MLX5, Status};
 use log::debug;
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost_user_backend::{VhostUserBackend, VringMutex, VringT as _};
@@ -31,7 +34,8 @@ use super::{
     COMMAND_QUEUE, EVENT_QUEUE, QUEUES,
     chain::{self, Chain, Table},
     config,
-    limits::{MAX_QUEUE_SIZE, MAX_REQUEST_BYTES, MAX_ROUND},
+    limits::{MAX_QUEUE_SIZE, MAX_ROUND},
+    request,
     rings::Rings,
 };
 use crate::{clients::Clients, owner::Owner};
@@ -44,6 +48,14 @@ const INDIRECT_DESC: u64 = 1 << 28;
 const EVENT_IDX: u64 = 1 << 29;
 /// `VHOST_USER_F_PROTOCOL_FEATURES`.
 const PROTOCOL_FEATURES: u64 = 1 << 30;
+
+/// What the config space says. The limits are the model's.
+const CONFIG: Config = Config {
+    device_type: DEVICE_TYPE_MLX5,
+    max_in: MAX_MESSAGE as u32,
+    max_out: MAX_MESSAGE as u32,
+    max_in_flight: MAX_IN_FLIGHT as u32,
+};
 
 /// What a round works with. Who holds its lock knows that no round is being served.
 #[derive(Default)]
@@ -76,12 +88,7 @@ pub struct Door {
 impl Door {
     /// The door of `function` to a front-end that has just connected.
     #[must_use]
-    pub fn new(
-        owner: Arc<Owner>,
-        function: FunctionId,
-        name: &str,
-        clients: Clients,
-    ) -> Self {
+    pub fn new(owner: Arc<Owner>, function: FunctionId, name: &str, clients: Clients) -> Self {
         let mem = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         Self {
             owner,
@@ -162,6 +169,7 @@ impl Door {
 
     /// Serves the command queue until it is empty.
     fn commands(&self) {
+        let mut found_nothing = false;
         while let Some(mut round) = self.next_round() {
             let Round {
                 heads,
@@ -184,6 +192,11 @@ impl Door {
             if heads.len() < MAX_ROUND && !self.rings.listen(COMMAND_QUEUE) {
                 return;
             }
+            // The ring says that there are chains and gives none: it is broken, not busy.
+            if found_nothing && heads.is_empty() {
+                return;
+            }
+            found_nothing = heads.is_empty();
         }
     }
 
@@ -210,64 +223,28 @@ impl Door {
         bytes: &mut Vec<u8>,
     ) {
         chain::walk(mem, table, head, chain);
-        let refused = match self.request(mem, chain, bytes) {
+        if let Some(fault) = chain.fault {
+            debug!("{}: chain {head}: {fault}", self.name);
+        }
+        let refused = match request::read(mem, chain, bytes) {
+            Err(status) => status,
             Ok(request) => match self.rings.keep(head, &mut chain.writable) {
+                None => Status::Busy,
                 Some(tag) => {
                     let input = Input::Command {
                         function: self.function,
                         tag,
                         caller: request.caller,
-                        inbox: bytes.get(REQUEST_HEADER_BYTES..).unwrap_or_default(),
+                        inbox: request.inbox,
                         outbox_len: request.outbox_len,
                     };
                     self.owner.submit(input, &View(mem));
                     return;
                 }
-                None => Status::Busy,
             },
-            Err(status) => status,
         };
-        if let Some(fault) = chain.fault {
-            debug!("{}: chain {head}: {fault}", self.name);
-        }
         self.rings.refuse(head, &chain.writable, refused);
     }
-
-    /// Copies the request of a chain into `bytes`, once, and checks what does not need the card.
-    fn request(
-        &self,
-        mem: &GuestMemoryMmap,
-        chain: &Chain,
-        bytes: &mut Vec<u8>,
-    ) -> Result<Request, Status> {
-        if chain.fault.is_some() || chain.readable_bytes < REQUEST_HEADER_BYTES as u64 {
-            return Err(Status::Malformed);
-        }
-        if chain.readable_bytes > MAX_REQUEST_BYTES as u64 {
-            return Err(Status::TooLong);
-        }
-        if !chain::gather(mem, &chain.readable, bytes) {
-            return Err(Status::Malformed);
-        }
-        let header = RequestHeader::parse(bytes).ok_or(Status::Malformed)?;
-        if chain.readable_bytes - (REQUEST_HEADER_BYTES as u64) < u64::from(header.in_len) {
-            return Err(Status::Malformed);
-        }
-        if chain.writable_bytes < RESPONSE_HEADER_BYTES as u64 + u64::from(header.out_len) {
-            return Err(Status::NoRoom);
-        }
-        let _ = (header.scope, header.uid);
-        Ok(Request {
-            caller: Caller::Driver,
-            outbox_len: header.out_len,
-        })
-    }
-}
-
-/// A request whose form is right.
-struct Request {
-    caller: Caller,
-    outbox_len: u32,
 }
 
 /// Guest memory as the model reads it.
@@ -327,7 +304,7 @@ impl VhostUserBackend for Door {
     }
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        config::read(&[], offset, size)
+        config::read(&CONFIG.to_bytes(), offset, size)
     }
 
     fn set_config(&self, _offset: u32, _bytes: &[u8]) -> io::Result<()> {
@@ -353,9 +330,7 @@ impl VhostUserBackend for Door {
             if let Some(q) = round.started.get_mut(queue) {
                 *q = false;
             }
-            if queue == COMMAND_QUEUE {
-                self.rings.drop_requests();
-            }
+            self.rings.stopped(queue);
             // QEMU has no other way to say that the driver reset the device.
             if round.started == [false; QUEUES] && std::mem::take(&mut round.used) {
                 self.reset();

@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
+use fwctl_proto::virtio::{EVENT_BYTES, Event};
 use vm_memory::GuestMemoryMmap;
 
 use super::{
     chain::{self, Chain},
     limits::MAX_EVENT_BACKLOG,
-    wire::EVENT_BYTES,
 };
 
 /// Bytes of an event's data: those of an EQE.
@@ -17,6 +17,8 @@ const DATA_BYTES: usize = 28;
 /// An event that waits.
 struct Waiting {
     sequence: u64,
+    // Events were lost right before this one.
+    overflow: bool,
     event_type: u8,
     sub_type: u8,
     data: [u8; DATA_BYTES],
@@ -52,8 +54,10 @@ impl Backlog {
             self.overflow = true;
             return;
         }
+        let overflow = std::mem::take(&mut self.overflow);
         let mut e = Waiting {
             sequence,
+            overflow,
             event_type,
             sub_type,
             data: [0; DATA_BYTES],
@@ -73,7 +77,13 @@ impl Backlog {
         let Some(e) = self.waiting.pop_front() else {
             return 0;
         };
-        let _ = (e.sequence, e.event_type, e.sub_type);
-        chain::scatter(mem, &buffer.writable, &[&e.data])
+        let event = Event {
+            sequence: e.sequence,
+            overflow: e.overflow,
+            event_type: e.event_type,
+            sub_type: e.sub_type,
+            data: e.data,
+        };
+        chain::scatter(mem, &buffer.writable, &[&event.to_bytes()])
     }
 }

@@ -66,14 +66,6 @@ impl Held {
         Some(r)
     }
 
-    /// True if `tag` waits.
-    #[must_use]
-    pub fn waits(&self, tag: u64) -> bool {
-        self.slots
-            .get(tag as u32 as usize)
-            .is_some_and(|s| s.taken && u64::from(s.turn) == tag >> 32)
-    }
-
     /// Drops all chains; their tags are void.
     pub fn drop_all(&mut self) {
         for (i, slot) in self.slots.iter_mut().enumerate() {
@@ -123,7 +115,6 @@ mod tests {
             ))
         );
         assert_eq!(h.end(a, |_, _| ()), None);
-        assert!(!h.waits(a));
     }
 
     #[test]
@@ -134,7 +125,7 @@ mod tests {
         let new = h.keep(1, &mut Vec::new()).unwrap();
         assert_ne!(old, new);
         assert_eq!(h.end(old, |_, _| ()), None);
-        assert!(h.waits(new));
         assert_eq!(h.end(u64::MAX, |_, _| ()), None);
+        assert_eq!(h.end(new, |head, _| head), Some(1));
     }
 }

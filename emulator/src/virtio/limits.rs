@@ -20,4 +20,4 @@ pub const MAX_HELD: usize = fw_model::limits::MAX_IN_FLIGHT + 1;
 
 /// Longest request: its header and an inbox.
 pub const MAX_REQUEST_BYTES: usize =
-    super::wire::REQUEST_HEADER_BYTES + fw_model::limits::MAX_MESSAGE;
+    fwctl_proto::virtio::REQUEST_HEADER_BYTES + fw_model::limits::MAX_MESSAGE;

@@ -9,15 +9,17 @@ mod door;
 mod events;
 mod held;
 pub mod limits;
+mod request;
 mod rings;
+#[cfg(test)]
+mod rings_tests;
 mod serve;
-pub mod wire;
 
 pub use serve::serve;
 
-/// Number of the command queue.
-const COMMAND_QUEUE: usize = 0;
-/// Number of the event queue.
-const EVENT_QUEUE: usize = 1;
+/// Index of the command queue.
+const COMMAND_QUEUE: usize = fwctl_proto::virtio::COMMAND_QUEUE as usize;
+/// Index of the event queue.
+const EVENT_QUEUE: usize = fwctl_proto::virtio::EVENT_QUEUE as usize;
 /// Queues of the device.
-const QUEUES: usize = 2;
+const QUEUES: usize = fwctl_proto::virtio::QUEUES;

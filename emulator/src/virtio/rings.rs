@@ -12,8 +12,8 @@ use std::{
     },
 };
 
-use super::wire::{RESPONSE_HEADER_BYTES, ResponseHeader, Status};
 use fw_model::{Delivery, Order};
+use fwctl_proto::virtio::{RESPONSE_HEADER_BYTES, ResponseHeader, Status};
 use log::debug;
 use vhost_user_backend::{VringMutex, VringT as _};
 use virtio_queue::{QueueOwnedT as _, QueueT as _};
@@ -26,7 +26,7 @@ use super::{
     chain::{self, Chain, Segment, Table},
     events::Backlog,
     held::Held,
-    limits::{MAX_HELD, MAX_ROUND},
+    limits::{MAX_EVENT_BACKLOG, MAX_HELD, MAX_ROUND},
 };
 use crate::owner::Sink;
 
@@ -162,11 +162,16 @@ impl Rings {
         self.give_back(&mut s, COMMAND_QUEUE, head, len);
     }
 
-    /// Nobody waits for a reply any more: the command queue stopped.
-    pub fn drop_requests(&self) {
+    /// A queue stopped: what waits for it waits no more, and when this returns nothing of it is
+    /// being written to guest memory.
+    pub fn stopped(&self, queue: usize) {
         let mut s = self.lock();
-        s.held.drop_all();
-        s.untold[COMMAND_QUEUE] = false;
+        if queue == COMMAND_QUEUE {
+            s.held.drop_all();
+        }
+        if let Some(untold) = s.untold.get_mut(queue) {
+            *untold = false;
+        }
     }
 
     /// Nobody waits any more and no event is kept: the device was reset.
@@ -180,32 +185,41 @@ impl Rings {
     /// The driver posted event buffers: fills them as far as events wait.
     pub fn event_buffers(&self) {
         let mut s = self.lock();
-        loop {
-            self.deliver(&mut s);
+        let mut found_nothing = false;
+        for _ in 0..MAX_EVENT_BACKLOG {
+            let taken = self.deliver(&mut s);
             if !self.listen(EVENT_QUEUE) || s.backlog.is_empty() {
                 break;
             }
+            // The ring says that there are buffers and gives none: it is broken, not busy.
+            if found_nothing && taken == 0 {
+                break;
+            }
+            found_nothing = taken == 0;
         }
         self.tell(&mut s);
     }
 
-    /// Moves events from the backlog into posted buffers.
-    fn deliver(&self, s: &mut State) {
+    /// Moves events from the backlog into posted buffers; returns how many buffers it took.
+    fn deliver(&self, s: &mut State) -> usize {
         let mem = self.mem.memory();
         // The owner waits meanwhile, so that a driver that posts bad buffers without end must not
         // keep this going.
-        for _ in 0..MAX_ROUND {
+        for taken in 0..MAX_ROUND {
             if s.backlog.is_empty() {
-                return;
+                return taken;
             }
             let Some(table) = self.take(&mem, EVENT_QUEUE, 1, &mut s.heads) else {
-                return;
+                return taken;
             };
-            let Some(head) = s.heads.pop() else { return };
+            let Some(head) = s.heads.pop() else {
+                return taken;
+            };
             chain::walk(&mem, table, head, &mut s.buffer);
             let len = s.backlog.deliver(&mem, &s.buffer);
             self.give_back(s, EVENT_QUEUE, head, len);
         }
+        MAX_ROUND
     }
 
     fn give_back(&self, s: &mut State, queue: usize, head: u16, len: u32) {

@@ -80,10 +80,10 @@ fn one_client(
         &NoMemory,
     );
     owner.detach(function);
-    if let Ok(Err(e)) = &served {
-        if !is_goodbye(e) {
-            warn!("{name}: client dropped: {e}");
-        }
+    if let Ok(Err(e)) = &served
+        && !is_goodbye(e)
+    {
+        warn!("{name}: client dropped: {e}");
     }
     if door.spoken() {
         clients.went(function);

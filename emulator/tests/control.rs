@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The control socket: its queries, and what it does with lines that are no requests.
+#![allow(clippy::unwrap_used)] // A failing helper fails its test.
+
+mod process;
+
+use process::{Control, Emulator, Folder, program};
+use rustix::process::Signal;
+
+/// `MAX_LINE` and `MAX_CONNECTIONS` of control.rs, as docs/limits.md promises them.
+const MAX_LINE: usize = 64 << 10;
+const MAX_CONNECTIONS: usize = 8;
+
+fn start(folder: &Folder) -> (Emulator, std::path::PathBuf) {
+    let control = folder.at("control");
+    let (a, b) = (folder.at("a"), folder.at("b"));
+    let args = [
+        "--vhost-user",
+        b.to_str().unwrap(),
+        "--vfio-user",
+        a.to_str().unwrap(),
+    ];
+    let e = Emulator::start(
+        &[
+            &args[..],
+            &[
+                "--control",
+                control.to_str().unwrap(),
+                "--profile",
+                "minimal",
+            ],
+        ]
+        .concat(),
+    );
+    (e, control)
+}
+
+#[test]
+fn functions_come_in_the_order_of_the_command_line() {
+    let folder = Folder::new();
+    let (_e, control) = start(&folder);
+    let all = Control::greeted(&control).functions();
+    let short: Vec<_> = all
+        .iter()
+        .map(|f| {
+            (
+                f["function"].as_u64().unwrap(),
+                f["transport"].as_str().unwrap(),
+                f["state"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        short,
+        [(0, "vhost-user", "disabled"), (1, "vfio-user", "disabled")]
+    );
+    for f in &all {
+        assert_eq!(f["connected"], false);
+        assert_eq!(
+            (f["uctx"].as_u64(), f["eqs"].as_u64(), f["pages"].as_u64()),
+            (Some(0), Some(0), Some(0))
+        );
+        assert!(f["objects"].as_object().unwrap().is_empty());
+    }
+    assert_eq!(all[0]["socket"].as_str(), folder.at("b").to_str());
+}
+
+#[test]
+fn requests_are_answered_with_their_id_and_wrong_ones_with_an_error() {
+    let folder = Folder::new();
+    let (_e, control) = start(&folder);
+    let mut c = Control::greeted(&control);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        c.ask("{\"execute\":\"version\",\"id\":[1,\"x\"]}"),
+        format!("{{\"id\":[1,\"x\"],\"return\":{{\"fwctl-emu\":\"{version}\"}}}}")
+    );
+    let cases = [
+        (
+            "{\"execute\":\"fly\"}",
+            "CommandNotFound",
+            "there is no command",
+        ),
+        (
+            "{\"execute\":\"version\",\"speed\":1}",
+            "GenericError",
+            "unknown field \\\"speed\\\"",
+        ),
+        (
+            "{\"execute\":\"version\",\"arguments\":{\"x\":1}}",
+            "GenericError",
+            "version has no argument \\\"x\\\"",
+        ),
+        (
+            "{\"execute\":\"version\",\"arguments\":7}",
+            "GenericError",
+            "is not an object",
+        ),
+        ("{\"execute\":7}", "GenericError", "no \\\"execute\\\""),
+        ("{}", "GenericError", "no \\\"execute\\\""),
+        ("[]", "GenericError", "a request is an object"),
+        ("{\"execute\":", "GenericError", "not JSON"),
+        ("\u{1}\u{2}", "GenericError", "not JSON"),
+        (
+            "{\"execute\":\"page-demand\",\"arguments\":{\"function\":9,\"count\":1}}",
+            "GenericError",
+            "no such function",
+        ),
+        (
+            "{\"execute\":\"page-demand\",\"arguments\":{\"function\":0}}",
+            "GenericError",
+            "\\\"count\\\" is not a number",
+        ),
+    ];
+    for (line, class, desc) in cases {
+        let reply = c.ask(line);
+        assert!(
+            reply.contains(&format!("\"class\":\"{class}\"")) && reply.contains(desc),
+            "{line}: {reply}"
+        );
+        assert_eq!(c.functions().len(), 2, "after {line}");
+    }
+    // A line that is not UTF-8, an empty line, and two requests in one packet.
+    c.send(b"\xff\xfe\n");
+    assert!(c.line().contains("not JSON"));
+    c.send(b"\n  \n");
+    c.send(b"{\"execute\":\"version\",\"id\":1}\n{\"execute\":\"version\",\"id\":2}\n");
+    assert!(c.line().contains("\"id\":1") && c.line().contains("\"id\":2"));
+}
+
+#[test]
+fn a_line_without_end_or_measure_is_refused_and_the_rest_goes_on() {
+    let folder = Folder::new();
+    let (_e, control) = start(&folder);
+    let mut c = Control::greeted(&control);
+    let mut long = vec![b'x'; 1 << 20];
+    long.push(b'\n');
+    c.send(&long);
+    assert!(c.line().contains("longer than 65536 bytes"));
+    assert_eq!(c.functions().len(), 2);
+    // Exactly as long as may be: a request with much space in it.
+    let request = "{\"execute\":\"version\"}";
+    let padded = format!("{request}{}\n", " ".repeat(MAX_LINE - request.len() - 1));
+    c.send(padded.as_bytes());
+    assert!(c.line().contains("return"));
+    // Half a line, though it is whole as JSON: not executed, and said so.
+    let mut half = Control::greeted(&control);
+    half.send(b"{\"execute\":\"quit\"}");
+    half.half_close();
+    assert!(half.line().contains("the line does not end"));
+    assert_eq!(half.line(), "");
+    assert_eq!(c.functions().len(), 2);
+}
+
+#[test]
+fn connections_are_counted_and_come_free_again() {
+    let folder = Folder::new();
+    let (_e, control) = start(&folder);
+    let mut open: Vec<_> = (0..MAX_CONNECTIONS)
+        .map(|_| Control::greeted(&control))
+        .collect();
+    let mut one_more = Control::connect(&control);
+    assert!(one_more.line().contains("too many connections"));
+    let out = program()
+        .args(["ctl", "functions", "--control", control.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        String::from_utf8(out.stderr)
+            .unwrap()
+            .contains("too many connections")
+    );
+    assert_eq!(open[0].functions().len(), 2);
+    open.pop();
+    let end = std::time::Instant::now() + process::LIMIT;
+    while !Control::connect(&control)
+        .line()
+        .starts_with("{\"fwctl-emu\"")
+    {
+        assert!(
+            std::time::Instant::now() < end,
+            "a closed connection still counts"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn ctl_shows_a_table_or_json_and_quit_ends_the_process() {
+    let folder = Folder::new();
+    let (e, control) = start(&folder);
+    let ctl = |args: &[&str]| {
+        let out = program()
+            .args(["ctl", "--control", control.to_str().unwrap()])
+            .args(args)
+            .output()
+            .unwrap();
+        (
+            out.status.code(),
+            String::from_utf8(out.stdout).unwrap(),
+            String::from_utf8(out.stderr).unwrap(),
+        )
+    };
+    let (code, table, _) = ctl(&["functions"]);
+    let lines: Vec<_> = table.lines().collect();
+    assert_eq!((code, lines.len()), (Some(0), 3));
+    assert!(lines[0].starts_with("F   TRANSPORT"), "{}", lines[0]);
+    assert!(
+        lines[1].starts_with("0   vhost-user false     disabled"),
+        "{}",
+        lines[1]
+    );
+    let (code, json, _) = ctl(&["functions", "--json"]);
+    let all: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, all.as_array().unwrap().len()), (Some(0), 2));
+    assert_eq!(ctl(&["page-demand", "function=0", "count=0"]).0, Some(0));
+    let (code, _, err) = ctl(&["page-demand", "function"]);
+    assert!(
+        code == Some(1) && err.contains("is not NAME=VALUE"),
+        "{err}"
+    );
+    let (code, _, err) = ctl(&["fly"]);
+    assert!(
+        code == Some(1) && err.contains("there is no command \"fly\""),
+        "{err}"
+    );
+    assert_eq!(ctl(&["quit"]).0, Some(0));
+    let (status, _) = e.end();
+    assert_eq!(status.code(), Some(0));
+    assert!(!control.exists() && !folder.at("a").exists() && !folder.at("b").exists());
+    let (code, _, err) = ctl(&["functions"]);
+    assert!(code == Some(1) && err.contains("running?"), "{err}");
+}
+
+#[test]
+fn a_signal_ends_it_while_clients_are_connected() {
+    let folder = Folder::new();
+    let (e, control) = start(&folder);
+    let mut c = Control::greeted(&control);
+    e.signal(Signal::TERM);
+    assert_eq!(e.end().0.code(), Some(0));
+    assert_eq!(c.line(), "");
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The emulator as a process of its own, in a folder of its own; it ends with the test.
+#![allow(dead_code)] // Each test file uses its part.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use vmm_sys_util::tempdir::TempDir;
+
+/// Longest wait for anything here.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// The program under test.
+pub fn program() -> Command {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_fwctl-emu"));
+    c.env("RUST_LOG", "info").stdin(Stdio::null());
+    c
+}
+
+/// A folder that goes with the test.
+pub struct Folder(TempDir);
+
+impl Folder {
+    /// A fresh one.
+    pub fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    /// A path in it.
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.0.as_path().join(name)
+    }
+}
+
+/// `serve` with these arguments, which must be refused: exit code and standard error.
+pub fn refused(args: &[&str]) -> (i32, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = program().arg("serve").args(args).output().unwrap();
+    assert!(stdout.is_empty());
+    (status.code().unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A serving emulator.
+pub struct Emulator {
+    child: Child,
+}
+
+impl Emulator {
+    /// `serve` with these arguments; returns once it says that it is ready.
+    pub fn start(args: &[&str]) -> Self {
+        let mut child = program()
+            .args(["serve", "--ready-fd", "1"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_to_string(&mut said)
+            .unwrap();
+        // Read to the end: the descriptor was closed after the word.
+        assert_eq!(said, "ready\n");
+        Self { child }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until it ends; its exit status and what it logged.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let end = Instant::now() + LIMIT;
+        let status = loop {
+            if let Some(s) = self.child.try_wait().unwrap() {
+                break s;
+            }
+            assert!(Instant::now() < end, "does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let mut log = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
+        (status, log)
+    }
+
+    /// True while it runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection to the control socket, greeted.
+pub struct Control {
+    stream: UnixStream,
+    lines: BufReader<UnixStream>,
+}
+
+impl Control {
+    /// Connects; the greeting is the next line.
+    pub fn connect(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_write_timeout(Some(LIMIT)).unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap());
+        Self { stream, lines }
+    }
+
+    /// Connects and takes the greeting.
+    pub fn greeted(path: &Path) -> Self {
+        let mut c = Self::connect(path);
+        let greeting = c.line();
+        assert!(greeting.starts_with("{\"fwctl-emu\":{"), "{greeting}");
+        c
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Nothing more will be sent.
+    pub fn half_close(&mut self) {
+        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
+    /// The next line without its end; empty at the end of the connection.
+    pub fn line(&mut self) -> String {
+        let mut s = String::new();
+        self.lines.read_line(&mut s).unwrap();
+        s.trim_end_matches('\n').to_owned()
+    }
+
+    /// Sends a line and returns the next.
+    pub fn ask(&mut self, line: &str) -> String {
+        self.send(line.as_bytes());
+        self.send(b"\n");
+        self.line()
+    }
+
+    /// The `functions` array.
+    pub fn functions(&mut self) -> Vec<serde_json::Value> {
+        let reply: serde_json::Value =
+            serde_json::from_str(&self.ask("{\"execute\":\"functions\"}")).unwrap();
+        reply["return"].as_array().unwrap().clone()
+    }
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `fwctl-emu serve` as a process: what it refuses before it serves, and how it ends.
+#![allow(clippy::unwrap_used)] // A failing helper fails its test.
+
+mod process;
+
+use std::{
+    fs,
+    os::{
+        fd::AsRawFd as _,
+        unix::{fs::PermissionsExt as _, net::UnixListener},
+    },
+};
+
+use process::{Control, Emulator, Folder, LIMIT, program, refused};
+use rustix::process::Signal;
+use vfio_user::Client;
+
+fn text(p: &std::path::Path) -> &str {
+    p.to_str().unwrap()
+}
+
+#[test]
+fn bad_options_are_said_in_one_line_with_exit_code_2() {
+    let folder = Folder::new();
+    let socket = folder.at("s");
+    let s = text(&socket);
+    let file = folder.at("file");
+    fs::write(&file, "x").unwrap();
+    let profile = folder.at("p.toml");
+    let good = include_str!("../../fw-model/profiles/minimal.toml");
+    fs::write(
+        &profile,
+        good.replace("msix_vectors = 8", "msix_vectors = 4096"),
+    )
+    .unwrap();
+    let unknown = folder.at("u.toml");
+    fs::write(&unknown, format!("{good}colour = 1\n")).unwrap();
+    let missing = folder.at("no/such/s");
+    let long = folder.at(&"l".repeat(108));
+    let _live = UnixListener::bind(folder.at("live")).unwrap();
+    let live = folder.at("live");
+    let cases: Vec<(Vec<&str>, &str)> = vec![
+        (vec![], "give --vfio-user PATH or --vhost-user PATH"),
+        (
+            vec!["--vfio-user", text(&missing)],
+            "no/such/s: cannot be made: No such file or directory",
+        ),
+        (
+            vec!["--vfio-user", text(&file)],
+            "file: there is a file that is no socket",
+        ),
+        (vec!["--vfio-user", text(&long)], "longer than 107 bytes"),
+        (
+            vec!["--vhost-user", text(&live)],
+            "live: another process listens on it",
+        ),
+        (vec!["--vfio-user", s, "--vhost-user", s], "s: given twice"),
+        (vec!["--vfio-user", s, "--control", s], "s: given twice"),
+        (
+            vec!["--vfio-user", "fd:77"],
+            "socket fd:77: not a listening unix socket",
+        ),
+        (
+            vec!["--vfio-user", s, "--control", text(&missing)],
+            "no/such/s: cannot be made",
+        ),
+        (
+            vec!["--vfio-user", s, "--profile", "connectx99"],
+            "connectx99: there is no built-in profile of this name; there are: connectx7, minimal",
+        ),
+        (
+            vec!["--vfio-user", s, "--profile", text(&profile)],
+            "p.toml: pci.msix_vectors: 4096 is not in 1..=2048",
+        ),
+        (
+            vec!["--vfio-user", s, "--profile", "/no/such.toml"],
+            "profile /no/such.toml: No such file",
+        ),
+        (
+            vec!["--vfio-user", s, "--profile", text(&unknown)],
+            "u.toml: caps.general.colour: cmd_hca_cap has no such field",
+        ),
+        (
+            vec!["--vfio-user", s, "--state", text(&file)],
+            "file: cannot be made",
+        ),
+        (
+            vec!["--vfio-user", s, "--ready-fd", "99"],
+            "--ready-fd 99: not an open file descriptor",
+        ),
+    ];
+    for (args, want) in cases {
+        let (code, said) = refused(&args);
+        assert_eq!(code, 2, "{args:?}: {said}");
+        assert!(said.contains(want), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+        assert!(!socket.exists(), "{args:?} left its socket");
+    }
+    for args in [&["--no-such"][..], &["--seed", "x"], &["--vfio-user"]] {
+        assert_eq!(refused(args).0, 2, "{args:?}");
+    }
+    assert!(live.exists() && file.exists());
+}
+
+#[test]
+fn help_and_lists_teach() {
+    let help = program().args(["serve", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for word in [
+        "--vfio-user",
+        "--vhost-user",
+        "--ready-fd",
+        "Examples:",
+        "vfio-user-pci",
+    ] {
+        assert!(help.contains(word), "{word}");
+    }
+    let list = program().args(["list", "profiles"]).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert!(
+        list.contains("connectx7 ") && list.contains("minimal "),
+        "{list}"
+    );
+}
+
+#[test]
+fn signals_end_it_with_exit_code_0_and_its_sockets_removed() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let folder = Folder::new();
+        let (a, b, c) = (folder.at("a"), folder.at("b"), folder.at("c"));
+        let e = Emulator::start(&[
+            "--vfio-user",
+            text(&a),
+            "--vhost-user",
+            text(&b),
+            "--control",
+            text(&c),
+        ]);
+        for path in [&a, &b, &c] {
+            assert_eq!(
+                fs::metadata(path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
+        }
+        e.signal(signal);
+        let (status, log) = e.end();
+        assert_eq!(status.code(), Some(0));
+        assert!(!a.exists() && !b.exists() && !c.exists());
+        let served: Vec<_> = log
+            .lines()
+            .filter(|l| l.contains("serving profile"))
+            .collect();
+        assert_eq!(served.len(), 1, "{log}");
+        let want = format!(
+            "connectx7: function 0 vfio-user {}, function 1 vhost-user {}",
+            a.display(),
+            b.display()
+        );
+        assert!(served[0].ends_with(&want), "{log}");
+    }
+}
+
+#[test]
+fn a_killed_emulators_sockets_are_replaced_by_the_next() {
+    let folder = Folder::new();
+    let a = folder.at("a");
+    let e = Emulator::start(&["--vfio-user", text(&a)]);
+    let (code, said) = refused(&["--vfio-user", text(&a)]);
+    assert!(
+        code == 2 && said.contains("another process listens"),
+        "{said}"
+    );
+    e.signal(Signal::KILL);
+    e.end();
+    assert!(a.exists());
+    let e = Emulator::start(&["--vfio-user", text(&a)]);
+    e.signal(Signal::TERM);
+    assert_eq!(e.end().0.code(), Some(0));
+    assert!(!a.exists());
+}
+
+#[test]
+fn it_ends_with_its_last_client() {
+    let folder = Folder::new();
+    let (a, b, c) = (folder.at("a"), folder.at("b"), folder.at("c"));
+    let mut e = Emulator::start(&[
+        "--vfio-user",
+        text(&a),
+        "--vfio-user",
+        text(&b),
+        "--control",
+        text(&c),
+        "--exit-with-client",
+    ]);
+    // Who connects and says nothing is no client.
+    drop(std::os::unix::net::UnixStream::connect(&a).unwrap());
+    let speak = |path| {
+        let mut client = Client::new(path).unwrap();
+        let mut id = [0; 4];
+        client.region_read(7, 0, &mut id).unwrap();
+        assert_eq!(id, [0xb3, 0x15, 0x21, 0x10]);
+        client
+    };
+    let (first, second) = (speak(&a), speak(&b));
+    drop(first);
+    let mut control = Control::greeted(&c);
+    let end = std::time::Instant::now() + LIMIT;
+    while control.functions()[0]["connected"] == true {
+        assert!(std::time::Instant::now() < end);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(e.runs() && control.functions()[1]["connected"] == true);
+    drop(second);
+    let (status, log) = e.end();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(log.matches("client connected").count(), 2, "{log}");
+    assert_eq!(log.matches("client gone").count(), 2, "{log}");
+}
+
+#[test]
+fn a_passed_socket_is_served_and_its_path_is_left_alone() {
+    let folder = Folder::new();
+    let path = folder.at("passed");
+    let listener = UnixListener::bind(&path).unwrap();
+    // The shell hands descriptor 7 on.
+    let script = format!(
+        "exec 7<&{}; exec {} serve --vfio-user fd:7 --exit-with-client",
+        listener.as_raw_fd(),
+        env!("CARGO_BIN_EXE_fwctl-emu")
+    );
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC).unwrap();
+    let mut client = Client::new(&path).unwrap();
+    let mut id = [0; 2];
+    client.region_read(7, 0, &mut id).unwrap();
+    assert_eq!(id, [0xb3, 0x15]);
+    drop(client);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(path.exists());
+}
+
+#[test]
+fn one_state_folder_serves_one_process_and_damage_is_named() {
+    let folder = Folder::new();
+    let (a, b, state) = (folder.at("a"), folder.at("b"), folder.at("state"));
+    let e = Emulator::start(&["--vfio-user", text(&a), "--state", text(&state)]);
+    let (code, said) = refused(&["--vfio-user", text(&b), "--state", text(&state)]);
+    assert!(
+        code == 2 && said.contains("state: another process uses it"),
+        "{said}"
+    );
+    e.signal(Signal::TERM);
+    assert_eq!(e.end().0.code(), Some(0));
+    fs::write(
+        state.join("card"),
+        "fwctl-emu-state 1 0000000000000000\nnv/x 00\n",
+    )
+    .unwrap();
+    let (code, said) = refused(&["--vfio-user", text(&b), "--state", text(&state)]);
+    assert!(
+        code == 2 && said.contains("file card is damaged: at byte 18"),
+        "{said}"
+    );
+    assert!(!b.exists());
+}
