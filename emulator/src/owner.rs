@@ -94,7 +94,13 @@ impl Owner {
         let mut i = self.lock();
         let now = self.now();
         let function = function_of(&input);
-        i.contain(function, now, |card, fx| card.submit(input, now, mem, fx));
+        let tag = match input {
+            Input::Command { tag, .. } => Some(tag),
+            _ => None,
+        };
+        i.contain(function, tag, now, |card, fx| {
+            card.submit(input, now, mem, fx)
+        });
         i.carry_out(now);
         if i.card.next_deadline().is_some() {
             self.timer.notify_one();
@@ -123,7 +129,7 @@ impl Owner {
             let now = self.now();
             let wait = match i.card.next_deadline() {
                 Some(at) if at <= now => {
-                    i.contain(None, now, |card, fx| card.poll(now, fx));
+                    i.contain(None, None, now, |card, fx| card.poll(now, fx));
                     i.carry_out(now);
                     match i.card.next_deadline() {
                         // A model that failed would be due again at once: leave the lock to others.
@@ -175,6 +181,7 @@ impl Inner {
     fn contain(
         &mut self,
         function: Option<FunctionId>,
+        tag: Option<u64>,
         now: Time,
         f: impl FnOnce(&mut Card, &mut Effects),
     ) {
@@ -201,6 +208,16 @@ impl Inner {
         }));
         if again.is_err() {
             self.fx.clear();
+        }
+        // Whoever waits for this command must not wait for his time-out.
+        if let Some(tag) = tag {
+            let outbox = self.fx.store(&[]);
+            self.fx.push(Effect::Reply {
+                function,
+                tag,
+                delivery: Delivery::Reset,
+                outbox,
+            });
         }
     }
 

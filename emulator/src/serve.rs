@@ -176,9 +176,13 @@ fn profile(name: &str) -> anyhow::Result<Arc<Profile>> {
 }
 
 fn ready_file(fd: RawFd) -> anyhow::Result<File> {
-    // SAFETY: F_GETFD takes any number and only says whether it is open.
-    if fd < 0 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+    // SAFETY: F_GETFL takes any number and only says whether and how it is open.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    if flags < 0 {
         bail!("--ready-fd {fd}: not an open file descriptor");
+    }
+    if flags & libc::O_ACCMODE == libc::O_RDONLY {
+        bail!("--ready-fd {fd}: not open for writing");
     }
     // SAFETY: the descriptor is open and was passed to this process for this one use.
     Ok(unsafe { File::from_raw_fd(fd) })

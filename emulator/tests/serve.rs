@@ -89,6 +89,10 @@ fn bad_options_are_said_in_one_line_with_exit_code_2() {
             vec!["--vfio-user", s, "--ready-fd", "99"],
             "--ready-fd 99: not an open file descriptor",
         ),
+        (
+            vec!["--vfio-user", s, "--ready-fd", "0"],
+            "--ready-fd 0: not open for writing",
+        ),
     ];
     for (args, want) in cases {
         let (code, said) = refused(&args);

@@ -3,9 +3,14 @@
 //!
 //! Accesses have any width and alignment; each byte is handled on its own.
 
+use std::ops::Range;
+
 use fw_model::profile::Pci;
 
-use super::bar::{MSIX_PBA, MSIX_TABLE};
+use super::{
+    bar::{MSIX_PBA, MSIX_TABLE},
+    vsc::{self, Gateway},
+};
 
 /// Bytes of configuration space of a PCIe function.
 pub const CONFIG_BYTES: usize = 4096;
@@ -19,6 +24,10 @@ const D3_HOT: u8 = 3;
 const MSIX: usize = 0x48;
 /// Offset of the PCI Express capability.
 const EXP: usize = 0x60;
+/// Offset of the vendor-specific capability.
+const VSC: usize = 0xa0;
+/// Its registers, behind its header.
+const VSC_REGISTERS: Range<usize> = VSC + 4..VSC + vsc::BYTES;
 /// Device Control in the PCI Express capability.
 const EXP_DEVCTL: usize = EXP + 8;
 
@@ -44,6 +53,7 @@ pub struct ConfigSpace {
     bytes: Box<[u8; CONFIG_BYTES]>,
     writable: Box<[u8; CONFIG_BYTES]>,
     fresh: Box<[u8; CONFIG_BYTES]>,
+    gateway: Gateway,
 }
 
 impl ConfigSpace {
@@ -81,8 +91,11 @@ impl ConfigSpace {
         b.u32(MSIX + 4, MSIX_TABLE, 0);
         b.u32(MSIX + 8, MSIX_PBA, 0);
 
+        // Functional gateway: type 0.
+        b.u32(VSC, 0x09 | (vsc::BYTES as u32) << 16, 0);
+
         // PCI Express endpoint, version 2.
-        b.u16(EXP, 0x10, 0);
+        b.u16(EXP, 0x10 | (VSC as u16) << 8, 0);
         b.u16(EXP + 2, 0x0002, 0);
         // Device Capabilities: 512-byte payloads, role-based errors, FLR.
         b.u32(EXP + 4, 0x1000_8002, 0);
@@ -100,22 +113,25 @@ impl ConfigSpace {
             fresh: b.bytes.clone(),
             bytes: b.bytes,
             writable: b.writable,
+            gateway: Gateway::default(),
         }
     }
 
     /// Fills `buf` from byte `offset`; past the end is all ones.
-    pub fn read(&self, offset: u64, buf: &mut [u8]) {
+    pub fn read(&mut self, offset: u64, buf: &mut [u8]) {
         for (i, b) in buf.iter_mut().enumerate() {
-            *b = place(offset, i)
-                .and_then(|at| self.bytes.get(at))
-                .copied()
-                .unwrap_or(0xff);
+            *b = match place(offset, i) {
+                Some(at) if VSC_REGISTERS.contains(&at) => self.gateway.read(at - VSC),
+                Some(at) => self.bytes.get(at).copied().unwrap_or(0xff),
+                None => 0xff,
+            };
         }
     }
 
     /// Writes what may be written of `data` at byte `offset`.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Caused {
         let mut caused = Caused::default();
+        self.write_gateway(offset, data);
         for (i, new) in data.iter().enumerate() {
             let Some(at) = place(offset, i) else { break };
             let (Some(b), Some(mask)) = (self.bytes.get_mut(at), self.writable.get(at)) else {
@@ -135,9 +151,22 @@ impl ConfigSpace {
         caused
     }
 
+    /// The part of a write that lies in the gateway's registers, as one access.
+    fn write_gateway(&mut self, offset: u64, data: &[u8]) {
+        let Ok(from) = usize::try_from(offset) else {
+            return;
+        };
+        let skip = VSC_REGISTERS.start.saturating_sub(from);
+        let end = VSC_REGISTERS.end.saturating_sub(from).min(data.len());
+        if let Some(part) = data.get(skip..end).filter(|p| !p.is_empty()) {
+            self.gateway.write(from + skip - VSC, part);
+        }
+    }
+
     /// Back to the state after power on.
     pub fn reset(&mut self) {
         self.bytes = self.fresh.clone();
+        self.gateway = Gateway::default();
     }
 
     /// True if BAR0 answers.
@@ -197,7 +226,7 @@ mod tests {
         ConfigSpace::new(Profile::builtin("connectx7").unwrap().pci())
     }
 
-    fn dword(c: &ConfigSpace, at: u64) -> u32 {
+    fn dword(c: &mut ConfigSpace, at: u64) -> u32 {
         let mut b = [0; 4];
         c.read(at, &mut b);
         u32::from_le_bytes(b)
@@ -205,16 +234,16 @@ mod tests {
 
     #[test]
     fn ids_class_and_capability_list() {
-        let c = space();
-        assert_eq!(dword(&c, 0), 0x1021_15b3);
-        assert_eq!(dword(&c, 8) >> 8, 0x02_0000);
-        let (mut at, mut ids) = (dword(&c, 0x34) & 0xff, vec![]);
+        let mut c = space();
+        assert_eq!(dword(&mut c, 0), 0x1021_15b3);
+        assert_eq!(dword(&mut c, 8) >> 8, 0x02_0000);
+        let (mut at, mut ids) = (dword(&mut c, 0x34) & 0xff, vec![]);
         while at != 0 {
-            let head = dword(&c, u64::from(at));
+            let head = dword(&mut c, u64::from(at));
             ids.push(head & 0xff);
             at = head >> 8 & 0xff;
         }
-        assert_eq!(ids, [0x01, 0x11, 0x10]);
+        assert_eq!(ids, [0x01, 0x11, 0x10, 0x09]);
     }
 
     #[test]
@@ -223,18 +252,18 @@ mod tests {
         c.write(0x10, &[0xff; 8]);
         // 32 MiB, 64 bits, prefetchable.
         assert_eq!(
-            (dword(&c, 0x10), dword(&c, 0x14)),
+            (dword(&mut c, 0x10), dword(&mut c, 0x14)),
             (0xfe00_000c, 0xffff_ffff)
         );
         c.write(0x18, &[0xff; 4]);
-        assert_eq!(dword(&c, 0x18), 0, "there is no other BAR");
+        assert_eq!(dword(&mut c, 0x18), 0, "there is no other BAR");
     }
 
     #[test]
     fn read_only_stays_and_every_width_writes_the_same() {
         let mut c = space();
         c.write(0, &[0; 4]);
-        assert_eq!(dword(&c, 0), 0x1021_15b3);
+        assert_eq!(dword(&mut c, 0), 0x1021_15b3);
         c.write(4, &[0x06]);
         assert!(c.memory_enabled() && c.bus_master());
         let mut one = [0; 1];
@@ -242,7 +271,7 @@ mod tests {
         assert_eq!(one, [0]);
         c.write(3, &[0xff, 0x02, 0x04]);
         assert!(c.memory_enabled() && !c.bus_master());
-        assert_eq!(dword(&c, 4) & 0xffff, 0x0402);
+        assert_eq!(dword(&mut c, 4) & 0xffff, 0x0402);
         let mut over = [0; 4];
         c.read(4094, &mut over);
         assert_eq!(over, [0, 0, 0xff, 0xff]);
@@ -256,10 +285,23 @@ mod tests {
         assert!(c.write(0x69, &[0x80]).flr);
         assert!(c.write(0x68, &[0, 0x80]).flr);
         assert!(c.write(0x66, &[0, 0, 0, 0x80]).flr);
-        assert_eq!(dword(&c, 0x68) & 0x8000, 0);
+        assert_eq!(dword(&mut c, 0x68) & 0x8000, 0);
         c.write(0x10, &[0, 0, 0, 0xf0]);
         c.reset();
-        assert_eq!(dword(&c, 0x10), 0xc);
+        assert_eq!(dword(&mut c, 0x10), 0xc);
+    }
+
+    #[test]
+    fn the_gateway_is_reached_in_any_width() {
+        let mut c = space();
+        c.write(0xa4, &7u32.to_le_bytes());
+        assert_eq!(dword(&mut c, 0xa4), 7);
+        c.write(0xa2, &[0xff, 0xff, 9]);
+        assert_eq!(dword(&mut c, 0xa4), 9);
+        assert_eq!(dword(&mut c, 0xa0), 0x0018_0009);
+        c.write(0xb4, &[1, 2, 3, 4, 0xff]);
+        assert_eq!(dword(&mut c, 0xb4), 0x0403_0201);
+        assert_eq!(dword(&mut c, 0xb8), 0);
     }
 
     #[test]
@@ -270,7 +312,7 @@ mod tests {
         assert!(!c.memory_enabled() && !c.bus_master());
         // D1 and D2 are not there.
         c.write(0x44, &[1]);
-        assert_eq!(dword(&c, 0x44) & 3, 3);
+        assert_eq!(dword(&mut c, 0x44) & 3, 3);
         c.write(0x44, &[0]);
         assert!(c.memory_enabled() && c.bus_master());
     }

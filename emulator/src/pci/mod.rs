@@ -7,3 +7,4 @@ pub mod config;
 pub mod dma;
 pub mod door;
 pub mod irqs;
+pub mod vsc;

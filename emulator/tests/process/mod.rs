@@ -6,7 +6,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -39,13 +39,15 @@ impl Folder {
 
 /// `serve` with these arguments, which must be refused: exit code and standard error.
 pub fn refused(args: &[&str]) -> (i32, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = program().arg("serve").args(args).output().unwrap();
-    assert!(stdout.is_empty());
-    (status.code().unwrap(), String::from_utf8(stderr).unwrap())
+    let child = program()
+        .arg("serve")
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (status, said) = Emulator { child }.end();
+    (status.code().unwrap(), said)
 }
 
 /// A serving emulator.

@@ -67,10 +67,6 @@ const BENIGN: &[(&str, &str)] = &[
         "has requested full access to the physical device",
         "the tests use scopes 2 and 3, which fwctl announces once",
     ),
-    (
-        "mlx5_pci_vsc_init:",
-        "the PCI function has no vendor-specific capability; mlx5_core needs it for crash dumps alone",
-    ),
 ];
 
 /// A record of the kernel log.
