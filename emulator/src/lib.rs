@@ -4,6 +4,7 @@
 
 pub mod clients;
 pub mod control;
+pub mod decode;
 pub mod observe;
 pub mod owner;
 pub mod pci;

@@ -6,15 +6,15 @@ use std::fmt::Write;
 use fw_model::{Effects, Observed, syndrome::Syndrome};
 use fwctl_proto::{
     cmdif::DeliveryStatus,
-    layout::{self, FieldInfo, LayoutInfo, get_bits},
+    layout::{self, get_bits},
     opcode, register,
     status::Status,
 };
 
+use crate::decode::{self, Message};
+
 /// Fields shown per direction; more are counted.
 const MAX_FIELDS: usize = 12;
-/// Elements of an array that are shown.
-const MAX_ELEMENTS: u32 = 2;
 
 /// Logs one command at level info, target `command`.
 pub fn log(o: &Observed, fx: &Effects) {
@@ -69,86 +69,33 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8]) -> String {
     if !took.is_zero() {
         let _ = write!(s, " after {took:?}");
     }
-    let lower = layout_name(&name);
-    if let Some(l) = layout::find(&format!("{lower}_in")) {
-        fields(&mut s, " | in", l, inbox);
-    }
-    if status == 0
-        && let Some(l) = layout::find(&format!("{lower}_out"))
-    {
-        fields(&mut s, " | out", l, outbox);
+    if let Some(c) = layout::command(op) {
+        let input = Message {
+            layout: c.input,
+            bytes: inbox,
+        };
+        show(&mut s, " | in", &decode::fields(input, None));
+        if status == 0 {
+            let output = Message {
+                layout: c.output,
+                bytes: outbox,
+            };
+            show(&mut s, " | out", &decode::fields(output, Some(input)));
+        }
     }
     s
 }
 
-/// The layout of a command is called after its opcode, with these exceptions.
-fn layout_name(opcode: &str) -> String {
-    match opcode {
-        "ACCESS_REG" => "access_register".into(),
-        "SET_FLOW_TABLE_ENTRY" => "set_fte".into(),
-        "QUERY_FLOW_TABLE_ENTRY" => "query_fte".into(),
-        "DELETE_FLOW_TABLE_ENTRY" => "delete_fte".into(),
-        other => other.to_ascii_lowercase(),
-    }
-}
-
-fn fields(s: &mut String, title: &str, l: &LayoutInfo, bytes: &[u8]) {
-    let mut list = Vec::new();
-    collect(&mut list, "", l, 0, bytes);
-    if list.is_empty() {
+fn show(s: &mut String, title: &str, fields: &[String]) {
+    let Some(shown) = fields
+        .get(..fields.len().min(MAX_FIELDS))
+        .filter(|f| !f.is_empty())
+    else {
         return;
-    }
-    let _ = write!(
-        s,
-        "{title}: {}",
-        list[..list.len().min(MAX_FIELDS)].join(" ")
-    );
-    if list.len() > MAX_FIELDS {
-        let _ = write!(s, " and {} more", list.len() - MAX_FIELDS);
-    }
-}
-
-/// What every command has is in the line already.
-const COMMON: [&str; 5] = ["opcode", "uid", "op_mod", "status", "syndrome"];
-
-fn collect(list: &mut Vec<String>, prefix: &str, l: &LayoutInfo, base: u32, bytes: &[u8]) {
-    let outer = prefix.is_empty();
-    for f in l
-        .fields
-        .iter()
-        .filter(|f| !outer || f.offset >= 64 || !COMMON.contains(&f.name))
-    {
-        for i in 0..elements(f, base, bytes) {
-            let at = base + f.offset + i * f.width;
-            let index = if f.count == 1 {
-                String::new()
-            } else {
-                format!("[{i}]")
-            };
-            let name = format!("{prefix}{}{index}", f.name);
-            match f.nested {
-                Some(inner) => collect(list, &format!("{name}."), inner, at, bytes),
-                None if f.width <= 64 => {
-                    let v = get_bits(bytes, at, f.width);
-                    if v != 0 {
-                        list.push(format!("{name}={v:#x}"));
-                    }
-                }
-                None => {}
-            }
-        }
-    }
-}
-
-/// Elements of a field that lie within `bytes` and are worth showing.
-fn elements(f: &FieldInfo, base: u32, bytes: &[u8]) -> u32 {
-    let room = (bytes.len() as u64 * 8).saturating_sub(u64::from(base + f.offset))
-        / u64::from(f.width.max(1));
-    let room = u32::try_from(room).unwrap_or(u32::MAX);
-    match f.count {
-        1 => room.min(1),
-        0 => room.min(MAX_ELEMENTS),
-        n => room.min(n).min(MAX_ELEMENTS),
+    };
+    let _ = write!(s, "{title}: {}", shown.join(" "));
+    if fields.len() > shown.len() {
+        let _ = write!(s, " and {} more", fields.len() - shown.len());
     }
 }
 

@@ -99,7 +99,7 @@ impl Owner {
             _ => None,
         };
         i.contain(function, tag, now, |card, fx| {
-            card.submit(input, now, mem, fx)
+            card.submit(input, now, mem, fx);
         });
         i.carry_out(now);
         if i.card.next_deadline().is_some() {

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Messages as text: the fields that are not zero, by name, from the layout tables.
+
+use fwctl_proto::layout::{FieldInfo, LayoutInfo, get_bits};
+
+/// Elements of an array that are shown.
+const MAX_ELEMENTS: u32 = 2;
+
+/// What every message has, and what is shown apart.
+const COMMON: [&str; 5] = ["opcode", "uid", "op_mod", "status", "syndrome"];
+
+/// A message: its layout and its bytes.
+#[derive(Clone, Copy)]
+pub struct Message<'a> {
+    /// Its layout.
+    pub layout: &'static LayoutInfo,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+impl Message<'_> {
+    fn field(&self, path: &str) -> Option<u64> {
+        let p = self.layout.field(path)?;
+        Some(get_bits(self.bytes, p.offset, p.width))
+    }
+}
+
+/// The fields of `message` that are not zero, as `name=value`. For an outbox, `inbox` is the
+/// command that it answers: it may say what the outbox holds.
+#[must_use]
+pub fn fields(message: Message<'_>, inbox: Option<Message<'_>>) -> Vec<String> {
+    let mut list = Vec::new();
+    let d = Decoder {
+        bytes: message.bytes,
+        inbox,
+    };
+    d.collect(&mut list, "", message.layout, 0);
+    list
+}
+
+struct Decoder<'a> {
+    bytes: &'a [u8],
+    inbox: Option<Message<'a>>,
+}
+
+impl Decoder<'_> {
+    fn collect(&self, list: &mut Vec<String>, prefix: &str, l: &LayoutInfo, base: u32) {
+        let outer = prefix.is_empty();
+        for f in l.fields {
+            // The header of a message: the first two dwords.
+            if outer && f.offset < 64 && COMMON.contains(&f.name) {
+                continue;
+            }
+            for i in 0..self.elements(f, l, base) {
+                let at = base + f.offset + i * f.width;
+                let index = if f.count == 1 {
+                    String::new()
+                } else {
+                    format!("[{i}]")
+                };
+                self.element(
+                    list,
+                    &format!("{prefix}{}{index}", f.name),
+                    f,
+                    l,
+                    (base, at),
+                );
+                if f.variants.is_some() {
+                    // One layout lies over the whole field.
+                    break;
+                }
+            }
+        }
+    }
+
+    fn element(
+        &self,
+        list: &mut Vec<String>,
+        name: &str,
+        f: &FieldInfo,
+        l: &LayoutInfo,
+        (base, at): (u32, u32),
+    ) {
+        if let Some(inner) = self
+            .chosen(f, l, base)
+            .or(f.nested.filter(|_| f.variants.is_none()))
+        {
+            self.collect(list, &format!("{name}."), inner, at);
+        } else if f.width <= 64 {
+            let v = get_bits(self.bytes, at, f.width);
+            if v == 0 {
+                return;
+            }
+            list.push(match f.values.and_then(|e| e.name_of(v)) {
+                Some(known) => format!("{name}={known}"),
+                None => format!("{name}={v:#x}"),
+            });
+        }
+    }
+
+    /// The layout that the selecting field says lies here.
+    fn chosen(&self, f: &FieldInfo, l: &LayoutInfo, base: u32) -> Option<&'static LayoutInfo> {
+        let v = f.variants?;
+        let selected = match v.selector.strip_prefix("in.") {
+            Some(path) => self.inbox?.field(path)?,
+            None => {
+                let p = l.field(v.selector)?;
+                get_bits(self.bytes, base + p.offset, p.width)
+            }
+        };
+        v.get(selected)
+    }
+
+    /// Elements of a field that are in use, lie within the bytes and are worth showing.
+    fn elements(&self, f: &FieldInfo, l: &LayoutInfo, base: u32) -> u32 {
+        let room = (self.bytes.len() as u64 * 8).saturating_sub(u64::from(base + f.offset));
+        let fit = u32::try_from(room / u64::from(f.width.max(1))).unwrap_or(u32::MAX);
+        let used = f
+            .counted_by
+            .and_then(|name| l.field(name))
+            .map_or(u32::MAX, |p| {
+                get_bits(self.bytes, base + p.offset, p.width) as u32
+            });
+        match f.count {
+            // A short message may end within its last field.
+            1 => u32::from(room > 0),
+            0 => fit.min(used).min(MAX_ELEMENTS),
+            n => fit.min(used).min(n).min(MAX_ELEMENTS),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fwctl_proto::layout::{command, set_bits};
+
+    #[test]
+    fn a_capability_page_is_read_as_the_one_that_was_asked_for() {
+        let c = command(0x100).unwrap();
+        let mut inbox = [0u8; 16];
+        inbox[1] = 0;
+        let mut out = vec![0u8; 4112];
+        // Bits 0xfc..0x100 of cmd_hca_cap are log_max_eq.
+        set_bits(&mut out[16..], 0xfc, 4, 6);
+        let shown = |op_mod: u8| {
+            let mut inbox = inbox;
+            inbox[7] = op_mod;
+            let i = Message {
+                layout: c.input,
+                bytes: &inbox,
+            };
+            fields(
+                Message {
+                    layout: c.output,
+                    bytes: &out,
+                },
+                Some(i),
+            )
+        };
+        assert_eq!(shown(1), ["capability.log_max_eq=0x6"]);
+        assert!(
+            shown(3).iter().all(|f| !f.contains("log_max_eq")),
+            "another page has other names"
+        );
+    }
+
+    #[test]
+    fn a_list_ends_where_its_count_says() {
+        let c = command(0x108).unwrap();
+        let mut inbox = [0u8; 48];
+        inbox[15] = 1;
+        inbox[23] = 1;
+        inbox[31] = 2;
+        let shown = fields(
+            Message {
+                layout: c.input,
+                bytes: &inbox,
+            },
+            None,
+        );
+        assert_eq!(shown, ["input_num_entries=0x1", "pas[0]=0x1"]);
+    }
+
+    #[test]
+    fn any_bytes_of_any_command_can_be_shown() {
+        for op in 0..0x1000u16 {
+            let Some(c) = command(op) else { continue };
+            for len in [0, 1, 15, 16, 17, 300, 4112] {
+                let bytes = vec![0xff; len];
+                let i = Message {
+                    layout: c.input,
+                    bytes: &bytes,
+                };
+                // No panic is what is asked for.
+                let _ = fields(i, None);
+                let _ = fields(
+                    Message {
+                        layout: c.output,
+                        bytes: &bytes,
+                    },
+                    Some(i),
+                );
+            }
+        }
+    }
+}
