@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fwctl_proto::layout::get_bits;
+use fwctl_proto::{eqe, event, layout::get_bits};
 
 use crate::{
     GuestMemory,
@@ -11,7 +11,7 @@ use crate::{
     effect::{Bytes, Delivery, Effect, Effects, Observed},
     exec,
     function::{
-        EVENT_CMD, Function, State,
+        Function, State,
         eq::Event,
         pending::{Origin, Pending},
     },
@@ -577,10 +577,11 @@ fn completion_event(f: &mut Function, eq: Option<u8>, slot: u8, fx: &mut Effects
     if before != now {
         return;
     }
-    let mut data = [0u8; 28];
-    data[..4].copy_from_slice(&(1u32 << slot).to_be_bytes());
+    let mut data = [0; eqe::DATA_BYTES];
+    let at = eqe::data::CMD_VECTOR;
+    data[at..at + 4].copy_from_slice(&(1u32 << slot).to_be_bytes());
     let event = Event {
-        event_type: EVENT_CMD,
+        event_type: event::CMD,
         sub_type: 0,
         data,
     };

@@ -3,6 +3,8 @@
 //!
 //! Registers are big-endian dwords. Reads have no side effect and any width and alignment.
 
+use fwctl_proto::segment;
+
 use crate::{
     function::Function,
     limits::{LOG_SLOTS, LOG_STRIDE},
@@ -11,27 +13,19 @@ use crate::{
 };
 
 /// Bytes of the segment.
-pub const SEGMENT_BYTES: u32 = 0x2010;
+pub const SEGMENT_BYTES: u32 = segment::BYTES as u32;
 
-/// Interface revision that drivers expect (`CMD_IF_REV`).
-pub const CMDIF_REV: u32 = 5;
-
-/// `cmdq_addr_h`.
-pub const CMDQ_ADDR_H: u32 = 0x10;
-/// `cmdq_addr_l_sz`.
-pub const CMDQ_ADDR_L_SZ: u32 = 0x14;
-/// `cmd_dbell`.
-pub const CMD_DBELL: u32 = 0x18;
-/// `initializing`.
-pub const INITIALIZING: u32 = 0x1fc;
-/// `health`.
-pub const HEALTH: u32 = 0x200;
-/// `internal_timer_h`.
-pub const TIMER_H: u32 = 0x1000;
-/// `internal_timer_l`.
-pub const TIMER_L: u32 = 0x1004;
-/// `health_counter`.
-pub const HEALTH_COUNTER: u32 = 0x1010;
+// Offsets in a segment of a few KiB.
+const FW_REV: u32 = segment::FW_REV as u32;
+const CMDIF_REV_FW_SUB: u32 = segment::CMDIF_REV_FW_SUB as u32;
+const CMDQ_ADDR_H: u32 = segment::CMDQ_ADDR_H as u32;
+const CMDQ_ADDR_L_SZ: u32 = segment::CMDQ_ADDR_L_SZ as u32;
+const CMD_DBELL: u32 = segment::CMD_DBELL as u32;
+const TIMER_H: u32 = segment::INTERNAL_TIMER_H as u32;
+const TIMER_L: u32 = segment::INTERNAL_TIMER_L as u32;
+const HEALTH_COUNTER: u32 = segment::HEALTH_COUNTER as u32;
+const HEALTH_FW_VER: u32 = (segment::HEALTH + segment::health::FW_VER) as u32;
+const HEALTH_HW_ID: u32 = (segment::HEALTH + segment::health::HW_ID) as u32;
 
 /// Milliseconds per step of the health counter; a driver polls it every two seconds.
 const HEALTH_STEP_MS: u64 = 10;
@@ -40,12 +34,12 @@ const HEALTH_STEP_MS: u64 = 10;
 fn dword(f: &Function, p: &Profile, offset: u32, now: Time) -> u32 {
     let [major, minor, sub] = p.firmware.version;
     match offset {
-        0x0 => u32::from(minor) << 16 | u32::from(major),
-        0x4 => CMDIF_REV << 16 | u32::from(sub),
+        FW_REV => u32::from(minor) << 16 | u32::from(major),
+        CMDIF_REV_FW_SUB => u32::from(segment::CMDIF_REV) << 16 | u32::from(sub),
         CMDQ_ADDR_H => (f.segment.cmdq >> 32) as u32,
         CMDQ_ADDR_L_SZ => {
             (f.segment.cmdq as u32 & 0xffff_f000)
-                | u32::from(f.segment.nic_interface) << 8
+                | u32::from(f.segment.nic_interface) << segment::NIC_IFC_SHIFT
                 | u32::from(LOG_SLOTS) << 4
                 | u32::from(LOG_STRIDE)
         }
@@ -53,8 +47,8 @@ fn dword(f: &Function, p: &Profile, offset: u32, now: Time) -> u32 {
         TIMER_L => ticks(p, now) as u32,
         HEALTH_COUNTER => (now.as_millis() / HEALTH_STEP_MS) as u32 & 0x00ff_ffff,
         // health.fw_ver and health.hw_id, as a healthy function shows them.
-        0x230 => u32::from(major) << 24 | u32::from(minor as u8) << 16 | u32::from(sub),
-        0x234 => p.pci.hw_id,
+        HEALTH_FW_VER => u32::from(major) << 24 | u32::from(minor as u8) << 16 | u32::from(sub),
+        HEALTH_HW_ID => p.pci.hw_id,
         _ => 0,
     }
 }
@@ -97,7 +91,7 @@ pub fn write(f: &mut Function, p: &Profile, offset: u32, data: &[u8], now: Time)
             CMDQ_ADDR_L_SZ => {
                 let v = merge(dword(f, p, CMDQ_ADDR_L_SZ, now));
                 f.segment.cmdq = f.segment.cmdq & !0xffff_ffff | u64::from(v & 0xffff_f000);
-                f.segment.nic_interface = (v >> 8 & 7) as u8;
+                f.segment.nic_interface = (v >> segment::NIC_IFC_SHIFT & 7) as u8;
             }
             CMD_DBELL => doorbell = Some(merge(doorbell.unwrap_or(0))),
             _ => {}

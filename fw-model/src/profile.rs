@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use fwctl_proto::{
+    cap_type,
     layout::{self, FieldInfo, LayoutInfo, set_bits},
     register,
 };
@@ -11,39 +12,10 @@ use serde::Deserialize;
 
 use crate::{FunctionId, reg};
 
-/// Capability type of the general page (`MLX5_CAP_GENERAL`).
-pub const CAP_GENERAL: u16 = 0x0;
+/// Capability type of the general page.
+pub const CAP_GENERAL: u16 = cap_type::GENERAL;
 /// Bytes of a capability page in QUERY_HCA_CAP's outbox.
 pub const CAP_PAGE_BYTES: usize = 4096;
-
-/// Capability pages: name in a profile, type, layout (`enum mlx5_cap_type`).
-pub const CAP_TYPES: &[(&str, u16, &str)] = &[
-    ("general", CAP_GENERAL, "cmd_hca_cap"),
-    (
-        "ethernet_offloads",
-        0x1,
-        "per_protocol_networking_offload_caps",
-    ),
-    ("odp", 0x2, "odp_cap"),
-    ("atomic", 0x3, "atomic_caps"),
-    ("roce", 0x4, "roce_cap"),
-    (
-        "ipoib_offloads",
-        0x5,
-        "per_protocol_networking_offload_caps",
-    ),
-    (
-        "ipoib_enhanced_offloads",
-        0x6,
-        "per_protocol_networking_offload_caps",
-    ),
-    ("flow_table", 0x7, "flow_table_nic_cap"),
-    ("eswitch_flow_table", 0x8, "flow_table_eswitch_cap"),
-    ("eswitch", 0x9, "e_switch_cap"),
-    ("qos", 0xc, "qos_cap"),
-    ("debug", 0xd, "debug_cap"),
-    ("general_2", 0x20, "cmd_hca_cap_2"),
-];
 
 const BUILTIN: &[(&str, &str)] = &[
     ("connectx7", include_str!("../profiles/connectx7.toml")),
@@ -369,17 +341,29 @@ fn mac(text: &str) -> Result<[u8; 6], String> {
         })
 }
 
+/// The capability types that have a layout.
+fn cap_layouts() -> impl Iterator<Item = (u16, String, &'static LayoutInfo)> {
+    let variants = layout::find("query_hca_cap_out")
+        .and_then(|l| l.field("capability"))
+        .and_then(|p| p.info.variants);
+    cap_type::ALL.iter().filter_map(move |&(number, name)| {
+        // The selecting op_mod carries the type above a bit that says current or maximum.
+        let layout = variants?.get(u64::from(number) << 1)?;
+        Some((number, name.to_ascii_lowercase(), layout))
+    })
+}
+
 fn cap_layout(name: &str) -> Result<(u16, &'static LayoutInfo), String> {
-    let (_, cap_type, layout) = CAP_TYPES.iter().find(|c| c.0 == name).ok_or_else(|| {
-        let known: Vec<_> = CAP_TYPES.iter().map(|c| c.0).collect();
-        format!(
-            "caps.{name}: there is no such capability page; there are: {}",
-            known.join(", ")
-        )
-    })?;
-    let layout =
-        layout::find(layout).ok_or_else(|| format!("caps.{name}: its layout is not known"))?;
-    Ok((*cap_type, layout))
+    match cap_layouts().find(|c| c.1 == name) {
+        Some((cap_type, _, layout)) => Ok((cap_type, layout)),
+        None => {
+            let known: Vec<_> = cap_layouts().map(|c| c.1).collect();
+            Err(format!(
+                "caps.{name}: there is no such capability page; there are: {}",
+                known.join(", ")
+            ))
+        }
+    }
 }
 
 /// Sets fields of a page by name; the error begins with the field's name.

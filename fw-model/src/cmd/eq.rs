@@ -2,16 +2,14 @@
 //! CREATE_EQ, DESTROY_EQ, QUERY_EQ.
 
 use fwctl_proto::{
+    event,
     layout::{View, ViewMut},
     layouts::{CmdHcaCap, CreateEqIn, CreateEqOut, DestroyEqIn, Eqc, QueryEqIn, QueryEqOut},
 };
 
 use super::{Ctx, Done, view, view_mut};
 use crate::{
-    function::{
-        EVENT_CMD,
-        eq::{EQE_BYTES, Eq},
-    },
+    function::eq::{EQE_BYTES, Eq},
     limits::MAX_LOG_EQ_SIZE,
     object,
     syndrome::Syndrome,
@@ -72,7 +70,7 @@ pub fn create(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     for (i, word) in mask.iter_mut().enumerate() {
         *word = v.at(CreateEqIn::EVENT_BITMASK, i).unwrap_or(0);
     }
-    let takes_commands = mask[usize::from(EVENT_CMD) / 64] >> (EVENT_CMD % 64) & 1 == 1;
+    let takes_commands = mask[usize::from(event::CMD) / 64] >> (event::CMD % 64) & 1 == 1;
     if takes_commands && ctx.f.cmd_eq.is_some() {
         return Err(Syndrome::EqCommandTaken.into());
     }

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Event queues: rings of 64-byte EQEs in guest memory, their doorbells and their interrupts.
 
+use fwctl_proto::eqe;
+
 use crate::{
     FunctionId,
     effect::{Effect, Effects, Order},
 };
 
 /// Bytes of one EQE.
-pub const EQE_BYTES: u32 = 64;
+pub const EQE_BYTES: u32 = eqe::BYTES as u32;
 /// Consumer and producer indices count modulo 2^24.
 pub const INDEX_MASK: u32 = 0x00ff_ffff;
-
-/// Event types whose EQE names a queue or object that has its own EQ number; they are never
-/// broadcast by bit mask. Completion events (type 0) go to the EQ of the CQ.
-pub const EVENT_TYPES: u32 = 256;
 
 /// One event to be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +87,13 @@ impl Eq {
             self.dropped += 1;
             return;
         };
-        let mut eqe = [0u8; EQE_BYTES as usize - 1];
-        eqe[1] = event.event_type;
-        eqe[3] = event.sub_type;
-        eqe[32..60].copy_from_slice(&event.data);
+        let mut entry = [0u8; eqe::OWNER];
+        entry[eqe::TYPE] = event.event_type;
+        entry[eqe::SUB_TYPE] = event.sub_type;
+        entry[eqe::DATA..eqe::DATA + eqe::DATA_BYTES].copy_from_slice(&event.data);
         let owner = (self.producer >> self.log_size & 1) as u8;
-        fx.write(function, addr, &eqe, Order::Relaxed);
-        fx.write(function, addr + 63, &[owner], Order::Publish);
+        fx.write(function, addr, &entry, Order::Relaxed);
+        fx.write(function, addr + eqe::OWNER as u64, &[owner], Order::Publish);
         self.producer = self.producer.wrapping_add(1) & INDEX_MASK;
         if self.armed {
             self.armed = false;

@@ -8,6 +8,8 @@ pub mod uctx;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use fwctl_proto::{eqe, event};
+
 use crate::{
     FunctionId, effect::Effects, input::EventPath, object::Objects, profile::Profile,
     reg::RegisterState, vport::Vport,
@@ -20,10 +22,6 @@ use self::{
     uctx::UserContexts,
 };
 
-/// Event type of a command completion (`MLX5_EVENT_TYPE_CMD`).
-pub const EVENT_CMD: u8 = 0x0a;
-/// Event type of a page request (`MLX5_EVENT_TYPE_PAGE_REQUEST`).
-pub const EVENT_PAGE_REQUEST: u8 = 0x0b;
 /// Events held back while a function's channel or queues are not there; more are dropped.
 pub const MAX_EVENTS_WAITING: usize = 64;
 
@@ -160,11 +158,12 @@ impl Function {
             return;
         }
         self.pages.demand(count);
-        // struct mlx5_eqe_page_req: func_id at 2 (0: this one), num_pages at 4.
-        let mut data = [0; 28];
-        data[4..8].copy_from_slice(&count.to_be_bytes());
+        // Function 0 is this one.
+        let mut data = [0; eqe::DATA_BYTES];
+        let at = eqe::data::PAGE_REQUEST_PAGES;
+        data[at..at + 4].copy_from_slice(&count.to_be_bytes());
         self.raise(Event {
-            event_type: EVENT_PAGE_REQUEST,
+            event_type: event::PAGE_REQUEST,
             sub_type: 0,
             data,
         });
