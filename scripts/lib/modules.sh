@@ -22,7 +22,7 @@ lay_out() {
         cp -r "$fwctl/Kconfig" "$fwctl/Makefile" "$fwctl/main.c" "$fwctl/mlx5" "$dir/fwctl/"
         printf 'obj-m += fwctl/\n' >>"$dir/Kbuild"
     fi
-    if [ -e "$VIRTIO_FWCTL/virtio_fwctl.c" ]; then
+    if [ -e "$VIRTIO_FWCTL/Kbuild" ]; then
         mkdir "$dir/virtio_fwctl"
         find "$VIRTIO_FWCTL" -maxdepth 1 \( -name '*.[ch]' -o -name Kbuild -o -name Makefile \) \
             -exec cp -t "$dir/virtio_fwctl" '{}' +
@@ -81,17 +81,21 @@ build_in_toolchain() {
     [ ! -e "$out/Module.symvers" ] || [ -n "${MODULE_WARNINGS:-}" ] || return 0
     say "building the guest's modules for $release"
     root=$(root_path toolchain)
-    inner=/build/$$
+    remove_stale "$root/build"
+    inner=/build/modules.$$
     dir=$root$inner
     rm -rf "$dir"
     mkdir -p "$dir"
     lay_out "$dir" "$(root_path source)/drivers/fwctl"
-    run_make "$inner" "/usr/src/linux-headers-$release" in_root "$root" \
-        >"$CACHE/modules-build.log" 2>&1 || build_failed "$CACHE/modules-build.log"
-    show_complaints "$CACHE/modules-build.log" || true
     new=$(scratch modules)
+    if ! run_make "$inner" "/usr/src/linux-headers-$release" in_root "$root" \
+        >"$new/build.log" 2>&1; then
+        mv "$new/build.log" "$CACHE/modules-build.log"
+        rm -rf "$dir"
+        build_failed "$CACHE/modules-build.log"
+    fi
+    show_complaints "$new/build.log" || true
     collect "$dir" "$new"
-    cp "$CACHE/modules-build.log" "$new/build.log"
     rm -rf "$dir"
     publish "$new" "$out"
     prune_builds "$CACHE/modules" "$MODULE_BUILDS_MAX"
