@@ -27,7 +27,7 @@ pick_accel() {
 }
 
 probe_kvm() (
-    # A session of its own: nothing of the probe stays in the real run's logs.
+    # A folder of its own: nothing of the probe stays in the real run's logs.
     SESSION=$SESSION/probe
     mkdir "$SESSION"
     GUEST_ACCEL=kvm

@@ -60,6 +60,7 @@ APT::Install-Recommends "false";
 APT::Get::AllowUnauthenticated "false";
 Acquire::Languages "none";
 Acquire::Retries "3";
+APT::Update::Error-Mode "any";
 CONF
     mirror=$(apt_mirror)
     for suite in "$SUITE" "$SUITE_NEW" "$@"; do

@@ -71,12 +71,18 @@ publish() {
     mv -T "$1" "$2"
 }
 
+# remove_stale FOLDER: what is in there as NAME.PID and belongs to a process that is gone.
+remove_stale() {
+    local dir
+    for dir in "$1"/*.*; do
+        [ ! -d "$dir" ] || [ -d "/proc/${dir##*.}" ] || rm -rf "$dir"
+    done
+}
+
 # scratch NAME: an empty folder on the cache's file system. Those of killed runs go.
 scratch() {
     local dir
-    for dir in "$CACHE"/scratch/*; do
-        [ ! -d "$dir" ] || kill -0 "${dir##*.}" 2>/dev/null || rm -rf "$dir"
-    done
+    remove_stale "$CACHE/scratch"
     dir=$CACHE/scratch/$1.$$
     rm -rf "$dir"
     mkdir -p "$dir"

@@ -6,7 +6,8 @@ EMULATOR_PID=''
 # Seconds until a started emulator must serve.
 readonly READY_SECONDS=20
 
-target_folder() { printf '%s\n' "${CARGO_TARGET_DIR:-$REPO/target}"; }
+# target_folder: cargo reads a relative CARGO_TARGET_DIR from the folder that it runs in.
+target_folder() { (cd "$REPO" && realpath -m "${CARGO_TARGET_DIR:-target}"); }
 
 # build_emulator: cargo does nothing if nothing changed.
 build_emulator() {

@@ -190,14 +190,20 @@ guest_print() {
     printf '%s\n' "$1" >>"${GUEST_LOG:-$SESSION/guest.log}"
 }
 
-# load_drivers DEADLINE: those that the devices are for.
+# drivers: the modules that GUEST_DEVICES are for.
+drivers() {
+    local all=" ${GUEST_DEVICES[*]}"
+    case $all in *' vfio-user='*) printf 'mlx5_fwctl ' ;; esac
+    case $all in *' vhost-user='*) printf 'virtio_fwctl ' ;; esac
+}
+
+# load_drivers DEADLINE
 load_drivers() {
-    local names=''
-    case " ${GUEST_DEVICES[*]}" in *' vfio-user='*) names+=' mlx5_fwctl' ;; esac
-    case " ${GUEST_DEVICES[*]}" in *' vhost-user='*) names+=' virtio_fwctl' ;; esac
+    local names
+    names=$(drivers)
     [ -n "$names" ] || return 0
-    guest_run "$1" "modprobe -a$names" || return 1
-    [ "$GUEST_STATUS" -eq 0 ] || GUEST_REASON="the guest cannot load$names"
+    guest_run "$1" "modprobe -a $names" || return 1
+    [ "$GUEST_STATUS" -eq 0 ] || GUEST_REASON="the guest cannot load $names"
     return "$GUEST_STATUS"
 }
 

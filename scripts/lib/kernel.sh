@@ -3,6 +3,9 @@
 # directly (PVH) without the boot loader code and the slow unpacking under emulation.
 # shellcheck shell=bash
 
+# Images that are kept.
+readonly IMAGES_MAX=4
+
 # number FILE OFFSET SIZE: a little-endian number in a file.
 number() { od -An -v -t "u$3" -j "$2" -N "$3" "$1" | tr -d ' '; }
 
@@ -72,4 +75,5 @@ extract_to_cache() {
     mkdir -p "$CACHE/images"
     extract_vmlinux "$1" "$2.new"
     mv "$2.new" "$2"
+    prune_builds "$CACHE/images" "$IMAGES_MAX"
 }

@@ -4,7 +4,7 @@
 # shellcheck shell=bash
 
 # prepare_guest KERNEL MODULES KBUILD PACKAGES: each may be empty. KERNEL and MODULES are the user's
-# own image and /lib/modules tree. Sets GUEST_KERNEL and GUEST_INITRD.
+# own image and /lib/modules tree, which must have the drivers of GUEST_DEVICES. Sets GUEST_KERNEL and GUEST_INITRD.
 prepare_guest() {
     local kernel=$1 modules=$2 kbuild=$3 packages=$4 release built='' builds
     need_programs apt-get apt-cache apt-config cargo dpkg dpkg-deb flock sha256sum tar unshare
@@ -17,7 +17,7 @@ prepare_guest() {
         release=$(image_release "$kernel")
         [ -n "$release" ] || die "$kernel: this image does not say its version"
         modules=$(find_module_tree "$modules" "$release")
-        built=$(build_for_own_kernel "$modules" "$kbuild")
+        built=$(build_for_own_kernel "$modules" "$kbuild" "$(drivers)")
     else
         built=$(build_debian_modules)
         release=$(kernel_release)
@@ -32,6 +32,7 @@ prepare_guest() {
     GUEST_INITRD+=("$(modules_part "$release" "$modules" "$built")")
     pick_accel
     wait "$builds" || exit 1
+    [ -x "$(runner_binary)" ] || die "no $(runner_binary); is cargo told to build elsewhere? CARGO_TARGET_DIR says where"
     GUEST_INITRD+=("$(runner_part "$(runner_binary)")")
 }
 
@@ -47,15 +48,25 @@ find_module_tree() {
     die "--modules $1 holds no modules of kernel $2"
 }
 
-# build_for_own_kernel TREE KBUILD: the folder with our modules, or nothing if TREE has them all.
+# has_module TREE NAME: as a file, or built in.
+has_module() {
+    local file
+    file=$(module_file "$1" "$2")
+    [ -n "$file" ] || grep -q "/${2//[-_]/[-_]}\.ko" "$1/modules.builtin" 2>/dev/null
+}
+
+# build_for_own_kernel TREE KBUILD DRIVERS: the folder with the modules that we build, or nothing if
+# TREE has all of DRIVERS.
 build_for_own_kernel() {
-    local tree=$1 kbuild=$2 has=no
-    if [ -n "$(module_file "$tree" fwctl)" ] && [ -n "$(module_file "$tree" mlx5_fwctl)" ]; then
+    local tree=$1 kbuild=$2 name missing='' has=no
+    for name in $3; do
+        has_module "$tree" "$name" || missing+=" $name"
+    done
+    [ -n "$missing" ] || return 0
+    if has_module "$tree" fwctl && has_module "$tree" mlx5_fwctl; then
         has=yes
-        [ -z "$(module_file "$tree" virtio_fwctl)" ] || return 0
     fi
-    [ -n "$kbuild" ] || [ ! -d "$tree/build" ] || kbuild=$tree/build
-    [ -n "$kbuild" ] ||
-        die "--modules $tree lacks fwctl, mlx5_fwctl or virtio_fwctl; --kbuild DIR lets me build them"
+    [ -n "$kbuild" ] || [ ! -e "$tree/build/Makefile" ] || kbuild=$tree/build
+    [ -n "$kbuild" ] || die "--modules $tree lacks$missing; give --kbuild DIR to have that built"
     build_other_modules "$(realpath "$kbuild")" "$has"
 }

@@ -72,7 +72,7 @@ kernel_release() {
 
 newest_kernel() {
     local release
-    release=$(apt_private apt-cache show linux-image-cloud-amd64 |
+    release=$(apt_private apt-cache show --no-all-versions linux-image-cloud-amd64 |
         sed -n 's/^Depends:.*linux-image-\([0-9][^ ,]*-cloud-amd64\).*/\1/p' | sort -V | tail -n 1)
     [ -n "$release" ] || unavailable "the archive has no kernel of the cloud flavour"
     version_at_least "${release%%[+-]*}" "$MIN_KERNEL" ||
