@@ -105,7 +105,13 @@ make_toolchain_root() {
     ln -sfn mawk "$(root_path toolchain)/usr/bin/awk"
 }
 
-# make_source_root: only drivers/fwctl is kept of the kernel's source.
+# What is kept of the kernel's source: the modules that Debian leaves out, and where the layouts of
+# proto/facts/ come from.
+readonly SOURCE_FILES=('drivers/fwctl/*' 'include/linux/mlx5/*'
+    drivers/net/ethernet/mellanox/mlx5/core/lib/nv_param.c
+    drivers/net/ethernet/mellanox/mlx5/core/sf/mlx5_ifc_vhca_event.h)
+
+# make_source_root: a few folders of the kernel's source.
 make_source_root() {
     local release package list dir wanted
     apt_ready
@@ -118,12 +124,12 @@ make_source_root() {
     fi
     say "fetching the kernel's source (about 170 MB)"
     apt_get single "$package"
-    say "unpacking drivers/fwctl"
+    say "unpacking what is needed of it"
     dir=$(scratch source)
     wanted=./usr/src/$package.tar.xz
     dpkg-deb --fsys-tarfile "$APT_DIR/archives/$list" | tar -xO "$wanted" |
         in_tools xz -T0 -dc |
-        tar -x -C "$dir" --strip-components=1 --no-same-owner --wildcards "$package/drivers/fwctl/*" ||
+        tar -x -C "$dir" --strip-components=1 --no-same-owner --wildcards "${SOURCE_FILES[@]/#/$package/}" ||
         die "cannot unpack $package"
     [ -e "$dir/drivers/fwctl/main.c" ] || die "$package has no drivers/fwctl"
     printf '%s\n' "$list" >"$dir/.packages"
