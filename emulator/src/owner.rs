@@ -171,8 +171,9 @@ fn function_of(input: &Input<'_>) -> Option<FunctionId> {
         | Input::UarWrite { function, .. }
         | Input::Command { function, .. }
         | Input::PageDemand { function, .. }
+        | Input::Event { function, .. }
         | Input::Reset { function, .. } => Some(*function),
-        Input::Committed { .. } | Input::PowerCycle => None,
+        Input::Committed { .. } | Input::Delay { .. } | Input::PowerCycle => None,
     }
 }
 
@@ -271,6 +272,9 @@ impl Inner {
                             log::error!("{e}");
                         }
                         commits.push((*token, stored.is_ok()));
+                    }
+                    Effect::Notice { function, notice } => {
+                        log::warn!("function {}: {notice}", function.0);
                     }
                     Effect::Observed(o) => observe::log(o, &self.fx),
                 }

@@ -8,16 +8,20 @@ use fwctl_proto::{eqe, event, layout::get_bits};
 use crate::{
     GuestMemory,
     cmd::Ctx,
-    effect::{Bytes, Delivery, Effect, Effects, Observed},
+    effect::{Bytes, Delivery, Effect, Effects, Observed, Order},
     exec,
     function::{
         Function, State,
         eq::Event,
+        pages,
         pending::{Origin, Pending},
     },
     input::{Caller, EventPath, Input, ResetKind},
     iseg,
-    limits::{LOG_SLOTS, LOG_STRIDE, MAX_FUNCTIONS, MAX_IN_FLIGHT, MAX_MESSAGE},
+    limits::{
+        LOG_SLOTS, LOG_STRIDE, MAX_DELAY_NANOS, MAX_DELAYS, MAX_FUNCTIONS, MAX_IN_FLIGHT,
+        MAX_MESSAGE,
+    },
     mailbox::{self, Answer, Skip, Taken},
     nv::NvStore,
     profile::Profile,
@@ -44,6 +48,8 @@ pub struct Shared {
     pub nv: NvStore,
     /// Seed of the card.
     pub seed: u64,
+    /// Opcodes whose answers are held back, and for how many nanoseconds.
+    pub delays: Vec<(u16, u64)>,
     last_token: u64,
 }
 
@@ -64,6 +70,8 @@ pub struct FunctionReport {
     pub eqs: usize,
     /// Guest pages held.
     pub pages: u32,
+    /// Pages that came back with another content than the firmware had left in them.
+    pub pages_damaged: u64,
     /// Objects by type; kinds without any are left out.
     pub objects: BTreeMap<&'static str, usize>,
     /// Commands executed and not yet answered.
@@ -96,6 +104,7 @@ impl Card {
             shared: Shared {
                 nv: NvStore::load(stored),
                 seed: options.seed,
+                delays: Vec::new(),
                 last_token: 0,
             },
             observed: false,
@@ -143,6 +152,7 @@ impl Card {
             uctx: f.uctx.len(),
             eqs: f.eqs.len(),
             pages: f.pages.held(),
+            pages_damaged: f.pages.damaged,
             objects: f.objects.counts(),
             pending: f.pending.len(),
         })
@@ -192,7 +202,30 @@ impl Card {
                 inbox,
                 outbox_len,
             } => {
-                self.channel(function, tag, caller, inbox, outbox_len, now, fx);
+                self.channel(function, tag, caller, inbox, outbox_len, now, mem, fx);
+            }
+            Input::Delay { opcode, nanos } => {
+                self.shared.delays.retain(|(op, _)| *op != opcode);
+                if nanos > 0 && self.shared.delays.len() < MAX_DELAYS {
+                    self.shared
+                        .delays
+                        .push((opcode, nanos.min(MAX_DELAY_NANOS)));
+                }
+            }
+            Input::Event {
+                function,
+                event_type,
+                sub_type,
+                data,
+            } => {
+                if let Some(f) = self.functions.get_mut(usize::from(function.0)) {
+                    f.raise(Event {
+                        event_type,
+                        sub_type,
+                        data,
+                    });
+                    f.deliver(fx);
+                }
             }
             Input::Reset { function, kind } => self.reset(function, kind, fx),
             Input::Committed { token, stored } => self.committed(token, stored, now, fx),
@@ -299,9 +332,11 @@ impl Card {
                     taken.out_len,
                     &mut outbox,
                     now,
+                    mem,
                     fx,
                 );
-                if wait.is_some() {
+                let due = self.due(&taken.inbox, now);
+                if wait.is_some() || due > now {
                     let origin = Origin::Slot {
                         slot,
                         entry,
@@ -317,7 +352,7 @@ impl Card {
                         Pending {
                             origin,
                             submitted: now,
-                            due: now,
+                            due,
                             wait,
                             inbox: taken.inbox.clone(),
                             outbox: outbox.clone(),
@@ -344,6 +379,7 @@ impl Card {
         inbox: &[u8],
         outbox_len: u32,
         now: Time,
+        mem: &dyn GuestMemory,
         fx: &mut Effects,
     ) {
         let Some(f) = self.functions.get(usize::from(id.0)) else {
@@ -368,15 +404,25 @@ impl Card {
             Caller::User { uid, .. } => Some(uid),
         };
         let mut outbox = core::mem::take(&mut self.outbox);
-        let wait = self.execute(id, &mut taken.inbox, uid, out_len, &mut outbox, now, fx);
-        if wait.is_some() {
+        let wait = self.execute(
+            id,
+            &mut taken.inbox,
+            uid,
+            out_len,
+            &mut outbox,
+            now,
+            mem,
+            fx,
+        );
+        let due = self.due(&taken.inbox, now);
+        if wait.is_some() || due > now {
             let origin = Origin::Channel { tag };
             self.hold(
                 id,
                 Pending {
                     origin,
                     submitted: now,
-                    due: now,
+                    due,
                     wait,
                     inbox: taken.inbox.clone(),
                     outbox: outbox.clone(),
@@ -408,6 +454,7 @@ impl Card {
         out_len: usize,
         outbox: &mut Vec<u8>,
         now: Time,
+        mem: &dyn GuestMemory,
         fx: &mut Effects,
     ) -> Option<Token> {
         let f = self.functions.get_mut(usize::from(id.0))?;
@@ -424,10 +471,27 @@ impl Card {
             op_mod: 0,
             inbox,
             batch: Batch::default(),
+            mem,
+            marks: Vec::new(),
         };
         exec::run(&mut ctx, out_len, outbox);
         let batch = core::mem::take(&mut ctx.batch);
+        for addr in core::mem::take(&mut ctx.marks) {
+            fx.write(id, addr, &pages::mark(addr), Order::Relaxed);
+        }
         self.commit(batch, fx)
+    }
+
+    /// When the command in `inbox` is to be answered.
+    fn due(&self, inbox: &[u8], now: Time) -> Time {
+        if self.shared.delays.is_empty() {
+            return now;
+        }
+        let opcode = get_bits(inbox, 0, 16) as u16;
+        let delay = self.shared.delays.iter().find(|(op, _)| *op == opcode);
+        delay.map_or(now, |(_, nanos)| {
+            now.after(core::time::Duration::from_nanos(*nanos))
+        })
     }
 
     /// Asks for a batch to be stored; `None` if there is nothing in it.

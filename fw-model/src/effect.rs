@@ -116,8 +116,35 @@ pub enum Effect {
         /// What to store; all of it or nothing.
         batch: Batch,
     },
+    /// Something that the operator of the emulator should know; the guest is not told.
+    Notice {
+        /// The function.
+        function: FunctionId,
+        /// What it is.
+        notice: Notice,
+    },
     /// A command ended; only while [`Card::set_observed`](crate::Card::set_observed) is on.
     Observed(Observed),
+}
+
+/// What the model has noticed about its driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Notice {
+    /// So many pages came back from the firmware with another content than it had left in them:
+    /// the driver, or somebody else, wrote to memory that it had given away.
+    PagesDamaged(u64),
+}
+
+impl core::fmt::Display for Notice {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::PagesDamaged(n) => write!(
+                f,
+                "{n} pages that the firmware held were written to before it gave them back: \
+                 the driver has used or freed them too early"
+            ),
+        }
+    }
 }
 
 /// One command as an observer sees it.

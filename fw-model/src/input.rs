@@ -112,6 +112,25 @@ pub enum Input<'a> {
         /// How many more; negative for pages to give back.
         count: i32,
     },
+    /// From now on answers to commands with this opcode come so much later, on all functions; 0
+    /// for at once again. Other slots go on meanwhile.
+    Delay {
+        /// The opcode.
+        opcode: u16,
+        /// Nanoseconds.
+        nanos: u64,
+    },
+    /// The firmware raises an event, whatever its state says.
+    Event {
+        /// The function.
+        function: FunctionId,
+        /// Event type as in an EQE (`enum mlx5_event`).
+        event_type: u8,
+        /// Event sub-type as in an EQE.
+        sub_type: u8,
+        /// The event data of an EQE.
+        data: [u8; 28],
+    },
     /// Power off and on: every function loses its state, next-boot configuration becomes current.
     PowerCycle,
 }

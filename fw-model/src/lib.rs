@@ -24,11 +24,12 @@ pub mod reg;
 pub mod store;
 pub mod syndrome;
 pub mod table;
+pub mod tables;
 pub mod time;
 pub mod vport;
 
 pub use card::{Card, CardOptions, FunctionId, FunctionReport};
-pub use effect::{Bytes, Delivery, Effect, Effects, Observed, Order};
+pub use effect::{Bytes, Delivery, Effect, Effects, Notice, Observed, Order};
 pub use input::{Caller, EventPath, Input, ResetKind, Scope};
 pub use memory::{GuestMemory, NoMemory, Unmapped};
 pub use profile::{Profile, ProfileError};

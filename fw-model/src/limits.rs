@@ -31,3 +31,9 @@ pub const MAX_OBJECT_BYTES: usize = 256 << 20;
 
 /// Bytes of guest memory pages that one event queue may have (log_eq_size 18 of 64 B).
 pub const MAX_LOG_EQ_SIZE: u8 = 18;
+
+/// Opcodes whose answers can be held back at one time.
+pub const MAX_DELAYS: usize = 64;
+
+/// Longest time for which an answer is held back: an hour.
+pub const MAX_DELAY_NANOS: u64 = 3_600_000_000_000;

@@ -126,8 +126,16 @@ syndromes! {
     ObjectField = 0x00e7_0006, BAD_PARAM, "A field of the context is out of range.";
     ObjectMemory = 0x00e7_0007, NO_RES, "The function's memory for object contexts is used up.";
 
+    ObjectPages = 0x00e7_0008, NO_RES, "The driver did not give the pages that the objects need.";
+    GeneralType = 0x00e7_0009, BAD_PARAM, "general_obj_types does not offer this type of general object.";
+
     VportUnknown = 0x00e8_0001, BAD_PARAM, "The vport does not exist.";
     VportField = 0x00e8_0002, BAD_PARAM, "A field of the vport context is out of range.";
+
+    TableIndex = 0x00e9_0001, BAD_PARAM, "The index lies outside the table, or there is no entry.";
+    TableFull = 0x00e9_0002, LIM_ERR, "The table has as many entries as the capabilities allow.";
+    MulticastMember = 0x00e9_0003, BAD_PARAM, "The QP is attached to the multicast group already, or it is not.";
+    WolMode = 0x00e9_0004, BAD_PARAM, "No capability offers this wake-on-LAN or remote on/off mode.";
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 use fwctl_proto::opcode as op;
 
 use crate::{
-    cmd::{Ctx, Done, Handler, caps, eq, lifecycle, misc, pages, steering, uctx, vport},
+    cmd::{
+        Ctx, Done, Handler, caps, eq, lifecycle, misc, pages, receive, steering, tables, uctx,
+        vport,
+    },
     function::State,
     input::Scope,
     object::{self, Kind, kinds},
@@ -103,8 +106,19 @@ pub enum Action {
     Modify(&'static Kind),
     /// Reads one back.
     Query(&'static Kind),
-    /// Refuses it: no profile advertises the feature.
-    Refuse,
+    /// Refuses it: no shipped profile advertises the feature.
+    Refuse(Why),
+}
+
+/// Why a command is refused, and so what would have to be advertised for it to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// This capability field, as `page.field`, is 0 in every shipped profile.
+    Cap(&'static str),
+    /// The command serves InfiniBand ports, and every shipped profile has Ethernet ports.
+    InfiniBand,
+    /// No public header says which capability stands for it, or what it carries.
+    Unspecified,
 }
 
 impl core::fmt::Debug for Action {
@@ -115,7 +129,7 @@ impl core::fmt::Debug for Action {
             Self::Destroy(k) => write!(f, "Destroy({})", k.name),
             Self::Modify(k) => write!(f, "Modify({})", k.name),
             Self::Query(k) => write!(f, "Query({})", k.name),
-            Self::Refuse => f.write_str("Refuse"),
+            Self::Refuse(why) => write!(f, "Refuse({why:?})"),
         }
     }
 }
@@ -128,11 +142,11 @@ impl Action {
     pub fn run(&self, ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
         match self {
             Self::Call(h) => h(ctx, out),
-            Self::Create(k) => object::create(k, ctx, out),
-            Self::Destroy(k) => object::destroy(k, ctx, out),
-            Self::Modify(k) => object::modify(k, ctx, out),
-            Self::Query(k) => object::query(k, ctx, out),
-            Self::Refuse => Err(Syndrome::NotAdvertised.into()),
+            Self::Create(k) => object::ops::create(k, ctx, out),
+            Self::Destroy(k) => object::ops::destroy(k, ctx, out),
+            Self::Modify(k) => object::ops::modify(k, ctx, out),
+            Self::Query(k) => object::ops::query(k, ctx, out),
+            Self::Refuse(_) => Err(Syndrome::NotAdvertised.into()),
         }
     }
 }
@@ -249,84 +263,182 @@ pub const OPS: &[Op] = ops! {
     DELETE_FLOW_TABLE_ENTRY, 64, 16, Up, KernelDevx, NEVER, Driver => Call(steering::delete_fte);
     NOP, 16, 16, Any, All, READ, Header => Call(misc::nop);
     ACCESS_REG, 16, 16, EnabledOrUp, All, ScopeRule::WriteOrRead, Driver => Call(reg::access);
+    CREATE_QP, 272, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::QP);
+    DESTROY_QP, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::QP);
+    RST2INIT_QP, 272, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::QP);
+    INIT2RTR_QP, 272, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::QP);
+    RTR2RTS_QP, 272, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::QP);
+    RTS2RTS_QP, 272, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::QP);
+    SQERR2RTS_QP, 272, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::QP);
+    SQD_RTS_QP, 272, 16, Up, KernelDevx, NEVER, Header => Modify(&kinds::QP);
+    INIT2INIT_QP, 272, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::QP);
+    OP_2ERR_QP, 16, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::QP);
+    OP_2RST_QP, 16, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::QP);
+    CREATE_SRQ, 272, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::SRQ);
+    DESTROY_SRQ, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::SRQ);
+    ARM_RQ, 16, 16, Up, KernelDevx, NEVER, Driver => Call(receive::arm_rq);
+    CREATE_XRC_SRQ, 272, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::XRC_SRQ);
+    DESTROY_XRC_SRQ, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::XRC_SRQ);
+    ARM_XRC_SRQ, 16, 16, Up, KernelDevx, NEVER, Driver => Call(receive::arm_xrc_srq);
+    CREATE_DCT, 128, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::DCT);
+    DESTROY_DCT, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::DCT);
+    DRAIN_DCT, 16, 16, Up, KernelDevx, NEVER, Driver => Call(receive::drain_dct);
+    ARM_DCT_FOR_KEY_VIOLATION, 16, 16, Up, KernelDevx, NEVER, Header => Call(receive::arm_dct);
+    CREATE_XRQ, 336, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::XRQ);
+    DESTROY_XRQ, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::XRQ);
+    ARM_XRQ, 16, 16, Up, KernelDevx, NEVER, Header => Call(receive::arm_xrq);
+    CREATE_RMP, 272, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::RMP);
+    MODIFY_RMP, 272, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::RMP);
+    DESTROY_RMP, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::RMP);
+    ALLOC_XRCD, 16, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::XRCD);
+    DEALLOC_XRCD, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::XRCD);
+    CREATE_UMEM, 48, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::UMEM);
+    DESTROY_UMEM, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::UMEM);
+    ATTACH_TO_MCG, 32, 16, Up, KernelDevx, NEVER, Driver => Call(tables::attach);
+    DETACH_FROM_MCG, 32, 16, Up, KernelDevx, NEVER, Driver => Call(tables::detach);
+    CREATE_SCHEDULING_ELEMENT, 128, 64, Up, KernelDevx, NEVER, Driver => Create(&kinds::SCHEDULING_ELEMENT);
+    MODIFY_SCHEDULING_ELEMENT, 128, 64, Up, KernelDevx, NEVER, Driver => Modify(&kinds::SCHEDULING_ELEMENT);
+    DESTROY_SCHEDULING_ELEMENT, 64, 64, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::SCHEDULING_ELEMENT);
+    SET_PP_RATE_LIMIT, 64, 16, Up, KernelDevx, NEVER, Driver => Call(tables::set_rate);
+    SET_L2_TABLE_ENTRY, 64, 16, Up, Kernel, NEVER, Driver => Call(tables::set_l2);
+    DELETE_L2_TABLE_ENTRY, 64, 16, Up, Kernel, NEVER, Driver => Call(tables::delete_l2);
+    ADD_VXLAN_UDP_DPORT, 16, 16, Up, Kernel, NEVER, Driver => Call(tables::add_vxlan);
+    DELETE_VXLAN_UDP_DPORT, 16, 16, Up, Kernel, NEVER, Driver => Call(tables::delete_vxlan);
+    SET_WOL_ROL, 16, 16, Up, Kernel, NEVER, Driver => Call(tables::set_wol);
+    MODIFY_FLOW_TABLE, 64, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::FLOW_TABLE);
+    ALLOC_FLOW_COUNTER, 16, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::FLOW_COUNTER);
+    DEALLOC_FLOW_COUNTER, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::FLOW_COUNTER);
+    ALLOC_PACKET_REFORMAT_CONTEXT, 36, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::PACKET_REFORMAT);
+    DEALLOC_PACKET_REFORMAT_CONTEXT, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::PACKET_REFORMAT);
+    ALLOC_MODIFY_HEADER_CONTEXT, 16, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::MODIFY_HEADER);
+    DEALLOC_MODIFY_HEADER_CONTEXT, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::MODIFY_HEADER);
+    CREATE_GENERAL_OBJECT, 16, 16, Up, KernelDevx, NEVER, Driver => Create(&kinds::GENERAL);
+    MODIFY_GENERAL_OBJECT, 16, 16, Up, KernelDevx, NEVER, Driver => Modify(&kinds::GENERAL);
+    DESTROY_GENERAL_OBJECT, 16, 16, Up, KernelDevx, NEVER, Driver => Destroy(&kinds::GENERAL);
     CREATE_UCTX, 64, 16, Up, Kernel, NEVER, Driver => Call(uctx::create);
     DESTROY_UCTX, 16, 16, Up, Kernel, NEVER, Driver => Call(uctx::destroy);
 
-    // Commands that mlx5_fwctl lets users send and no profile advertises: they pass the door by
-    // their scope, and the firmware refuses them.
-    QUERY_DRIVER_VERSION, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_OTHER_HCA_CAP, 16, 16, Any, All, CONF, Assumed => Refuse;
-    QUERY_SF_PARTITION, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_VHCA_MIGRATION_STATE, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_SPECIAL_CONTEXTS, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_QP, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_RDB, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_PSV, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_SRQ, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_XRC_SRQ, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_DCT, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_DC_CNAK_TRACE, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_XRQ, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_NVMF_BACKEND_CONTROLLER, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_XRQ_ERROR_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_NVMF_NAMESPACE_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_ADJACENT_FUNCTIONS_ID, 16, 16, Any, All, READ, Assumed => Refuse;
-    DELEGATE_VHCA_MANAGEMENT, 16, 16, Any, All, CONF, Assumed => Refuse;
-    QUERY_DELEGATED_VHCA, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_ESW_FUNCTIONS, 16, 16, Any, All, CONF, Assumed => Refuse;
-    QUERY_ESW_VPORT_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_ROCE_ADDRESS, 16, 16, Any, All, CONF, Assumed => Refuse;
-    QUERY_HCA_VPORT_CONTEXT, 16, 16, Any, All, CONF, Assumed => Refuse;
-    QUERY_HCA_VPORT_GID, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_HCA_VPORT_PKEY, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_VNIC_ENV, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_RATE_LIMIT, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_SCHEDULING_ELEMENT, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_MAD_DEMUX, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_BURST_SIZE, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_DIAGNOSTIC_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
-    SET_DIAGNOSTIC_PARAMS, 16, 16, Any, All, WRITE, Assumed => Refuse;
-    QUERY_DIAGNOSTIC_COUNTERS, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_CONG_STATUS, 16, 16, Any, All, READ, Assumed => Refuse;
-    MODIFY_CONG_STATUS, 16, 16, Any, All, CONF, Assumed => Refuse;
-    QUERY_CONG_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_CONG_STATISTICS, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_L2_TABLE_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_WOL_ROL, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_LAG, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_RMP, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_DELAY_DROP_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_FLOW_GROUP, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_FLOW_COUNTER, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_PACKET_REFORMAT_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_MODIFY_HEADER_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse;
-    FPGA_QUERY_QP, 16, 16, Any, All, READ, Assumed => Refuse;
-    FPGA_QUERY_QP_COUNTERS, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_AFU, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_CAPI_PEC, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_GENERAL_OBJECT, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_UCTX, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_UMEM, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_NVMF_CC_RESPONSE, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_EMULATED_FUNCTIONS_INFO, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_REGEXP_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_REGEXP_REGISTER, 16, 16, Any, All, READ, Assumed => Refuse;
-    USER_QUERY_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse;
-    USER_QUERY_XRQ_ERROR_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_VHCA_STATE, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_EMULATION_DEVICE_EQ_MSIX_MAPPING, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_MATCH_SAMPLE_INFO, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_CRYPTO_STATE, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_VUID, 16, 16, Any, All, CONF, Assumed => Refuse;
-    QUERY_DPA_PARTITION, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_DPA_PARTITIONS, 16, 16, Any, All, READ, Assumed => Refuse;
-    POSTPONE_CONNECTED_QP_TIMEOUT, 16, 16, Any, All, CONF, Assumed => Refuse;
-    QUERY_EMULATED_RESOURCES_INFO, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_RSV_RESOURCES, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_MTT, 16, 16, Any, All, READ, Assumed => Refuse;
-    QUERY_SCHED_QUEUE, 16, 16, Any, All, READ, Assumed => Refuse;
-    ACCESS_REGISTER_USER, 16, 16, Any, All, ScopeRule::WriteOrRead, Assumed => Refuse;
+    // The other commands that mlx5_fwctl lets users send. What no profile advertises passes the
+    // door by its scope, and the firmware refuses it.
+    QUERY_DRIVER_VERSION, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_OTHER_HCA_CAP, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Unspecified);
+    QUERY_SF_PARTITION, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.max_num_sf_partitions"));
+    QUERY_VHCA_MIGRATION_STATE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.migration"));
+    QUERY_SPECIAL_CONTEXTS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.roce"));
+    QUERY_QP, 16, 272, Up, All, READ, Driver => Query(&kinds::QP);
+    QUERY_RDB, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_PSV, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.sho"));
+    QUERY_SRQ, 16, 272, Up, All, READ, Header => Query(&kinds::SRQ);
+    QUERY_XRC_SRQ, 16, 272, Up, All, READ, Header => Query(&kinds::XRC_SRQ);
+    QUERY_DCT, 16, 128, Up, All, READ, Header => Query(&kinds::DCT);
+    QUERY_DC_CNAK_TRACE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_XRQ, 16, 336, Up, All, READ, Header => Query(&kinds::XRQ);
+    QUERY_NVMF_BACKEND_CONTROLLER, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_XRQ_ERROR_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_NVMF_NAMESPACE_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_ADJACENT_FUNCTIONS_ID, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    DELEGATE_VHCA_MANAGEMENT, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Unspecified);
+    QUERY_DELEGATED_VHCA, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_ESW_FUNCTIONS, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Cap("general.eswitch_manager"));
+    QUERY_ESW_VPORT_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.vport_group_manager"));
+    QUERY_ROCE_ADDRESS, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Cap("general.roce"));
+    QUERY_HCA_VPORT_CONTEXT, 16, 16, Any, All, CONF, Assumed => Refuse(Why::InfiniBand);
+    QUERY_HCA_VPORT_GID, 16, 16, Any, All, READ, Assumed => Refuse(Why::InfiniBand);
+    QUERY_HCA_VPORT_PKEY, 16, 16, Any, All, READ, Assumed => Refuse(Why::InfiniBand);
+    QUERY_VNIC_ENV, 16, 528, Up, All, READ, Driver => Call(vport::query_vnic_env);
+    QUERY_RATE_LIMIT, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_SCHEDULING_ELEMENT, 64, 128, Up, All, READ, Header => Query(&kinds::SCHEDULING_ELEMENT);
+    QUERY_MAD_DEMUX, 16, 16, Any, All, READ, Assumed => Refuse(Why::InfiniBand);
+    QUERY_BURST_SIZE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_DIAGNOSTIC_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    SET_DIAGNOSTIC_PARAMS, 16, 16, Any, All, WRITE, Assumed => Refuse(Why::Unspecified);
+    QUERY_DIAGNOSTIC_COUNTERS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_CONG_STATUS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.cc_query_allowed"));
+    MODIFY_CONG_STATUS, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Cap("general.cc_modify_allowed"));
+    QUERY_CONG_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.cc_query_allowed"));
+    QUERY_CONG_STATISTICS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.cc_query_allowed"));
+    QUERY_L2_TABLE_ENTRY, 64, 64, Up, All, READ, Header => Call(tables::query_l2);
+    QUERY_WOL_ROL, 16, 16, Up, All, READ, Driver => Call(tables::query_wol);
+    QUERY_LAG, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.lag_master"));
+    QUERY_RMP, 16, 272, Up, All, READ, Header => Query(&kinds::RMP);
+    QUERY_DELAY_DROP_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.rq_delay_drop"));
+    QUERY_FLOW_GROUP, 64, 1024, Up, All, READ, Header => Query(&kinds::FLOW_GROUP);
+    QUERY_FLOW_COUNTER, 32, 16, Up, All, READ, Driver => Call(steering::query_counter);
+    QUERY_PACKET_REFORMAT_CONTEXT, 16, 36, Up, All, READ, Header => Query(&kinds::PACKET_REFORMAT);
+    QUERY_MODIFY_HEADER_CONTEXT, 16, 16, Up, All, READ, Assumed => Query(&kinds::MODIFY_HEADER);
+    FPGA_QUERY_QP, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.fpga"));
+    FPGA_QUERY_QP_COUNTERS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.fpga"));
+    QUERY_AFU, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_CAPI_PEC, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_GENERAL_OBJECT, 16, 16, Up, All, READ, Driver => Query(&kinds::GENERAL);
+    QUERY_UCTX, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_UMEM, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_NVMF_CC_RESPONSE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_EMULATED_FUNCTIONS_INFO, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.virtio_net_device_emualtion_manager"));
+    QUERY_REGEXP_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.regexp_params"));
+    QUERY_REGEXP_REGISTER, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.regexp_params"));
+    USER_QUERY_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    USER_QUERY_XRQ_ERROR_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_VHCA_STATE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.vhca_state"));
+    QUERY_EMULATION_DEVICE_EQ_MSIX_MAPPING, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.virtio_net_device_emualtion_manager"));
+    QUERY_MATCH_SAMPLE_INFO, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_CRYPTO_STATE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.crypto"));
+    QUERY_VUID, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Unspecified);
+    QUERY_DPA_PARTITION, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_DPA_PARTITIONS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    POSTPONE_CONNECTED_QP_TIMEOUT, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Unspecified);
+    QUERY_EMULATED_RESOURCES_INFO, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.virtio_net_device_emualtion_manager"));
+    QUERY_RSV_RESOURCES, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_MTT, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_SCHED_QUEUE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    ACCESS_REGISTER_USER, 16, 16, Any, All, ScopeRule::WriteOrRead, Assumed => Refuse(Why::Unspecified);
+
+    // Commands that the kernel's drivers name and no shipped profile advertises.
+    ALLOC_SF, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.sf"));
+    DEALLOC_SF, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.sf"));
+    SUSPEND_VHCA, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.migration"));
+    RESUME_VHCA, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.migration"));
+    SAVE_VHCA_STATE, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.migration"));
+    LOAD_VHCA_STATE, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.migration"));
+    PAGE_FAULT_RESUME, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.pg"));
+    ALLOC_MEMIC, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.device_memory"));
+    DEALLOC_MEMIC, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.device_memory"));
+    MODIFY_MEMIC, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.device_memory"));
+    CREATE_PSV, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.sho"));
+    DESTROY_PSV, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.sho"));
+    MODIFY_ESW_VPORT_CONTEXT, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.vport_group_manager"));
+    SET_MONITOR_COUNTER, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.max_num_of_monitor_counters"));
+    ARM_MONITOR_COUNTER, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.max_num_of_monitor_counters"));
+    CREATE_QOS_PARA_VPORT, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("qos.max_qos_para_vport"));
+    DESTROY_QOS_PARA_VPORT, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("qos.max_qos_para_vport"));
+    CREATE_LAG, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.lag_master"));
+    MODIFY_LAG, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.lag_master"));
+    DESTROY_LAG, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.lag_master"));
+    CREATE_VPORT_LAG, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.lag_master"));
+    DESTROY_VPORT_LAG, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.lag_master"));
+    SET_DELAY_DROP_PARAMS, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.rq_delay_drop"));
+    FPGA_CREATE_QP, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.fpga"));
+    FPGA_MODIFY_QP, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.fpga"));
+    FPGA_DESTROY_QP, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.fpga"));
+    MODIFY_VHCA_STATE, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.vhca_state"));
+    SYNC_STEERING, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("flow_table.flow_table_properties_nic_receive.sw_owner_v2"));
+    PSP_GEN_SPI, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.psp"));
+    PSP_ROTATE_KEY, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.psp"));
+    SYNC_CRYPTO, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.crypto"));
+    SET_ROCE_ADDRESS, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.roce"));
+    MODIFY_CONG_PARAMS, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.cc_modify_allowed"));
+    MODIFY_HCA_VPORT_CONTEXT, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::InfiniBand);
+    MAD_IFC, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::InfiniBand);
+    SET_MAD_DEMUX, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::InfiniBand);
+    GEN_EQE, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
+    CONFIG_INT_MODERATION, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
+    GET_DROPPED_PACKET_LOG, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
+    SET_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
+    RELEASE_XRQ_ERROR, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
+    MODIFY_XRQ, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
+    ALLOW_OTHER_VHCA_ACCESS, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
+    GENERATE_WQE, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
 };
 
 /// Opcodes below this are found through the index; those above by search.

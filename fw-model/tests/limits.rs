@@ -11,8 +11,11 @@ use common::cmd;
 use fw_model::{
     Caller, Card, CardOptions, Delivery, Effect, Effects, EventPath, FunctionId, Input, NoMemory,
     Profile, Time,
-    limits::{MAX_FUNCTIONS, MAX_IN_FLIGHT, MAX_OBJECT_BYTES, MAX_PAGES},
+    limits::{
+        MAX_DELAY_NANOS, MAX_DELAYS, MAX_FUNCTIONS, MAX_IN_FLIGHT, MAX_OBJECT_BYTES, MAX_PAGES,
+    },
     nv::{MAX_ITEMS, NvStore},
+    object::HEADER,
     store::Batch,
     syndrome::Syndrome,
 };
@@ -100,17 +103,42 @@ fn object_contexts_end_at_their_memory() {
     let mut d = Direct::up("connectx7");
     // An RQT may carry a list as long as a message.
     let create = cmd(0x916, 0, 1 << 20);
+    let each = create.len() - HEADER;
     let mut made = 0;
-    while d.run(&create).is_ok() {
-        made += 1;
-        assert!(
-            made * (create.len() - 16) <= MAX_OBJECT_BYTES,
-            "no end to it"
-        );
-    }
-    assert_eq!(made, MAX_OBJECT_BYTES / (create.len() - 16));
-    assert_eq!(d.run(&create), Err(Syndrome::ObjectMemory.code()));
+    let end = loop {
+        // The driver gives the pages that the firmware asks for.
+        d.give(
+            each.div_ceil(4096),
+            0x10_0000_0000 + made as u64 * 0x20_0000,
+        )
+        .unwrap();
+        match d.run(&create) {
+            Ok(()) => made += 1,
+            Err(syndrome) => break syndrome,
+        }
+        assert!(made * each <= MAX_OBJECT_BYTES, "no end to it");
+    };
+    assert_eq!(made, MAX_OBJECT_BYTES / each);
+    assert_eq!(end, Syndrome::ObjectMemory.code());
     assert_eq!(d.run(&cmd(0x800, 0, 16)), Ok(()));
+}
+
+#[test]
+fn a_driver_that_gives_no_pages_gets_no_more_objects() {
+    let mut d = Direct::up("connectx7");
+    let create = cmd(0x916, 0, 1 << 20);
+    let mut made = 0;
+    let end = loop {
+        match d.run(&create) {
+            Ok(()) => made += 1,
+            Err(syndrome) => break syndrome,
+        }
+        assert!(made < 100, "no end to it");
+    };
+    // 1 MiB each; more than 1024 pages owed is too many.
+    assert_eq!((made, end), (5, Syndrome::ObjectPages.code()));
+    d.give(2048, 0x10_0000_0000).unwrap();
+    assert_eq!(d.run(&create), Ok(()));
 }
 
 #[test]
@@ -172,4 +200,36 @@ fn a_channel_takes_max_in_flight_commands() {
         assert_eq!(submit(&set), None);
     }
     assert_eq!(submit(&set), Some(Delivery::Busy));
+}
+
+#[test]
+fn held_answers_end_at_max_delays() {
+    let mut d = Direct::up("minimal");
+    let mut delay = |opcode, nanos| {
+        let input = Input::Delay { opcode, nanos };
+        d.card.submit(input, Time::ZERO, &NoMemory, &mut d.fx);
+    };
+    for n in 0..MAX_DELAYS as u16 {
+        delay(0x4000 + n, 1);
+    }
+    // No room for one more; NOP is answered at once.
+    delay(0x80d, u64::MAX);
+    assert_eq!(d.run(&cmd(0x80d, 0, 16)), Ok(()));
+    let mut delay = |opcode, nanos| {
+        let input = Input::Delay { opcode, nanos };
+        d.card.submit(input, Time::ZERO, &NoMemory, &mut d.fx);
+    };
+    delay(0x4000, 0);
+    delay(0x80d, u64::MAX);
+    d.fx.clear();
+    let nop = Input::Command {
+        function: d.function,
+        tag: 1,
+        caller: Caller::Driver,
+        inbox: &cmd(0x80d, 0, 16),
+        outbox_len: 16,
+    };
+    d.card.submit(nop, Time::ZERO, &NoMemory, &mut d.fx);
+    assert!(d.fx.is_empty());
+    assert_eq!(d.card.next_deadline(), Some(Time(MAX_DELAY_NANOS)));
 }

@@ -176,6 +176,13 @@ fn a_modify_mask_lets_only_its_fields_through() {
 #[test]
 fn an_rqt_grows_with_its_list() {
     let mut d = up();
+    let uar = alloc(&mut d, 0x802);
+    let eqn = create_eq(&mut d, uar);
+    let cqn = create_cq(&mut d, eqn, uar);
+    let mut rq = cmd(0x908, 0, 272);
+    set(&mut rq, "create_rq_in", "ctx.cqn", cqn);
+    let rqns: Vec<u64> = (0..3).map(|_| id(&d.ok(&rq, 16))).collect();
+    assert_eq!(rqns, [1, 2, 3]);
     let mut create = cmd(0x916, 0, 272 + 4);
     set(&mut create, "create_rqt_in", "rqt_context.rqt_max_size", 64);
     set(
@@ -184,7 +191,7 @@ fn an_rqt_grows_with_its_list() {
         "rqt_context.rqt_actual_size",
         1,
     );
-    create[272..276].copy_from_slice(&7u32.to_be_bytes());
+    create[272..276].copy_from_slice(&3u32.to_be_bytes());
     let rqtn = id(&d.ok(&create, 16));
     let mut m = with_id(0x917, rqtn, 272 + 12);
     set(&mut m, "modify_rqt_in", "bitmask.rqn_list", 1);
@@ -197,6 +204,13 @@ fn an_rqt_grows_with_its_list() {
     assert_eq!(get(&out, "query_rqt_out", "rqt_context.rqt_actual_size"), 3);
     assert_eq!(get(&out, "query_rqt_out", "rqt_context.rqt_max_size"), 64);
     assert_eq!(out[272..284], [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
+    assert_eq!(
+        d.exec(&with_id(0x90a, 2, 16), 16).status(),
+        RES_BUSY,
+        "the table leads to it"
+    );
+    m[272 + 4..276 + 4].copy_from_slice(&9u32.to_be_bytes());
+    assert_eq!(d.exec(&m, 16).status(), BAD_RES, "there is no such queue");
 }
 
 #[test]
@@ -212,6 +226,7 @@ fn flow_steering_holds_together_and_comes_apart_in_order() {
     let table_id = id(&d.ok(&table, 16));
     let mut group = cmd(0x933, 0, 1024);
     set(&mut group, "create_flow_group_in", "table_id", table_id);
+    set(&mut group, "create_flow_group_in", "end_flow_index", 63);
     let group_id = id(&d.ok(&group, 16));
     let mut fte = cmd(0x936, 0, 832);
     set(&mut fte, "set_fte_in", "table_id", table_id);

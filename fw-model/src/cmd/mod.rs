@@ -6,7 +6,9 @@ pub mod eq;
 pub mod lifecycle;
 pub mod misc;
 pub mod pages;
+pub mod receive;
 pub mod steering;
+pub mod tables;
 pub mod uctx;
 pub mod vport;
 
@@ -16,6 +18,7 @@ use fwctl_proto::{
 };
 
 use crate::{
+    GuestMemory,
     card::Shared,
     function::{
         Function,
@@ -47,6 +50,10 @@ pub struct Ctx<'a> {
     pub inbox: &'a [u8],
     /// Changes that must be stored before the command is answered.
     pub batch: Batch,
+    /// The memory of the guest that the command came from.
+    pub mem: &'a dyn GuestMemory,
+    /// Guest pages to put the firmware's mark on.
+    pub marks: Vec<u64>,
 }
 
 /// A handler's result; on `Err` nothing was changed and the outbox carries the refusal alone.
@@ -72,10 +79,15 @@ impl Ctx<'_> {
     /// A field of the general capability page in force; 0 if the profile has none.
     #[must_use]
     pub fn general_cap(&self, field: Field<CmdHcaCap>) -> u64 {
-        self.f
-            .cap_page(self.profile, CAP_GENERAL)
-            .and_then(View::<CmdHcaCap>::new)
+        self.cap_view::<CmdHcaCap>(CAP_GENERAL)
             .map_or(0, |v| v.get(field))
+    }
+
+    /// The capability page in force of type `cap_type` (`fwctl_proto::cap_type`), whose layout is
+    /// `L`; `None` if the profile has none.
+    #[must_use]
+    pub fn cap_view<L: Layout>(&self, cap_type: u16) -> Option<View<'_, L>> {
+        View::new(self.f.cap_page(self.profile, cap_type)?)
     }
 
     /// May the caller read an object of user context `owner`? The driver and tools may read all,

@@ -7,7 +7,13 @@ use fwctl_proto::{
 };
 
 use super::{Ctx, Done, view, view_mut};
-use crate::{function::State, syndrome::Syndrome};
+use crate::{
+    function::{
+        State,
+        pages::{MARK_BYTES, mark},
+    },
+    syndrome::Syndrome,
+};
 
 /// QUERY_PAGES op_mod: pages for boot.
 const BOOT_PAGES: u16 = 1;
@@ -58,7 +64,8 @@ pub fn manage(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
                 return Err(Syndrome::InboxTooShort.into());
             }
             let pages = list.chunks_exact(8).take(count).map(be64);
-            ctx.f.pages.give(pages)?;
+            ctx.f.pages.give(pages.clone())?;
+            ctx.marks.extend(pages);
             Ok(())
         }
         TAKE => {
@@ -74,11 +81,18 @@ pub fn manage(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
             };
             let (head, list) = out.split_at_mut(LIST_OFFSET);
             let mut slots = list.chunks_exact_mut(8);
+            let mem = ctx.mem;
+            let mut damaged = 0;
             let n = ctx.f.pages.take(count as u32, keep, |addr| {
+                let mut found = [0; MARK_BYTES];
+                if mem.read(addr, &mut found).is_err() || found != mark(addr) {
+                    damaged += 1;
+                }
                 if let Some(slot) = slots.next() {
                     slot.copy_from_slice(&addr.to_be_bytes());
                 }
             });
+            ctx.f.pages_damaged(damaged);
             let mut o: ViewMut<'_, ManagePagesOut> = view_mut(head)?;
             o.set(ManagePagesOut::OUTPUT_NUM_ENTRIES, u64::from(n));
             Ok(())

@@ -31,10 +31,6 @@ pub fn destroy(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
     if !ctx.f.uctx.destroy(uid) {
         return Err(Syndrome::UctxUnknown.into());
     }
-    ctx.f.objects.drop_uid(uid);
-    ctx.f.eqs.retain(|_, q| q.uid != uid);
-    if ctx.f.cmd_eq.is_some_and(|n| !ctx.f.eqs.contains_key(&n)) {
-        ctx.f.cmd_eq = None;
-    }
+    ctx.f.drop_uid(uid);
     Ok(())
 }

@@ -6,7 +6,8 @@ use fwctl_proto::{
     layouts::{
         MacAddressLayout, ModifyNicVportContextIn, ModifyNicVportFieldSelect as Select,
         ModifyVportStateIn, NicVportContext, QueryNicVportContextIn, QueryNicVportContextOut,
-        QueryQCounterIn, QueryVportCounterIn, QueryVportStateIn, QueryVportStateOut,
+        QueryQCounterIn, QueryVnicEnvIn, QueryVportCounterIn, QueryVportStateIn,
+        QueryVportStateOut,
     },
 };
 
@@ -209,4 +210,13 @@ fn own_vport(other: u64, number: u64) -> Done {
 fn guid(mac: [u8; 6]) -> u64 {
     let [a, b, c, d, e, f] = mac;
     u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
+/// QUERY_VNIC_ENV: diagnostic statistics; nothing that they count ever happens.
+pub fn query_vnic_env(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
+    let v: View<'_, QueryVnicEnvIn> = view(ctx.inbox)?;
+    own_vport(
+        v.get(QueryVnicEnvIn::OTHER_VPORT),
+        v.get(QueryVnicEnvIn::VPORT_NUMBER),
+    )
 }

@@ -11,8 +11,15 @@ use std::collections::{BTreeMap, VecDeque};
 use fwctl_proto::{eqe, event};
 
 use crate::{
-    FunctionId, effect::Effects, input::EventPath, object::Objects, profile::Profile,
-    reg::RegisterState, vport::Vport,
+    FunctionId,
+    effect::{Effects, Notice},
+    input::EventPath,
+    object::{KindId, Objects},
+    profile::Profile,
+    reg::RegisterState,
+    syndrome::Syndrome,
+    tables::Tables,
+    vport::Vport,
 };
 
 use self::{
@@ -85,12 +92,16 @@ pub struct Function {
     pub cmd_eq: Option<u8>,
     /// All other objects.
     pub objects: Objects,
+    /// Multicast groups, L2 addresses, UDP ports and other small tables.
+    pub tables: Tables,
     /// Its virtual port.
     pub vport: Vport,
     /// Register fields that differ from the profile.
     pub registers: RegisterState,
     /// Commands that are executed and not yet answered.
     pub pending: Vec<Pending>,
+    /// What the operator should be told.
+    pub notices: VecDeque<Notice>,
     /// Events that wait for the current command's completion.
     pub raised: VecDeque<Event>,
     /// The last event queue number given out.
@@ -116,9 +127,11 @@ impl Function {
             eqs: BTreeMap::new(),
             cmd_eq: None,
             objects: Objects::default(),
+            tables: Tables::default(),
             vport: Vport::default(),
             registers: RegisterState::default(),
             pending: Vec::new(),
+            notices: VecDeque::new(),
             raised: VecDeque::new(),
             last_eqn: 0,
             driver_version: String::new(),
@@ -140,6 +153,9 @@ impl Function {
         self.eqs = BTreeMap::new();
         self.cmd_eq = None;
         self.objects = Objects::default();
+        self.tables = Tables::default();
+        self.pages.extra = self.pages.extra.saturating_sub(self.pages.grown);
+        self.pages.grown = 0;
         self.vport = Vport::default();
         self.raised.clear();
     }
@@ -169,8 +185,57 @@ impl Function {
         });
     }
 
+    /// Counts pages that came back changed: somebody wrote to memory that is the firmware's.
+    pub fn pages_damaged(&mut self, count: u64) {
+        self.pages.damaged += count;
+        if count > 0 {
+            self.notices.push_back(Notice::PagesDamaged(count));
+        }
+    }
+
+    /// Ends everything that a user context made.
+    pub fn drop_uid(&mut self, uid: u16) {
+        self.objects.drop_uid(uid);
+        let objects = &self.objects;
+        self.tables
+            .multicast
+            .retain(|(qpn, _)| objects.get(KindId::Qp, *qpn).is_some());
+        self.eqs.retain(|_, q| q.uid != uid);
+        if self.cmd_eq.is_some_and(|n| !self.eqs.contains_key(&n)) {
+            self.cmd_eq = None;
+        }
+        self.balance_pages();
+    }
+
+    /// Refuses a new object if the driver owes too many pages.
+    ///
+    /// # Errors
+    /// [`Syndrome::ObjectPages`].
+    pub fn pages_for_objects(&self) -> Result<(), Syndrome> {
+        if self.pages.owed() {
+            Err(Syndrome::ObjectPages)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Asks for pages, or gives some back, as objects have come or gone.
+    pub fn balance_pages(&mut self) {
+        let change = self.pages.for_objects(self.objects.bytes());
+        if change != 0 && self.state == State::Up {
+            self.pages.grown = self.pages.grown.saturating_add_signed(change);
+            self.demand_pages(change);
+        }
+    }
+
     /// Delivers what was raised.
     pub fn deliver(&mut self, fx: &mut Effects) {
+        while let Some(notice) = self.notices.pop_front() {
+            fx.push(crate::Effect::Notice {
+                function: self.id,
+                notice,
+            });
+        }
         while let Some(event) = self.raised.pop_front() {
             for q in self.eqs.values_mut().filter(|q| q.takes(event.event_type)) {
                 q.post(self.id, &event, fx);

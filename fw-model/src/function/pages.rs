@@ -18,7 +18,27 @@ pub struct Pages {
     pub init: u32,
     /// Wanted in addition while the function is up; events ask for them.
     pub extra: u32,
+    /// How many of `extra` are for objects.
+    pub grown: u32,
+    /// Pages that came back with another content than the firmware had left in them.
+    pub damaged: u64,
 }
+
+/// The first bytes of a page that the firmware holds: a mark and the page's own address.
+#[must_use]
+pub fn mark(addr: u64) -> [u8; MARK_BYTES] {
+    let mut m = *b"fwctlemu\0\0\0\0\0\0\0\0";
+    m[8..].copy_from_slice(&addr.to_be_bytes());
+    m
+}
+
+/// Bytes of a page's mark.
+pub const MARK_BYTES: usize = 16;
+
+/// Pages that objects grow and shrink by.
+const BATCH: u32 = 64;
+/// A driver that owes more pages than this gets no further object.
+const MAX_OWED: u32 = 1024;
 
 impl Pages {
     /// None held; `boot` and `init` pages wanted.
@@ -29,7 +49,29 @@ impl Pages {
             boot,
             init,
             extra: 0,
+            grown: 0,
+            damaged: 0,
         }
+    }
+
+    /// How many pages to ask for, or to give back if it is negative, when contexts take `bytes`;
+    /// 0 as long as what was asked for is about right. What INIT_HCA got serves the first ones.
+    #[must_use]
+    pub fn for_objects(&self, bytes: usize) -> i32 {
+        let pages = (bytes as u64).div_ceil(PAGE_BYTES) as u32;
+        let wanted = pages.saturating_sub(self.init).div_ceil(BATCH) * BATCH;
+        // Objects that come and go at a border must not make pages do so too.
+        if wanted > self.grown || self.grown >= wanted + 2 * BATCH {
+            wanted as i32 - self.grown as i32
+        } else {
+            0
+        }
+    }
+
+    /// True if the driver has not given what it was asked for, by far.
+    #[must_use]
+    pub fn owed(&self) -> bool {
+        self.target().saturating_sub(self.held()) > MAX_OWED
     }
 
     /// Number of pages held.
@@ -80,6 +122,7 @@ impl Pages {
             .held()
             .saturating_sub(self.boot.saturating_add(self.init))
             .min(self.extra);
+        self.grown = self.grown.min(self.extra);
     }
 
     /// Takes all pages of a list or, if one of them is refused, none.
@@ -127,6 +170,7 @@ impl Pages {
     pub fn forget(&mut self) {
         self.held = BTreeSet::new();
         self.extra = 0;
+        self.grown = 0;
     }
 }
 

@@ -2,27 +2,28 @@
 //! Objects: everything that a CREATE or ALLOC command makes and a DESTROY or DEALLOC ends.
 //!
 //! A [`Kind`] is a table row: where ids and contexts lie in the commands of a kind, what limits
-//! it, what it refers to, what may change. The four operations below serve all kinds.
+//! it, what it refers to, what may change. The operations in [`ops`] serve all kinds; [`store`]
+//! keeps the objects of a function.
 
+pub mod general;
 pub mod kinds;
-
-use std::collections::BTreeMap;
+pub mod ops;
+mod rules;
+mod states;
+mod store;
 
 use fwctl_proto::{
-    layout::{Field, get_bits, set_bits},
+    layout::{Field, get_bits},
     layouts::CmdHcaCap,
 };
 
-use crate::{
-    cmd::{Ctx, Done},
-    limits::{MAX_OBJECT_BYTES, MAX_OBJECTS},
-    syndrome::Syndrome,
-};
+use crate::{cmd::Ctx, syndrome::Syndrome};
 
 pub use kinds::UAR;
+pub use store::{Flow, Object, Objects};
 
-/// Bytes of a command's header, which is not part of what an object keeps.
-const HEADER: usize = 16;
+/// Bytes of a command that an object does not keep: opcode, uid, op_mod.
+pub const HEADER: usize = 8;
 
 /// A place in a command: bits from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,20 +59,33 @@ impl Bits {
         Self { offset, width }
     }
 
-    fn get(self, buf: &[u8]) -> u64 {
+    /// The value at this place of a command; 0 behind its end.
+    #[must_use]
+    pub fn get(self, buf: &[u8]) -> u64 {
         get_bits(buf, self.offset, self.width)
+    }
+
+    /// A place in the create command, as a place in what is kept of it.
+    #[must_use]
+    pub const fn kept(self) -> Self {
+        Self {
+            offset: self.offset - HEADER as u32 * 8,
+            width: self.width,
+        }
     }
 }
 
 /// How many of a kind there may be.
 #[derive(Clone, Copy)]
 pub enum Limit {
-    /// 2 to the power of a capability.
+    /// 2 to the power of a field of the general capability page.
     Log(Field<CmdHcaCap>),
     /// A number of our own.
     Count(u32),
     /// As many as there are UAR pages in BAR0 behind the first [`FIRST_UAR`].
     Uars,
+    /// What a function makes of the capabilities.
+    Caps(fn(&Ctx<'_>) -> u32),
 }
 
 /// First UAR page that ALLOC_UAR gives out; those before it hold the initialization segment and
@@ -85,15 +99,44 @@ pub struct Ref {
     pub at: Bits,
     /// What it is.
     pub to: Target,
+    /// It is a reference only if this place has this value.
+    pub when: Option<(Bits, u64)>,
+}
+
+/// A list of references: dwords with an id of 24 bits.
+#[derive(Clone, Copy)]
+pub struct RefList {
+    /// Where the number of entries lies.
+    pub count: Bits,
+    /// Byte offset of the first entry.
+    pub at: usize,
+    /// What they are.
+    pub to: KindId,
+    /// They are references only if this place has this value.
+    pub when: (Bits, u64),
 }
 
 /// What a reference points to.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// An object of a kind, by the kind's number.
+    /// An object of a kind.
     Object(KindId),
     /// An event queue.
     Eq,
+    /// A shared receive queue of any sort: its number tells which.
+    SharedReceive,
+}
+
+impl Target {
+    /// The object that number `n` names; `None` for an event queue.
+    #[must_use]
+    pub fn object(self, n: u32) -> Option<(KindId, u32)> {
+        match self {
+            Self::Object(kind) => Some((kind, n)),
+            Self::SharedReceive => Some((kinds::shared_receive(n), n)),
+            Self::Eq => None,
+        }
+    }
 }
 
 /// What a modify command may change.
@@ -101,17 +144,21 @@ pub enum Target {
 pub enum Modify {
     /// Nothing: there is no such command.
     Never,
-    /// A work queue's state: `from` in the modify command must be the state that it is in.
-    State {
+    /// A work queue: the state that it must be in, the one that it gets, and fields by mask.
+    WorkQueue {
         /// The state that the driver believes it is in.
         from: Bits,
-        /// The new state in the modify command.
+        /// The new state; it lies at the same place in the create command.
         to: Bits,
-        /// The state in the create command, and so in what is kept.
-        kept: Bits,
+        /// Fields, chosen by bits of a mask.
+        changes: &'static [Change],
     },
     /// Fields, chosen by bits of a mask; they lie at the same places in both commands.
     Fields(&'static [Change]),
+    /// A transition per opcode.
+    Transitions(&'static [Transition]),
+    /// Everything from this byte on.
+    Replace(usize),
 }
 
 /// A bit of a modify mask and what it lets through.
@@ -122,6 +169,22 @@ pub struct Change {
     pub fields: &'static [Bits],
     /// Byte ranges that it covers; one that ends at `usize::MAX` is as long as the command.
     pub bytes: &'static [(usize, usize)],
+}
+
+/// A change of a QP's state; see [`states`].
+pub struct Transition {
+    /// The command.
+    pub opcode: u16,
+    /// States that it may start from, a bit each.
+    pub from: u16,
+    /// The state that it leads to.
+    pub to: u8,
+    /// Fields of the context that it sets.
+    pub sets: &'static [Bits],
+    /// Byte ranges of the command that it sets.
+    pub bytes: &'static [(usize, usize)],
+    /// True if bits of `opt_param_mask` choose further fields.
+    pub optional: bool,
 }
 
 /// A kind of object. See the table in [`kinds`].
@@ -138,415 +201,142 @@ pub struct Kind {
     pub context: Option<(usize, usize)>,
     /// How many there may be.
     pub limit: Limit,
+    /// First and last id that it may have.
+    pub ids: (u32, u32),
     /// What it refers to.
     pub refs: &'static [Ref],
+    /// A list of further references.
+    pub list: Option<RefList>,
     /// What may change.
     pub modify: Modify,
+    /// Checks fields of what is to be kept, at create and after modify.
+    pub check: fn(&Ctx<'_>, kept: &[u8]) -> Result<(), Syndrome>,
+    /// Number of ids that a create command takes, its own first: 1 except for bulk allocation.
+    pub span: fn(inbox: &[u8]) -> u32,
+    /// Blanks what a query must not show, in the context as it is returned.
+    pub hide: fn(object: &Object, context: &mut [u8]),
+    /// True if `op_mod` is the object's type and every command must name the right one.
+    pub typed: bool,
 }
 
-/// A kind's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum KindId {
+impl Kind {
+    /// A kind with neither references, context, modify command nor rules.
+    #[must_use]
+    pub const fn plain(
+        id: KindId,
+        name: &'static str,
+        id_out: Bits,
+        id_in: Bits,
+        limit: Limit,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            id_out,
+            id_in,
+            context: None,
+            limit,
+            ids: (
+                1,
+                ((1u64 << (if id_out.width > 24 { 24 } else { id_out.width })) - 1) as u32,
+            ),
+            refs: &[],
+            list: None,
+            modify: Modify::Never,
+            check: |_, _| Ok(()),
+            span: |_| 1,
+            hide: |_, _| {},
+            typed: false,
+        }
+    }
+
+    /// Every object that what is kept of a command refers to.
+    pub fn references<'a>(&'a self, kept: &'a [u8]) -> impl Iterator<Item = (Target, u32)> + 'a {
+        let applies = |when: (Bits, u64)| when.0.kept().get(kept) == when.1;
+        let single = self
+            .refs
+            .iter()
+            .filter(move |r| r.when.is_none_or(applies))
+            .map(|r| (r.to, r.at.kept().get(kept) as u32));
+        let listed = self
+            .list
+            .iter()
+            .filter(move |l| applies(l.when))
+            .flat_map(|l| {
+                let entries = kept.get(l.at - HEADER..).unwrap_or_default();
+                let count = l.count.kept().get(kept) as usize;
+                entries
+                    .chunks_exact(4)
+                    .take(count)
+                    .map(|e| (Target::Object(l.to), get_bits(e, 8, 24) as u32))
+            });
+        single.chain(listed).filter(|(_, n)| *n != 0)
+    }
+}
+
+macro_rules! kind_ids {
+    ($($(#[$m:meta])* $name:ident,)*) => {
+        /// A kind's number.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[repr(u8)]
+        pub enum KindId { $($(#[$m])* $name,)* }
+
+        /// Number of kinds.
+        pub const KINDS: usize = [$(KindId::$name),*].len();
+    };
+}
+
+kind_ids! {
     /// UAR page.
     Uar,
     /// Protection domain.
     Pd,
     /// Transport domain.
     TransportDomain,
+    /// XRC domain.
+    Xrcd,
     /// Memory key.
     Mkey,
+    /// User memory.
+    Umem,
     /// Completion queue.
     Cq,
     /// Receive queue.
     Rq,
     /// Send queue.
     Sq,
+    /// Receive memory pool.
+    Rmp,
     /// Receive queue table.
     Rqt,
     /// Transport interface receive.
     Tir,
     /// Transport interface send.
     Tis,
+    /// Queue pair.
+    Qp,
+    /// Shared receive queue.
+    Srq,
+    /// XRC shared receive queue.
+    XrcSrq,
+    /// Shared receive queue with tag matching.
+    Xrq,
+    /// Dynamically connected target.
+    Dct,
     /// Queue counter set.
     QCounter,
     /// Flow table.
     FlowTable,
     /// Flow group.
     FlowGroup,
-}
-
-const KINDS: usize = KindId::FlowGroup as usize + 1;
-
-/// One object.
-#[derive(Clone, Debug)]
-pub struct Object {
-    /// User context that made it, or 0.
-    pub uid: u16,
-    /// How many objects refer to it.
-    pub users: u32,
-    /// The create command without its header, with what modify changed.
-    pub kept: Box<[u8]>,
-}
-
-/// A flow table entry.
-#[derive(Clone, Debug)]
-pub struct Flow {
-    /// The SET_FLOW_TABLE_ENTRY command without its header.
-    pub kept: Box<[u8]>,
-    /// What it holds: its group and its destinations.
-    pub holds: Vec<(KindId, u32)>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Table {
-    last: u32,
-    map: BTreeMap<u32, Object>,
-}
-
-/// The objects of one function.
-#[derive(Clone, Debug, Default)]
-pub struct Objects {
-    tables: [Table; KINDS],
-    /// Flow table entries by table and index.
-    pub flows: BTreeMap<(u32, u32), Flow>,
-    /// Root flow table by table type.
-    pub roots: BTreeMap<u8, u32>,
-    eq_users: BTreeMap<u8, u32>,
-    bytes: usize,
-}
-
-impl Objects {
-    /// Number of objects per kind, kinds without any left out.
-    #[must_use]
-    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
-        let mut counts: BTreeMap<_, _> = kinds::ALL
-            .iter()
-            .map(|k| (k.name, self.table(k.id).map.len()))
-            .filter(|(_, n)| *n > 0)
-            .collect();
-        if !self.flows.is_empty() {
-            counts.insert("flow_table_entry", self.flows.len());
-        }
-        counts
-    }
-
-    fn table(&self, id: KindId) -> &Table {
-        &self.tables[id as usize]
-    }
-
-    /// An object.
-    #[must_use]
-    pub fn get(&self, id: KindId, n: u32) -> Option<&Object> {
-        self.table(id).map.get(&n)
-    }
-
-    /// True if a kind has an object with this id.
-    #[must_use]
-    pub fn exists(&self, kind: &Kind, n: u32) -> bool {
-        self.get(kind.id, n).is_some()
-    }
-
-    /// True if a completion queue still uses an event queue.
-    #[must_use]
-    pub fn refers_to_eq(&self, eqn: u8) -> bool {
-        self.eq_users.get(&eqn).is_some_and(|n| *n > 0)
-    }
-
-    /// Counts one more user of an object.
-    pub fn hold(&mut self, id: KindId, n: u32) {
-        if let Some(o) = self.tables[id as usize].map.get_mut(&n) {
-            o.users += 1;
-        }
-    }
-
-    /// Counts one user less.
-    pub fn release(&mut self, id: KindId, n: u32) {
-        if let Some(o) = self.tables[id as usize].map.get_mut(&n) {
-            o.users = o.users.saturating_sub(1);
-        }
-    }
-
-    fn hold_ref(&mut self, to: Target, n: u32) {
-        match to {
-            Target::Object(id) => self.hold(id, n),
-            Target::Eq => *self.eq_users.entry(n as u8).or_default() += 1,
-        }
-    }
-
-    fn release_ref(&mut self, to: Target, n: u32) {
-        match to {
-            Target::Object(id) => self.release(id, n),
-            Target::Eq => {
-                if let Some(u) = self.eq_users.get_mut(&(n as u8)) {
-                    *u = u.saturating_sub(1);
-                }
-            }
-        }
-    }
-
-    /// Removes all objects of a user context, whatever still refers to them.
-    pub fn drop_uid(&mut self, uid: u16) {
-        for kind in kinds::ALL {
-            let ids: Vec<u32> = self
-                .table(kind.id)
-                .map
-                .iter()
-                .filter(|(_, o)| o.uid == uid)
-                .map(|(n, _)| *n)
-                .collect();
-            for n in ids {
-                self.remove(kind, n);
-            }
-        }
-    }
-
-    fn remove(&mut self, kind: &Kind, n: u32) {
-        let Some(o) = self.tables[kind.id as usize].map.remove(&n) else {
-            return;
-        };
-        self.bytes -= o.kept.len();
-        for (to, id) in references(kind, &o.kept) {
-            self.release_ref(to, id);
-        }
-    }
-
-    /// The next free id: ids go up and are not reused until they have gone round.
-    fn next_id(&mut self, kind: &Kind, first: u32, last: u32) -> Option<u32> {
-        let t = &mut self.tables[kind.id as usize];
-        let mut n = t.last.max(first.saturating_sub(1));
-        // At most one lap: `map` holds fewer than all ids, or there is none.
-        for _ in 0..=t.map.len() {
-            n = if n >= last { first } else { n + 1 };
-            if !t.map.contains_key(&n) {
-                t.last = n;
-                return Some(n);
-            }
-        }
-        None
-    }
-}
-
-/// What the kept command of an object refers to.
-fn references<'a>(kind: &'a Kind, kept: &'a [u8]) -> impl Iterator<Item = (Target, u32)> + 'a {
-    kind.refs
-        .iter()
-        .map(|r| (r.to, kept_bits(r.at).get(kept) as u32))
-        .filter(|(_, n)| *n != 0)
-}
-
-/// A place in the create command, as a place in what is kept of it.
-const fn kept_bits(b: Bits) -> Bits {
-    Bits {
-        offset: b.offset - HEADER as u32 * 8,
-        width: b.width,
-    }
-}
-
-/// The largest number of a kind, and the ids that they may have.
-fn bounds(kind: &Kind, ctx: &Ctx<'_>) -> (usize, u32, u32) {
-    let top = (1u64 << kind.id_out.width.min(24)) as u32 - 1;
-    let (count, first) = match kind.limit {
-        Limit::Log(field) => (1usize << ctx.general_cap(field).min(24), 1),
-        Limit::Count(n) => (n as usize, 1),
-        Limit::Uars => (
-            (ctx.profile.pci.bar0_pages().saturating_sub(FIRST_UAR)) as usize,
-            FIRST_UAR,
-        ),
-    };
-    let last = match kind.limit {
-        Limit::Uars => ctx.profile.pci.bar0_pages().saturating_sub(1),
-        _ => top,
-    };
-    (count.min(MAX_OBJECTS), first, last)
-}
-
-/// Makes an object.
-///
-/// # Errors
-/// Refused with nothing changed: [`Syndrome::ObjectLimit`], [`Syndrome::ObjectMemory`],
-/// [`Syndrome::ObjectReference`], [`Syndrome::NotOwner`].
-pub fn create(kind: &'static Kind, ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
-    let (limit, first, last) = bounds(kind, ctx);
-    if ctx.f.objects.table(kind.id).map.len() >= limit {
-        return Err(Syndrome::ObjectLimit.into());
-    }
-    let kept = ctx.inbox.get(HEADER..).unwrap_or_default();
-    let kept = if kind.context.is_some() || !kind.refs.is_empty() {
-        kept
-    } else {
-        &[]
-    };
-    if ctx.f.objects.bytes + kept.len() > MAX_OBJECT_BYTES {
-        return Err(Syndrome::ObjectMemory.into());
-    }
-    let kept: Box<[u8]> = kept.into();
-    check_references(kind, ctx, &kept)?;
-    let id = ctx
-        .f
-        .objects
-        .next_id(kind, first, last)
-        .ok_or(Syndrome::ObjectLimit)?;
-    for (to, n) in references(kind, &kept) {
-        ctx.f.objects.hold_ref(to, n);
-    }
-    ctx.f.objects.bytes += kept.len();
-    ctx.f.objects.tables[kind.id as usize].map.insert(
-        id,
-        Object {
-            uid: ctx.uid,
-            users: 0,
-            kept,
-        },
-    );
-    set_bits(out, kind.id_out.offset, kind.id_out.width, u64::from(id));
-    Ok(())
-}
-
-fn check_references(kind: &Kind, ctx: &Ctx<'_>, kept: &[u8]) -> Done {
-    for (to, n) in references(kind, kept) {
-        let uid = match to {
-            Target::Object(id) => ctx.f.objects.get(id, n).map(|o| o.uid),
-            Target::Eq => u8::try_from(n)
-                .ok()
-                .and_then(|n| ctx.f.eqs.get(&n))
-                .map(|q| q.uid),
-        };
-        ctx.may_use(uid.ok_or(Syndrome::ObjectReference)?)?;
-    }
-    Ok(())
-}
-
-/// The id in a destroy, modify or query command, if there is such an object.
-fn named(kind: &Kind, ctx: &Ctx<'_>) -> Result<(u32, u16, u32), Syndrome> {
-    let n = kind.id_in.get(ctx.inbox) as u32;
-    let o = ctx
-        .f
-        .objects
-        .get(kind.id, n)
-        .ok_or(Syndrome::ObjectUnknown)?;
-    Ok((n, o.uid, o.users))
-}
-
-/// Ends an object.
-///
-/// # Errors
-/// [`Syndrome::ObjectUnknown`], [`Syndrome::NotOwner`], [`Syndrome::ObjectBusy`].
-pub fn destroy(kind: &'static Kind, ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
-    let (n, uid, users) = named(kind, ctx)?;
-    ctx.may_change(uid)?;
-    if users > 0 {
-        return Err(Syndrome::ObjectBusy.into());
-    }
-    ctx.f.objects.remove(kind, n);
-    if kind.id == KindId::FlowTable {
-        ctx.f.objects.roots.retain(|_, root| *root != n);
-    }
-    Ok(())
-}
-
-/// Changes an object.
-///
-/// # Errors
-/// [`Syndrome::ObjectUnknown`], [`Syndrome::NotOwner`], [`Syndrome::ObjectState`],
-/// [`Syndrome::ObjectReference`].
-pub fn modify(kind: &'static Kind, ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
-    if ctx.op_mod != 0 {
-        return Err(Syndrome::UnsupportedOpMod.into());
-    }
-    let (n, uid, _) = named(kind, ctx)?;
-    ctx.may_change(uid)?;
-    let old = ctx
-        .f
-        .objects
-        .get(kind.id, n)
-        .map(|o| o.kept.clone())
-        .ok_or(Syndrome::ObjectUnknown)?;
-    let mut new = old.to_vec();
-    match kind.modify {
-        Modify::Never => return Err(Syndrome::UnknownOpcode.into()),
-        Modify::State { from, to, kept } => {
-            let now = kept_bits(kept).get(&old);
-            let asked = to.get(ctx.inbox);
-            if from.get(ctx.inbox) != now || !transition(now, asked) {
-                return Err(Syndrome::ObjectState.into());
-            }
-            let k = kept_bits(kept);
-            set_bits(&mut new, k.offset, k.width, asked);
-        }
-        Modify::Fields(changes) => {
-            for c in changes.iter().filter(|c| c.mask.get(ctx.inbox) != 0) {
-                for &field in c.fields {
-                    let k = kept_bits(field);
-                    set_bits(&mut new, k.offset, k.width, field.get(ctx.inbox));
-                }
-                for &(from, to) in c.bytes {
-                    replace(&mut new, ctx.inbox, from, to);
-                }
-            }
-        }
-    }
-    check_references(kind, ctx, &new)?;
-    if ctx.f.objects.bytes - old.len() + new.len() > MAX_OBJECT_BYTES {
-        return Err(Syndrome::ObjectMemory.into());
-    }
-    for (to, id) in references(kind, &new) {
-        ctx.f.objects.hold_ref(to, id);
-    }
-    for (to, id) in references(kind, &old) {
-        ctx.f.objects.release_ref(to, id);
-    }
-    ctx.f.objects.bytes = ctx.f.objects.bytes - old.len() + new.len();
-    if let Some(o) = ctx.f.objects.tables[kind.id as usize].map.get_mut(&n) {
-        o.kept = new.into();
-    }
-    Ok(())
-}
-
-/// Copies bytes `from..to` of a command into what is kept; an open end (`usize::MAX`) also makes
-/// the kept part as long as the command.
-fn replace(kept: &mut Vec<u8>, inbox: &[u8], from: usize, to: usize) {
-    let end = to.min(inbox.len());
-    let Some(given) = inbox.get(from..end) else {
-        return;
-    };
-    let at = from - HEADER;
-    if to == usize::MAX || kept.len() < at + given.len() {
-        kept.resize(at + given.len(), 0);
-    }
-    if let Some(place) = kept.get_mut(at..at + given.len()) {
-        place.copy_from_slice(given);
-    }
-}
-
-/// Work queue states: reset, ready, error.
-const RST: u64 = 0;
-const RDY: u64 = 1;
-const ERR: u64 = 3;
-
-/// True if a work queue may go from one state to another: to reset and to error from anywhere, to
-/// ready from reset, and ready again.
-fn transition(from: u64, to: u64) -> bool {
-    match to {
-        RST | ERR => true,
-        RDY => from == RST || from == RDY,
-        _ => false,
-    }
-}
-
-/// Reads an object back: its context as it was created and modified.
-///
-/// # Errors
-/// [`Syndrome::ObjectUnknown`], [`Syndrome::NotOwner`].
-pub fn query(kind: &'static Kind, ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
-    let (n, uid, _) = named(kind, ctx)?;
-    ctx.may_see(uid)?;
-    let (Some((from, at)), Some(o)) = (kind.context, ctx.f.objects.get(kind.id, n)) else {
-        return Ok(());
-    };
-    let context = o.kept.get(from - HEADER..).unwrap_or_default();
-    for (to, b) in out.iter_mut().skip(at).zip(context) {
-        *to = *b;
-    }
-    Ok(())
+    /// Flow counter.
+    FlowCounter,
+    /// Packet reformat context.
+    PacketReformat,
+    /// Modify header context.
+    ModifyHeader,
+    /// Scheduling element.
+    SchedulingElement,
+    /// General object of any type.
+    General,
 }

@@ -118,6 +118,13 @@ impl Driver {
         self.carry_out();
     }
 
+    /// Lets the card do what is due.
+    pub fn poll(&mut self) {
+        self.fx.clear();
+        self.card.poll(self.now, &mut self.fx);
+        self.carry_out();
+    }
+
     fn carry_out(&mut self) {
         for e in self.fx.iter() {
             match e {

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Small tables of a function that are no objects: their entries have no ids of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// The small tables of one function.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tables {
+    /// Multicast groups that QPs are attached to: QP number and GID.
+    pub multicast: BTreeSet<(u32, [u8; 16])>,
+    /// L2 table: SET_L2_TABLE_ENTRY without its header, by index.
+    pub l2: BTreeMap<u32, Box<[u8]>>,
+    /// UDP destination ports that carry VXLAN.
+    pub vxlan: BTreeSet<u16>,
+    /// Packet pacing rates: `set_pp_rate_limit_context` by index.
+    pub rates: BTreeMap<u16, Box<[u8]>>,
+    /// Wake-on-LAN mode (`wol_mode`).
+    pub wol: u8,
+    /// Remote on/off mode (`rol_mode`).
+    pub rol: u8,
+}
