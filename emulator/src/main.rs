@@ -48,7 +48,7 @@ enum Command {
         /// Print JSON as it came.
         #[arg(long)]
         json: bool,
-        /// What to ask: functions, page-demand, power-cycle, version, quit.
+        /// What to ask: delay, event, functions, page-demand, power-cycle, quit, version.
         query: String,
         /// Its arguments (page-demand function=0 count=16).
         #[arg(value_name = "NAME=VALUE")]

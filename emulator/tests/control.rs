@@ -7,7 +7,7 @@ mod process;
 use process::{Control, Emulator, Folder, program};
 use rustix::process::Signal;
 
-/// `MAX_LINE` and `MAX_CONNECTIONS` of control.rs, as docs/limits.md promises them.
+/// `MAX_LINE` and `MAX_CONNECTIONS` of the control socket, as docs/limits.md promises them.
 const MAX_LINE: usize = 64 << 10;
 const MAX_CONNECTIONS: usize = 8;
 
@@ -111,6 +111,26 @@ fn requests_are_answered_with_their_id_and_wrong_ones_with_an_error() {
             "GenericError",
             "\\\"count\\\" is not a number",
         ),
+        (
+            "{\"execute\":\"delay\",\"arguments\":{\"opcode\":\"FLY\",\"ms\":1}}",
+            "GenericError",
+            "there is no \\\"FLY\\\"",
+        ),
+        (
+            "{\"execute\":\"delay\",\"arguments\":{\"opcode\":\"NOP\",\"ms\":-1}}",
+            "GenericError",
+            "is negative",
+        ),
+        (
+            "{\"execute\":\"event\",\"arguments\":{\"function\":0,\"type\":\"PORT_CHANGE\",\"data\":\"0\"}}",
+            "GenericError",
+            "is not hex",
+        ),
+        (
+            "{\"execute\":\"event\",\"arguments\":{\"function\":0,\"type\":\"0x100\"}}",
+            "GenericError",
+            "does not fit a byte",
+        ),
     ];
     for (line, class, desc) in cases {
         let reply = c.ask(line);
@@ -119,6 +139,13 @@ fn requests_are_answered_with_their_id_and_wrong_ones_with_an_error() {
             "{line}: {reply}"
         );
         assert_eq!(c.functions().len(), 2, "after {line}");
+    }
+    for line in [
+        "{\"execute\":\"delay\",\"arguments\":{\"opcode\":\"NOP\",\"ms\":1}}",
+        "{\"execute\":\"delay\",\"arguments\":{\"opcode\":\"0x80d\",\"ms\":0}}",
+        "{\"execute\":\"event\",\"arguments\":{\"function\":1,\"type\":\"PORT_CHANGE\",\"sub-type\":4,\"data\":\"00ff\"}}",
+    ] {
+        assert_eq!(c.ask(line), "{\"return\":{}}", "{line}");
     }
     // A line that is not UTF-8, an empty line, and two requests in one packet.
     c.send(b"\xff\xfe\n");

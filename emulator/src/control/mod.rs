@@ -9,7 +9,6 @@ use std::{
         fd::AsRawFd,
         unix::net::{UnixListener, UnixStream},
     },
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -18,16 +17,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow, bail};
-use fw_model::{FunctionId, Input, NoMemory};
 use serde_json::{Map, Value, json};
 
 use crate::{clients::Clients, owner::Owner};
 
+mod client;
+mod verbs;
+
+pub use client::ask;
+use verbs::COMMANDS;
+
 /// Longest request line in bytes.
 pub const MAX_LINE: u64 = 64 << 10;
-/// Longest conversation that `ctl` listens to in bytes.
-const MAX_ANSWER: u64 = 16 << 20;
 /// Connections at a time.
 pub const MAX_CONNECTIONS: usize = 8;
 /// How long `ctl` waits for an answer, and the server for a client that does not read.
@@ -43,78 +44,6 @@ pub struct Server {
     pub quit: Box<dyn Fn() + Send + Sync>,
     /// `quit` was asked for; it is carried out once it is answered.
     pub quitting: AtomicBool,
-}
-
-type Command = fn(&Server, &Map<String, Value>) -> Result<Value, String>;
-
-/// Every command: its name, its arguments and what it does.
-const COMMANDS: &[(&str, &[&str], Command)] = &[
-    ("functions", &[], functions),
-    ("page-demand", &["function", "count"], page_demand),
-    ("power-cycle", &[], power_cycle),
-    ("quit", &[], quit),
-    ("version", &[], version),
-];
-
-fn functions(s: &Server, _: &Map<String, Value>) -> Result<Value, String> {
-    let reports = s.owner.with_card(|c, _| {
-        c.functions()
-            .filter_map(|f| c.report(f))
-            .collect::<Vec<_>>()
-    });
-    let all = reports.into_iter().map(|r| {
-        let (socket, transport, connected) = s.clients.of(r.id).unwrap_or_default();
-        json!({
-            "function": r.id.0,
-            "transport": transport,
-            "socket": socket,
-            "connected": connected,
-            "state": r.state,
-            "generation": r.generation,
-            "issi": r.issi,
-            "uctx": r.uctx,
-            "eqs": r.eqs,
-            "pages": r.pages,
-            "objects": r.objects,
-            "pending": r.pending,
-        })
-    });
-    Ok(all.collect())
-}
-
-fn version(_: &Server, _: &Map<String, Value>) -> Result<Value, String> {
-    Ok(json!({ "fwctl-emu": env!("CARGO_PKG_VERSION") }))
-}
-
-/// Asks the driver of `function` for `count` pages more, or fewer if it is negative.
-fn page_demand(s: &Server, a: &Map<String, Value>) -> Result<Value, String> {
-    let number = |name: &str| {
-        a.get(name)
-            .and_then(Value::as_i64)
-            .ok_or_else(|| format!("{name:?} is not a number"))
-    };
-    let known = s.owner.with_card(|c, _| c.functions().count());
-    let function = u8::try_from(number("function")?)
-        .ok()
-        .filter(|f| usize::from(*f) < known)
-        .ok_or_else(|| format!("there is no such function; there are {known}, from 0"))?;
-    let count =
-        i32::try_from(number("count")?).map_err(|_| "\"count\" is out of range".to_owned())?;
-    let function = FunctionId(function);
-    s.owner
-        .submit(Input::PageDemand { function, count }, &NoMemory);
-    Ok(json!({}))
-}
-
-/// Power off and on: next-boot configuration becomes current.
-fn power_cycle(s: &Server, _: &Map<String, Value>) -> Result<Value, String> {
-    s.owner.submit(Input::PowerCycle, &NoMemory);
-    Ok(json!({}))
-}
-
-fn quit(s: &Server, _: &Map<String, Value>) -> Result<Value, String> {
-    s.quitting.store(true, Ordering::Release);
-    Ok(json!({}))
 }
 
 impl Server {
@@ -311,83 +240,4 @@ fn same_user(stream: &UnixStream) -> bool {
     };
     // SAFETY: geteuid has no conditions.
     got == 0 && (cred.uid == 0 || cred.uid == unsafe { libc::geteuid() })
-}
-
-/// `fwctl-emu ctl`: one command over the socket at `path`, as JSON or as text. Each argument is
-/// `NAME=VALUE`, the value JSON or else a string.
-///
-/// # Errors
-/// No such socket, no answer in time, or the error that came back.
-pub fn ask(path: &Path, command: &str, arguments: &[String], json: bool) -> anyhow::Result<String> {
-    let shown = path.display();
-    let mut named = Map::new();
-    for a in arguments {
-        let (name, value) = a
-            .split_once('=')
-            .ok_or_else(|| anyhow!("argument {a:?} is not NAME=VALUE"))?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-        named.insert(name.to_owned(), value);
-    }
-    let mut stream = UnixStream::connect(path).with_context(|| {
-        format!("control socket {shown}: is `fwctl-emu serve --control {shown}` running?")
-    })?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let mut lines = BufReader::new(stream.try_clone()?.take(MAX_ANSWER)).lines();
-    let mut receive = |what: &str| -> anyhow::Result<Value> {
-        let line = lines
-            .next()
-            .ok_or_else(|| anyhow!("control socket {shown}: no {what}"))?;
-        let value: Value = serde_json::from_str(&line?)?;
-        match value.get("error") {
-            Some(e) => bail!(
-                "{}",
-                e.get("desc")
-                    .and_then(Value::as_str)
-                    .unwrap_or("unknown error")
-            ),
-            None => Ok(value),
-        }
-    };
-    receive("greeting")?;
-    writeln!(
-        stream,
-        "{}",
-        json!({ "execute": command, "arguments": named })
-    )?;
-    let reply = receive("answer")?;
-    let value = reply.get("return").cloned().unwrap_or_default();
-    if json || command != "functions" {
-        return Ok(format!("{value}\n"));
-    }
-    Ok(table(&value))
-}
-
-fn table(functions: &Value) -> String {
-    let mut text = format!(
-        "{:<3} {:<10} {:<9} {:<8} {:>4} {:>4} {:>6} {:>7}  {}\n",
-        "F", "TRANSPORT", "CONNECTED", "STATE", "UCTX", "EQS", "PAGES", "OBJECTS", "SOCKET"
-    );
-    for f in functions.as_array().into_iter().flatten() {
-        let s = |k: &str| {
-            f.get(k)
-                .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
-                .unwrap_or_default()
-        };
-        let objects: u64 = f
-            .get("objects")
-            .and_then(Value::as_object)
-            .map_or(0, |o| o.values().filter_map(Value::as_u64).sum());
-        text += &format!(
-            "{:<3} {:<10} {:<9} {:<8} {:>4} {:>4} {:>6} {objects:>7}  {}\n",
-            s("function"),
-            s("transport"),
-            s("connected"),
-            s("state"),
-            s("uctx"),
-            s("eqs"),
-            s("pages"),
-            s("socket")
-        );
-    }
-    text
 }

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The commands of the control socket: one table, and a function each.
+
+use std::sync::atomic::Ordering;
+
+use fw_model::{FunctionId, Input, NoMemory};
+use fwctl_proto::{eqe, event, opcode};
+use serde_json::{Map, Value, json};
+
+use super::Server;
+
+/// The arguments of a request.
+type Arguments = Map<String, Value>;
+/// Carries out a command; on `Err` a sentence that says what is wrong.
+type Run = fn(&Server, &Arguments) -> Result<Value, String>;
+
+/// Every command: its name, its arguments and what it does.
+pub(super) const COMMANDS: &[(&str, &[&str], Run)] = &[
+    ("delay", &["opcode", "ms"], delay),
+    ("event", &["function", "type", "sub-type", "data"], event),
+    ("functions", &[], functions),
+    ("page-demand", &["function", "count"], page_demand),
+    ("power-cycle", &[], power_cycle),
+    ("quit", &[], quit),
+    ("version", &[], version),
+];
+
+fn functions(s: &Server, _: &Arguments) -> Result<Value, String> {
+    let reports = s.owner.with_card(|c, _| {
+        c.functions()
+            .filter_map(|f| c.report(f))
+            .collect::<Vec<_>>()
+    });
+    let all = reports.into_iter().map(|r| {
+        let (socket, transport, connected) = s.clients.of(r.id).unwrap_or_default();
+        json!({
+            "function": r.id.0,
+            "transport": transport,
+            "socket": socket,
+            "connected": connected,
+            "state": r.state,
+            "generation": r.generation,
+            "issi": r.issi,
+            "uctx": r.uctx,
+            "eqs": r.eqs,
+            "pages": r.pages,
+            "pages_damaged": r.pages_damaged,
+            "objects": r.objects,
+            "pending": r.pending,
+        })
+    });
+    Ok(all.collect())
+}
+
+fn version(_: &Server, _: &Arguments) -> Result<Value, String> {
+    Ok(json!({ "fwctl-emu": env!("CARGO_PKG_VERSION") }))
+}
+
+/// Asks the driver of `function` for `count` pages more, or fewer if it is negative.
+fn page_demand(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let function = function(s, a)?;
+    let count =
+        i32::try_from(number(a, "count")?).map_err(|_| "\"count\" is out of range".to_owned())?;
+    s.owner
+        .submit(Input::PageDemand { function, count }, &NoMemory);
+    Ok(json!({}))
+}
+
+/// Power off and on: next-boot configuration becomes current.
+fn power_cycle(s: &Server, _: &Arguments) -> Result<Value, String> {
+    s.owner.submit(Input::PowerCycle, &NoMemory);
+    Ok(json!({}))
+}
+
+fn quit(s: &Server, _: &Arguments) -> Result<Value, String> {
+    s.quitting.store(true, Ordering::Release);
+    Ok(json!({}))
+}
+
+/// Holds back the answers to `opcode` (its name or number) for `ms` milliseconds; 0 ends that.
+fn delay(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let opcode = named(a, "opcode", opcode::number)?;
+    let opcode = u16::try_from(opcode).map_err(|_| "\"opcode\" is above 0xffff".to_owned())?;
+    let ms = u64::try_from(number(a, "ms")?).map_err(|_| "\"ms\" is negative".to_owned())?;
+    let nanos = ms.saturating_mul(1_000_000);
+    s.owner.submit(Input::Delay { opcode, nanos }, &NoMemory);
+    Ok(json!({}))
+}
+
+/// Raises an event: `type` by name or number, `data` in hex (28 bytes, or fewer and zeros).
+fn event(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let function = function(s, a)?;
+    let byte =
+        |v: u64, what: &str| u8::try_from(v).map_err(|_| format!("{what:?} does not fit a byte"));
+    let event_type = byte(
+        named(a, "type", |n| event::number(n).map(u16::from))?,
+        "type",
+    )?;
+    let sub_type = match a.get("sub-type") {
+        None => 0,
+        Some(_) => byte(named(a, "sub-type", |_| None)?, "sub-type")?,
+    };
+    let mut data = [0; eqe::DATA_BYTES];
+    if let Some(given) = a.get("data") {
+        let text = given.as_str().unwrap_or_default();
+        let bytes = hex(text)
+            .filter(|b| b.len() <= data.len())
+            .ok_or_else(|| format!("\"data\" is not hex of at most {} bytes", eqe::DATA_BYTES))?;
+        data[..bytes.len()].copy_from_slice(&bytes);
+    }
+    let input = Input::Event {
+        function,
+        event_type,
+        sub_type,
+        data,
+    };
+    s.owner.submit(input, &NoMemory);
+    Ok(json!({}))
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|c| c.to_digit(16).map(|d| d as u8))
+        .collect();
+    let digits = digits.filter(|d| d.len() % 2 == 0)?;
+    Some(digits.chunks_exact(2).map(|p| p[0] << 4 | p[1]).collect())
+}
+
+/// An argument that must be there and be a number.
+fn number(a: &Arguments, name: &str) -> Result<i64, String> {
+    a.get(name)
+        .and_then(Value::as_i64)
+        .ok_or_else(|| format!("{name:?} is not a number"))
+}
+
+/// An argument that is a number, decimal or 0x…, or a name that `find` knows.
+fn named(a: &Arguments, name: &str, find: impl Fn(&str) -> Option<u16>) -> Result<u64, String> {
+    let value = a.get(name).ok_or_else(|| format!("{name:?} is missing"))?;
+    let found = match value {
+        Value::String(text) => text
+            .strip_prefix("0x")
+            .and_then(|h| u64::from_str_radix(h, 16).ok())
+            .or_else(|| find(text).map(u64::from)),
+        other => other.as_u64(),
+    };
+    found.ok_or_else(|| format!("{name:?}: there is no {value}"))
+}
+
+/// The argument `function`: the number of a function that exists.
+fn function(s: &Server, a: &Arguments) -> Result<FunctionId, String> {
+    let known = s.owner.with_card(|c, _| c.functions().count());
+    u8::try_from(number(a, "function")?)
+        .ok()
+        .filter(|f| usize::from(*f) < known)
+        .map(FunctionId)
+        .ok_or_else(|| format!("there is no such function; there are {known}, from 0"))
+}
