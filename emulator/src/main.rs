@@ -48,7 +48,7 @@ enum Command {
         /// Print JSON as it came.
         #[arg(long)]
         json: bool,
-        /// What to ask: delay, event, functions, page-demand, power-cycle, quit, version.
+        /// What to ask: delay, event, functions, page-demand, power-cycle, quit, save, version.
         query: String,
         /// Its arguments (page-demand function=0 count=16).
         #[arg(value_name = "NAME=VALUE")]
@@ -77,6 +77,10 @@ struct ServeArgs {
     /// Keep the non-volatile configuration in this folder; without it, it is lost at the end.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Go on with a card that `ctl save` wrote: its functions, objects and configuration as they
+    /// were.
+    #[arg(long, value_name = "FILE")]
+    load: Option<PathBuf>,
     /// Take queries as JSON lines on this unix socket.
     #[arg(long, value_name = "PATH|fd:N")]
     control: Option<Place>,
@@ -161,6 +165,7 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         doors: doors(&a, matches),
         profile: a.profile,
         state: a.state,
+        load: a.load,
         control: a.control,
         ready_fd: a.ready_fd,
         exit_with_client: a.exit_with_client,

@@ -52,18 +52,22 @@ impl Owner {
     /// Takes a card and its store. Starts no thread.
     #[must_use]
     pub fn new(card: Card, store: Box<dyn Store + Send>) -> Arc<Self> {
+        let passed = Duration::from_nanos(card.time().0);
+        let functions = card.functions().count();
         let inner = Inner {
             card,
             fx: Effects::new(),
             more: Effects::new(),
-            sinks: Vec::new(),
+            sinks: core::iter::repeat_with(|| None).take(functions).collect(),
             store,
             stop: false,
         };
         Arc::new(Self {
             inner: Mutex::new(inner),
             timer: Condvar::new(),
-            start: Instant::now(),
+            start: Instant::now()
+                .checked_sub(passed)
+                .unwrap_or_else(Instant::now),
         })
     }
 

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{Read, Write},
     os::fd::{AsRawFd, FromRawFd, RawFd},
     path::{Path, PathBuf},
     sync::{
@@ -14,7 +14,10 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use fw_model::{Card, CardOptions, EventPath, MemStore, Profile, Store, limits::MAX_FUNCTIONS};
+use fw_model::{
+    Card, CardOptions, EventPath, FunctionId, MemStore, Profile, Store,
+    limits::{MAX_FUNCTIONS, MAX_SAVED},
+};
 
 use crate::{
     clients::Clients,
@@ -62,6 +65,8 @@ pub struct Options {
     pub profile: String,
     /// State directory.
     pub state: Option<PathBuf>,
+    /// A saved card to go on with.
+    pub load: Option<PathBuf>,
     /// Control socket.
     pub control: Option<Place>,
     /// Where to say that all sockets listen.
@@ -152,7 +157,10 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
         doors.push((d.clone(), socket::listen(&d.at)?));
     }
     let control = options.control.as_ref().map(socket::listen).transpose()?;
-    let mut card = Card::new(profile, CardOptions { seed: options.seed }, &stored);
+    let mut card = match &options.load {
+        Some(file) => load(file, profile, &options)?,
+        None => Card::new(profile, CardOptions { seed: options.seed }, &stored),
+    };
     card.set_observed(options.log_commands);
     let owner = Owner::new(card, store);
     Ok((
@@ -164,6 +172,45 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
             control,
         },
     ))
+}
+
+impl Door {
+    /// How the function's events reach its driver.
+    fn events(&self) -> EventPath {
+        match self.transport {
+            Transport::VfioUser => EventPath::EventQueues,
+            Transport::VhostUser => EventPath::Channel,
+        }
+    }
+}
+
+/// A card from a file that `ctl save` wrote; it must have the functions that are to be served.
+fn load(file: &Path, profile: Arc<Profile>, o: &Options) -> anyhow::Result<Card> {
+    let name = file.display();
+    if o.state.is_some() {
+        bail!("--load {name}: a saved card has its own non-volatile state; leave --state out");
+    }
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|f| f.take(MAX_SAVED as u64 + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("--load {name}"))?;
+    let card = Card::load(profile, &bytes).with_context(|| format!("--load {name}"))?;
+    let had: Vec<_> = card.functions().filter_map(|f| card.events(f)).collect();
+    let given: Vec<_> = o.doors.iter().map(Door::events).collect();
+    if had != given {
+        let names: Vec<_> = had
+            .iter()
+            .map(|e| match e {
+                EventPath::EventQueues => "--vfio-user",
+                EventPath::Channel => "--vhost-user",
+            })
+            .collect();
+        bail!(
+            "--load {name}: the card was saved with other functions; give {} in this order",
+            names.join(", ")
+        );
+    }
+    Ok(card)
 }
 
 fn profile(name: &str) -> anyhow::Result<Arc<Profile>> {
@@ -195,7 +242,7 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
     spawn("signals", move || {
         let mut signals = signals;
         let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
-        if std::io::Read::read_exact(&mut signals, &mut info).is_ok() {
+        if signals.read_exact(&mut info).is_ok() {
             let _ = tell.send(End::Signal);
         }
     })?;
@@ -214,8 +261,16 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
         .enumerate()
         .map(|(n, (d, _))| format!("function {n} {} {}", d.transport.name(), d.at))
         .collect();
-    for (door, listening) in p.doors {
-        open(&p.owner, &clients, &door, listening, &ends)?;
+    let loaded = p.owner.with_card(|c, _| c.functions().collect::<Vec<_>>());
+    for (n, (door, listening)) in p.doors.into_iter().enumerate() {
+        let function = match loaded.get(n) {
+            Some(f) => *f,
+            None => p
+                .owner
+                .add_function(door.events())
+                .ok_or_else(|| anyhow!("a card has at most {MAX_FUNCTIONS} functions"))?,
+        };
+        open(&p.owner, &clients, function, &door, listening, &ends)?;
     }
     if let Some(l) = p.control {
         let quit = ends.clone();
@@ -253,21 +308,15 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
     }
 }
 
-/// Adds a function to the card and serves it from a thread of its own.
+/// Serves a function of the card from a thread of its own.
 fn open(
     owner: &Arc<Owner>,
     clients: &Clients,
+    function: FunctionId,
     door: &Door,
     l: Listening,
     ends: &Sender<End>,
 ) -> anyhow::Result<()> {
-    let events = match door.transport {
-        Transport::VfioUser => EventPath::EventQueues,
-        Transport::VhostUser => EventPath::Channel,
-    };
-    let function = owner
-        .add_function(events)
-        .ok_or_else(|| anyhow!("a card has at most {MAX_FUNCTIONS} functions"))?;
     let name = door.at.to_string();
     clients.add(function, &name, door.transport.name());
     let (owner, clients, ends, transport) =

@@ -31,7 +31,9 @@ use crate::{
 };
 
 /// A function of a card, counted from 0 in the order in which they were added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct FunctionId(pub u8);
 
 /// How a card differs from another of the same profile.
@@ -42,15 +44,30 @@ pub struct CardOptions {
 }
 
 /// What the functions of a card have in common.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Shared {
     /// The non-volatile configuration.
     pub nv: NvStore,
     /// Seed of the card.
     pub seed: u64,
+    /// When the last thing happened.
+    pub time: Time,
     /// Opcodes whose answers are held back, and for how many nanoseconds.
     pub delays: Vec<(u16, u64)>,
     last_token: u64,
+}
+
+impl Shared {
+    /// Checks what was read from a file.
+    ///
+    /// # Errors
+    /// What it holds that no card can hold.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.delays.len() > MAX_DELAYS || self.delays.iter().any(|d| d.1 > MAX_DELAY_NANOS) {
+            return Err("answers held back for too long");
+        }
+        self.nv.check()
+    }
 }
 
 /// What a report says of one function.
@@ -81,9 +98,9 @@ pub struct FunctionReport {
 /// A card. One owner gives it all inputs of all functions, so that they have one order.
 #[derive(Debug)]
 pub struct Card {
-    profile: Arc<Profile>,
-    functions: Vec<Function>,
-    shared: Shared,
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) functions: Vec<Function>,
+    pub(crate) shared: Shared,
     observed: bool,
     // Memory that commands use one after the other, kept so that none of them allocates.
     taken: Taken,
@@ -104,9 +121,26 @@ impl Card {
             shared: Shared {
                 nv: NvStore::load(stored),
                 seed: options.seed,
+                time: Time::ZERO,
                 delays: Vec::new(),
                 last_token: 0,
             },
+            observed: false,
+            taken: Taken::default(),
+            outbox: Vec::new(),
+        }
+    }
+
+    /// A card with this state, which was checked.
+    pub(crate) fn restored(
+        profile: Arc<Profile>,
+        functions: Vec<Function>,
+        shared: Shared,
+    ) -> Self {
+        Self {
+            profile,
+            functions,
+            shared,
             observed: false,
             taken: Taken::default(),
             outbox: Vec::new(),
@@ -133,6 +167,18 @@ impl Card {
     /// All functions.
     pub fn functions(&self) -> impl Iterator<Item = FunctionId> + '_ {
         self.functions.iter().map(|f| f.id)
+    }
+
+    /// How a function's events reach its driver.
+    #[must_use]
+    pub fn events(&self, id: FunctionId) -> Option<EventPath> {
+        self.functions.get(usize::from(id.0)).map(|f| f.events)
+    }
+
+    /// When the last input or poll was: a card that was saved and loaded goes on from there.
+    #[must_use]
+    pub fn time(&self) -> Time {
+        self.shared.time
     }
 
     /// Emit [`Effect::Observed`] for each command from now on, or no more.
@@ -171,6 +217,7 @@ impl Card {
     /// `mem` is the memory of the guest that the input came from. An input for a function that
     /// does not exist changes nothing.
     pub fn submit(&mut self, input: Input<'_>, now: Time, mem: &dyn GuestMemory, fx: &mut Effects) {
+        self.shared.time = now;
         match input {
             Input::SegmentWrite {
                 function,
@@ -248,6 +295,7 @@ impl Card {
 
     /// Does what is due at `now`.
     pub fn poll(&mut self, now: Time, fx: &mut Effects) {
+        self.shared.time = now;
         for i in 0..self.functions.len() {
             self.answer_due(i, now, fx);
         }

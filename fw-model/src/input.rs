@@ -4,7 +4,7 @@
 use crate::{card::FunctionId, store::Token};
 
 /// How a function's events reach its driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum EventPath {
     /// Event queues in guest memory that the driver creates with CREATE_EQ, and their interrupts.
     EventQueues,

@@ -21,6 +21,7 @@ pub mod nv;
 pub mod object;
 pub mod profile;
 pub mod reg;
+pub mod save;
 pub mod store;
 pub mod syndrome;
 pub mod table;

@@ -32,6 +32,9 @@ pub const MAX_OBJECT_BYTES: usize = 256 << 20;
 /// Bytes of guest memory pages that one event queue may have (log_eq_size 18 of 64 B).
 pub const MAX_LOG_EQ_SIZE: u8 = 18;
 
+/// Bytes of a saved card.
+pub const MAX_SAVED: usize = 1 << 30;
+
 /// Opcodes whose answers can be held back at one time.
 pub const MAX_DELAYS: usize = 64;
 

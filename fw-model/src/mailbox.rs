@@ -26,7 +26,7 @@ const MIN_OUT: usize = 8;
 const POINTER_MASK: u64 = 0x1ff;
 
 /// A command as taken from a slot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Taken {
     /// The inbox, whole.
     pub inbox: Vec<u8>,
@@ -127,7 +127,7 @@ fn control(part: &[u8], token: u8, number: usize) -> Result<u64, Skip> {
 }
 
 /// Blocks behind an entry for a message of `len` bytes.
-fn blocks(len: usize) -> usize {
+pub(crate) fn blocks(len: usize) -> usize {
     len.saturating_sub(INLINE_BYTES).div_ceil(BLOCK_DATA)
 }
 

@@ -15,7 +15,7 @@ pub const MAX_ITEM_BYTES: usize = 256;
 const PREFIX: &str = "nv/next/";
 
 /// Configuration items by their 32-bit type (class, index and parameter).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct NvStore {
     next: BTreeMap<u32, Vec<u8>>,
     current: BTreeMap<u32, Vec<u8>>,
@@ -53,6 +53,20 @@ impl NvStore {
             .map(|(k, v)| (k, v.clone()))
             .take(MAX_ITEMS)
             .collect()
+    }
+
+    /// Checks items that were read from a file.
+    ///
+    /// # Errors
+    /// What they hold that no item can hold.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let bad = |items: &BTreeMap<u32, Vec<u8>>| {
+            items.len() > MAX_ITEMS || items.values().any(|v| v.len() > MAX_ITEM_BYTES)
+        };
+        if bad(&self.next) || bad(&self.current) {
+            return Err("configuration items");
+        }
+        Ok(())
     }
 
     /// The next-boot value of an item.

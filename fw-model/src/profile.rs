@@ -170,6 +170,26 @@ impl Profile {
         BUILTIN.iter().map(|b| b.0)
     }
 
+    /// A checksum of everything that a card takes from its profile: saved cards name it.
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        let mut h = crc32fast::Hasher::new();
+        let head = (&self.pci, &self.firmware, &self.pages, self.frequency_khz);
+        h.update(format!("{head:?}{:?}", self.base_mac).as_bytes());
+        for (i, cap) in self.caps.iter().enumerate() {
+            if let Some(c) = cap {
+                h.update(&(i as u64).to_le_bytes());
+                h.update(&c.current);
+                h.update(&c.max);
+            }
+        }
+        for (id, image) in &self.registers {
+            h.update(&id.to_le_bytes());
+            h.update(image);
+        }
+        h.finalize()
+    }
+
     /// A built-in profile.
     ///
     /// # Errors

@@ -8,7 +8,19 @@
 use std::collections::BTreeMap;
 
 /// Names a batch between the model and its driver; grows by one per batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct Token(pub u64);
 
 /// Changes that are stored all together or not at all: a value per key, `None` to remove it.

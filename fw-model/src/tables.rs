@@ -5,6 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::MAX_OBJECTS;
+
+/// Bytes of the longest entry.
+const MAX_ENTRY: usize = 64;
+
 /// The small tables of one function.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tables {
@@ -20,4 +25,21 @@ pub struct Tables {
     pub wol: u8,
     /// Remote on/off mode (`rol_mode`).
     pub rol: u8,
+}
+
+impl Tables {
+    /// Checks tables that were read from a file.
+    ///
+    /// # Errors
+    /// What they hold that no table can hold.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let long = |e: &[u8]| e.len() > MAX_ENTRY;
+        if self.l2.values().any(|e| long(e)) || self.rates.values().any(|e| long(e)) {
+            return Err("a table entry that is too long");
+        }
+        if self.multicast.len() > MAX_OBJECTS || self.l2.len() > MAX_OBJECTS {
+            return Err("more table entries than a function has");
+        }
+        Ok(())
+    }
 }

@@ -5,7 +5,7 @@
 pub const LISTS: usize = 3;
 
 /// A virtual port, as far as it differs from a fresh one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Vport {
     /// MAC address that MODIFY_NIC_VPORT_CONTEXT set.
     pub mac: Option<[u8; 6]>,
@@ -29,4 +29,20 @@ pub struct Vport {
     pub lists: [Vec<u64>; LISTS],
     /// Admin state that MODIFY_VPORT_STATE set.
     pub admin_state: Option<u8>,
+}
+
+/// Entries of an address list: what `log_max_current_uc_list` can at most say.
+pub const MAX_LIST: usize = 1 << 12;
+
+impl Vport {
+    /// Checks a vport that was read from a file.
+    ///
+    /// # Errors
+    /// What it holds that no vport can hold.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.lists.iter().any(|l| l.len() > MAX_LIST) {
+            return Err("an address list that is too long");
+        }
+        Ok(())
+    }
 }

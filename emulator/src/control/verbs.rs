@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The commands of the control socket: one table, and a function each.
 
-use std::sync::atomic::Ordering;
+use std::{
+    fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, sync::atomic::Ordering,
+};
 
 use fw_model::{FunctionId, Input, NoMemory};
 use fwctl_proto::{eqe, event, opcode};
@@ -22,6 +24,7 @@ pub(super) const COMMANDS: &[(&str, &[&str], Run)] = &[
     ("page-demand", &["function", "count"], page_demand),
     ("power-cycle", &[], power_cycle),
     ("quit", &[], quit),
+    ("save", &["path"], save),
     ("version", &[], version),
 ];
 
@@ -70,6 +73,24 @@ fn page_demand(s: &Server, a: &Arguments) -> Result<Value, String> {
 fn power_cycle(s: &Server, _: &Arguments) -> Result<Value, String> {
     s.owner.submit(Input::PowerCycle, &NoMemory);
     Ok(json!({}))
+}
+
+/// Writes the whole card to a new file, which only this user can read.
+fn save(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let path = a
+        .get("path")
+        .and_then(Value::as_str)
+        .ok_or("\"path\" is not the name of a file to write")?;
+    let bytes = s.owner.with_card(|c, _| c.save());
+    let bytes = bytes.map_err(|e| format!("the card cannot be written: {e}"))?;
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut f| f.write_all(&bytes).and_then(|()| f.sync_all()));
+    written.map_err(|e| format!("{path}: {e}"))?;
+    Ok(json!({ "bytes": bytes.len() }))
 }
 
 fn quit(s: &Server, _: &Arguments) -> Result<Value, String> {

@@ -74,10 +74,7 @@ pub fn create(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     if takes_commands && ctx.f.cmd_eq.is_some() {
         return Err(Syndrome::EqCommandTaken.into());
     }
-    let mut context = [0u8; 64];
-    if let Some(given) = ctx.inbox.get(CONTEXT) {
-        context.copy_from_slice(given);
-    }
+    let context = ctx.inbox.get(CONTEXT).unwrap_or_default().into();
     let armed = c.get(Eqc::ST) == STATE_ARMED;
     let eqn = free_eqn(ctx).ok_or(Syndrome::EqLimit)?;
     ctx.f.last_eqn = eqn;
@@ -129,8 +126,8 @@ pub fn query(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     let eqn = v.get(QueryEqIn::EQ_NUMBER) as u8;
     let q = ctx.f.eqs.get(&eqn).ok_or(Syndrome::EqUnknown)?;
     ctx.may_see(q.uid)?;
-    if let Some(to) = out.get_mut(CONTEXT) {
-        to.copy_from_slice(&q.context);
+    for (to, b) in out.iter_mut().skip(CONTEXT.start).zip(&q.context) {
+        *to = *b;
     }
     let mut o: ViewMut<'_, QueryEqOut> = view_mut(out)?;
     // There is room for the first of the four words alone.

@@ -12,12 +12,14 @@ use fwctl_proto::{
 };
 
 use super::{Ctx, Done, view, view_mut};
-use crate::{object::KindId, syndrome::Syndrome, vport::LISTS};
+use crate::{
+    object::KindId,
+    syndrome::Syndrome,
+    vport::{LISTS, MAX_LIST},
+};
 
 /// MTU of a fresh vport, in bytes.
 const DEFAULT_MTU: u16 = 1500;
-/// Entries of an address list: what `log_max_current_uc_list` can at most say.
-const MAX_LIST: usize = 1 << 12;
 /// Vport states.
 const STATE_UP: u64 = 1;
 /// `admin_state`: follow the uplink.

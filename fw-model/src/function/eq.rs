@@ -14,7 +14,7 @@ pub const EQE_BYTES: u32 = eqe::BYTES as u32;
 pub const INDEX_MASK: u32 = 0x00ff_ffff;
 
 /// One event to be delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Event {
     /// `enum mlx5_event`.
     pub event_type: u8,
@@ -25,7 +25,7 @@ pub struct Event {
 }
 
 /// An event queue as CREATE_EQ made it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Eq {
     /// User context that made it; 0 for the driver's own.
     pub uid: u16,
@@ -44,7 +44,7 @@ pub struct Eq {
     /// Byte offset of EQE 0 in the first page.
     pub offset: u32,
     /// The context as given, to be queried back.
-    pub context: [u8; 64],
+    pub context: Box<[u8]>,
     /// EQEs written so far, modulo 2^24.
     pub producer: u32,
     /// EQEs that the driver said it has read, modulo 2^24.
@@ -139,7 +139,7 @@ mod tests {
             pages: vec![0x1000, 0x8000],
             page_shift: 12,
             offset: 0,
-            context: [0; 64],
+            context: vec![0; 64].into(),
             producer: 0,
             consumer: 0,
             armed: false,

@@ -4,6 +4,7 @@
 pub mod eq;
 pub mod pages;
 pub mod pending;
+mod restore;
 pub mod uctx;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -33,7 +34,7 @@ use self::{
 pub const MAX_EVENTS_WAITING: usize = 64;
 
 /// Where a function is in its life (PRM: driver initialization flow).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum State {
     /// Before ENABLE_HCA and after DISABLE_HCA or a reset.
     #[default]
@@ -57,7 +58,7 @@ impl State {
 }
 
 /// What the driver wrote to the initialization segment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Segment {
     /// Guest address of the command queue.
     pub cmdq: u64,
@@ -66,7 +67,7 @@ pub struct Segment {
 }
 
 /// A function.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Function {
     /// Its number on the card.
     pub id: FunctionId,

@@ -9,7 +9,7 @@ use crate::{limits::MAX_PAGES, syndrome::Syndrome};
 pub const PAGE_BYTES: u64 = 4096;
 
 /// Pages of one function: what it holds and what it wants.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Pages {
     held: BTreeSet<u64>,
     /// Wanted before SET_HCA_CAP.
@@ -79,6 +79,12 @@ impl Pages {
     pub fn held(&self) -> u32 {
         // MAX_PAGES bounds it.
         self.held.len() as u32
+    }
+
+    /// True if every page lies at a multiple of its size.
+    #[must_use]
+    pub fn aligned(&self) -> bool {
+        self.held.iter().all(|p| p.is_multiple_of(PAGE_BYTES))
     }
 
     /// Boot pages that are still missing.

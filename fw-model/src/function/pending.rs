@@ -4,7 +4,7 @@
 use crate::{mailbox::Taken, store::Token, time::Time};
 
 /// Where a command came from, and so where its answer goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Origin {
     /// A slot of the command queue.
     Slot {
@@ -27,7 +27,7 @@ pub enum Origin {
 }
 
 /// An answer that waits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Pending {
     /// Where it goes.
     pub origin: Origin,

@@ -26,7 +26,7 @@ pub enum CallerKind {
 }
 
 /// The user contexts of one function.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct UserContexts {
     caps: BTreeMap<u16, u32>,
     last: u16,
@@ -81,6 +81,11 @@ impl UserContexts {
         } else {
             CallerKind::Tools
         })
+    }
+
+    /// All uids.
+    pub fn uids(&self) -> impl Iterator<Item = u16> + '_ {
+        self.caps.keys().copied()
     }
 
     /// The capabilities of a user context.

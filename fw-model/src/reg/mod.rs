@@ -35,9 +35,28 @@ const HOST_ENDIANNESS_BYTES: usize = 16;
 const MNVDA_BYTES: usize = 268;
 
 /// Registers that differ from the profile, whole images by id.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct RegisterState {
     images: BTreeMap<u16, Box<[u8]>>,
+}
+
+impl RegisterState {
+    /// Checks register images that were read from a file.
+    ///
+    /// # Errors
+    /// What there is that no register can hold.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let right = |id: u16, bytes: usize| find(id).is_some_and(|r| r.bytes == bytes);
+        if self
+            .images
+            .iter()
+            .all(|(id, image)| right(*id, image.len()))
+        {
+            Ok(())
+        } else {
+            Err("a register of another length")
+        }
+    }
 }
 
 /// Fills `image`, which holds the profile's and then the written content, for a read with `given`.

@@ -248,6 +248,59 @@ impl Driver {
         self.reply(0, out_len).expect("answered")
     }
 
+    /// Runs a command as [`Self::exec_any`] does; `None` if its answer is held back, or an earlier
+    /// one's in its slot is.
+    pub fn try_exec(&mut self, inbox: &[u8], out_len: usize) -> Option<Reply> {
+        if self.busy() {
+            return None;
+        }
+        self.post(0, inbox, out_len);
+        self.ring(1);
+        let token = self.fx.iter().find_map(|e| match e {
+            Effect::Commit { token, .. } => Some(*token),
+            _ => None,
+        });
+        if let Some(token) = token {
+            self.submit(Input::Committed {
+                token,
+                stored: true,
+            });
+        }
+        self.reply(0, out_len)
+    }
+
+    /// No answer is held back any more, and what was is given.
+    pub fn settle(&mut self) {
+        for op in fw_model::table::OPS {
+            self.submit(Input::Delay {
+                opcode: op.opcode,
+                nanos: 0,
+            });
+        }
+        self.now.0 += 1 << 40;
+        self.poll();
+    }
+
+    /// The command queue as a driver makes it anew.
+    pub fn clear_queue(&mut self) {
+        self.guest.write(CMDQ, &[0; 2048]);
+        self.segment_write(0x14, &(CMDQ as u32).to_be_bytes());
+    }
+
+    /// True while the firmware owns slot 0.
+    fn busy(&self) -> bool {
+        self.guest.bytes(CMDQ, 64)[63] & 1 == 1
+    }
+
+    /// The last input's effects, in words.
+    pub fn effects(&self) -> String {
+        let bytes = self.fx.iter().map(|e| match e {
+            Effect::Write { data, .. } => self.fx.bytes(*data).to_vec(),
+            _ => Vec::new(),
+        });
+        format!("{:?} {:?}", self.fx, bytes.collect::<Vec<_>>())
+    }
+
     /// Runs a command that must succeed.
     pub fn ok(&mut self, inbox: &[u8], out_len: usize) -> Vec<u8> {
         let r = self.exec(inbox, out_len);

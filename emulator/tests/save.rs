@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `ctl save` and `serve --load`: a card goes on in another process.
+#![allow(clippy::unwrap_used)] // A failing helper fails its test.
+
+mod process;
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use process::{Control, Emulator, Folder, refused};
+
+fn text(p: &Path) -> &str {
+    p.to_str().unwrap()
+}
+
+fn save(control: &Path, file: &Path) -> String {
+    Control::greeted(control).ask(&format!(
+        "{{\"execute\":\"save\",\"arguments\":{{\"path\":{file:?}}}}}"
+    ))
+}
+
+#[test]
+fn a_saved_card_is_served_again() {
+    let folder = Folder::new();
+    let (a, b, control) = (folder.at("a"), folder.at("b"), folder.at("control"));
+    let doors = ["--vfio-user", text(&a), "--vhost-user", text(&b)];
+    let common = ["--control", text(&control), "--profile", "minimal"];
+    let first = Emulator::start(&[&doors[..], &common].concat());
+    let file = folder.at("card");
+    let reply = save(&control, &file);
+    let bytes = fs::read(&file).unwrap();
+    assert_eq!(
+        reply,
+        format!("{{\"return\":{{\"bytes\":{}}}}}", bytes.len())
+    );
+    assert_eq!(&bytes[..8], b"fwctlcrd");
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert!(
+        save(&control, &file).contains("File exists"),
+        "nothing is overwritten"
+    );
+    assert!(save(&control, &folder.at("no/such")).contains("No such file"));
+    let before = Control::greeted(&control).functions();
+    drop(first);
+    let load = ["--load", text(&file)];
+    let _second = Emulator::start(&[&doors[..], &common, &load].concat());
+    assert_eq!(Control::greeted(&control).functions(), before);
+    let again = folder.at("again");
+    save(&control, &again);
+    assert_eq!(
+        fs::read(&again).unwrap(),
+        bytes,
+        "nothing has happened since"
+    );
+}
+
+#[test]
+fn what_cannot_be_loaded_is_said_before_anything_is_served() {
+    let folder = Folder::new();
+    let (a, control) = (folder.at("a"), folder.at("control"));
+    let door = ["--vfio-user", text(&a), "--profile", "minimal"];
+    let e = Emulator::start(&[&door[..], &["--control", text(&control)]].concat());
+    let file = folder.at("card");
+    save(&control, &file);
+    drop(e);
+    let damaged = folder.at("damaged");
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    let state = folder.at("state");
+    for (options, says) in [
+        (
+            vec!["--load", "/no/such/card"],
+            "--load /no/such/card: No such file",
+        ),
+        (vec!["--load", text(&damaged)], "damaged: its checksum is"),
+        (vec!["--load", "/dev/null"], "this is not a saved card"),
+        (
+            vec!["--load", text(&file), "--state", text(&state)],
+            "leave --state out",
+        ),
+        (
+            vec!["--load", text(&file), "--profile", "connectx7"],
+            "saved with profile \"minimal\"",
+        ),
+        (
+            vec!["--load", text(&file), "--vhost-user", text(&control)],
+            "give --vfio-user in this order",
+        ),
+    ] {
+        let mut all = vec!["--vfio-user", text(&a)];
+        if !options.contains(&"--profile") {
+            all.extend(["--profile", "minimal"]);
+        }
+        all.extend(&options);
+        let (code, said) = refused(&all);
+        assert_eq!(code, 2);
+        assert!(said.contains(says), "{options:?}: {said}");
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A saved and loaded card behaves as the one that it was, and hostile bytes load no card.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod steps;
+
+use common::{Driver, cmd};
+use fw_model::{
+    Card, Input, Profile,
+    limits::MAX_SAVED,
+    save::{LoadError, MAGIC, VERSION},
+};
+use proptest::prelude::*;
+use steps::{config, run, step};
+
+fn reload(d: &mut Driver) {
+    let bytes = d.card.save().unwrap();
+    let profile = Profile::builtin("connectx7").unwrap();
+    d.card = Card::load(profile, &bytes).unwrap();
+    assert_eq!(d.card.save().unwrap(), bytes, "saved again it is the same");
+}
+
+proptest! {
+    #![proptest_config(config(60))]
+
+    #[test]
+    fn a_sequence_goes_on_behind_a_save(
+        steps in prop::collection::vec(step(), 2..60),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let (mut a, mut b) = (Driver::new("connectx7"), Driver::new("connectx7"));
+        for d in [&mut a, &mut b] {
+            d.bring_up();
+        }
+        let at = at.index(steps.len());
+        for (i, s) in steps.iter().enumerate() {
+            if i == at {
+                reload(&mut b);
+            }
+            prop_assert_eq!(run(&mut a, s), run(&mut b, s), "{:?}", s);
+            prop_assert_eq!(a.card.report(a.f), b.card.report(b.f));
+            prop_assert_eq!(a.effects(), b.effects());
+        }
+        prop_assert_eq!(a.card.save().unwrap(), b.card.save().unwrap());
+    }
+
+    #[test]
+    fn hostile_bytes_never_load_a_card_that_fails(
+        steps in prop::collection::vec(step(), 1..20),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        after in prop::collection::vec(step(), 1..20),
+    ) {
+        let mut d = Driver::new("connectx7");
+        d.bring_up();
+        for s in &steps {
+            run(&mut d, s);
+        }
+        let mut bytes = d.card.save().unwrap();
+        for (at, value) in changes {
+            let at = 16 + at.index(bytes.len() - 16);
+            bytes[at] = value;
+        }
+        // One who means it also mends the checksum.
+        let sum = crc32fast::hash(&bytes[16..]).to_le_bytes();
+        bytes[12..16].copy_from_slice(&sum);
+        if let Ok(card) = Card::load(Profile::builtin("connectx7").unwrap(), &bytes) {
+            d.card = card;
+            for s in &after {
+                run(&mut d, s);
+            }
+            d.submit(Input::PowerCycle);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_whole_card_of_this_profile_is_refused_by_name() {
+    let mut d = Driver::new("connectx7");
+    d.bring_up();
+    let bytes = d.card.save().unwrap();
+    let profile = || Profile::builtin("connectx7").unwrap();
+    let refused = |bytes: &[u8]| Card::load(profile(), bytes).unwrap_err();
+    assert_eq!(refused(&[]), LoadError::NotACard);
+    assert_eq!(refused(&vec![0; MAX_SAVED + 1]), LoadError::TooLong);
+    assert_eq!(refused(&[0; 64]), LoadError::NotACard);
+    for n in 16..bytes.len() {
+        assert!(
+            matches!(refused(&bytes[..n]), LoadError::Damaged { .. }),
+            "cut at {n}"
+        );
+    }
+    let mut other = bytes.clone();
+    other[8] = 7;
+    assert_eq!(refused(&other), LoadError::Version(7));
+    assert_eq!((&bytes[..8], bytes[8]), (&MAGIC[..], VERSION as u8));
+    let mut empty = bytes[..16].to_vec();
+    empty[12..16].copy_from_slice(&crc32fast::hash(&[]).to_le_bytes());
+    assert!(matches!(refused(&empty), LoadError::Unreadable(_)));
+    assert_eq!(
+        Card::load(Profile::builtin("minimal").unwrap(), &bytes).unwrap_err(),
+        LoadError::Profile {
+            saved: "connectx7".into(),
+            given: "minimal".into()
+        }
+    );
+}
+
+#[test]
+fn an_answer_that_waits_is_given_by_the_loaded_card() {
+    let mut d = Driver::new("connectx7");
+    d.bring_up();
+    d.submit(Input::Delay {
+        opcode: 0x101,
+        nanos: 1000,
+    });
+    d.post(5, &cmd(0x101, 0, 16), 272);
+    d.ring(1 << 5);
+    assert_eq!(d.reply(5, 272), None);
+    reload(&mut d);
+    d.now = d.card.next_deadline().unwrap();
+    d.poll();
+    let r = d.reply(5, 272).unwrap();
+    assert_eq!((r.delivery, r.status()), (0, 0));
+    assert_eq!(r.out[0x1c + 2..0x1c + 4], [0; 2]);
+}
