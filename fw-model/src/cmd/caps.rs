@@ -2,6 +2,7 @@
 //! QUERY_HCA_CAP and SET_HCA_CAP.
 
 use fwctl_proto::{
+    cap_type,
     layout::{View, get_bits},
     layouts::{QueryHcaCapIn, SetHcaCapIn},
 };
@@ -9,6 +10,7 @@ use fwctl_proto::{
 use super::{Ctx, Done, view};
 use crate::{
     function::{State, uctx::CallerKind},
+    profile::CAP_PAGE_BYTES,
     syndrome::Syndrome,
 };
 
@@ -31,7 +33,7 @@ pub fn query(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     } else {
         ctx.profile.cap(cap_type).map(|c| &*c.max)
     };
-    let page = page.ok_or(Syndrome::CapTypeUnknown)?;
+    let page = page.ok_or(()).or_else(|()| empty_page(cap_type))?;
     for (to, from) in out
         .get_mut(PAGE_OFFSET..)
         .unwrap_or_default()
@@ -42,6 +44,15 @@ pub fn query(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
         to.copy_from_slice(&from[..to.len()]);
     }
     Ok(())
+}
+
+/// A type that the interface knows and the profile says nothing about offers nothing.
+fn empty_page(cap_type: u16) -> Result<&'static [u8], Syndrome> {
+    static NOTHING: [u8; CAP_PAGE_BYTES] = [0; CAP_PAGE_BYTES];
+    match cap_type::name(cap_type) {
+        Some(_) => Ok(&NOTHING),
+        None => Err(Syndrome::CapTypeUnknown),
+    }
 }
 
 /// SET_HCA_CAP: the driver's choice of capabilities; each field at most its maximum.

@@ -325,6 +325,11 @@ impl Driver {
         self.ok(&cmd(0x102, 0, 32), 16);
     }
 
+    /// INIT_HCA again after a TEARDOWN_HCA: the pages are still there.
+    pub fn bring_up_again(&mut self) {
+        self.ok(&cmd(0x102, 0, 32), 16);
+    }
+
     /// QUERY_PAGES with `op_mod`, then gives that many from `base` on; returns the count.
     pub fn give(&mut self, op_mod: u16, base: u64) -> u32 {
         let out = self.ok(&cmd(0x107, op_mod, 16), 16);
