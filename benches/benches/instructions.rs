@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What a command costs in instructions, which no other process on the machine disturbs.
+// What gungraun's macros make.
+#![allow(missing_docs, unused_qualifications)]
+
+mod device;
+
+use std::hint::black_box;
+
+use device::{Device, inbox};
+use gungraun::{library_benchmark, library_benchmark_group, main};
+
+fn ready(opcode: u16, op_mod: u16, out: u32) -> (Device, Vec<u8>, u32) {
+    let mut d = Device::up();
+    let command = inbox(opcode, op_mod, 16);
+    // Once, so that buffers have their size.
+    d.call(&command, out);
+    (d, command, out)
+}
+
+#[library_benchmark]
+#[bench::nop(ready(0x80d, 0, 16))]
+#[bench::query_hca_cap(ready(0x100, 1, 4112))]
+#[bench::query_adapter(ready(0x101, 0, 272))]
+fn by_call((mut d, command, out): (Device, Vec<u8>, u32)) -> (Device, u32) {
+    let id = black_box(d.call(&command, out));
+    (d, id)
+}
+
+fn posted(opcode: u16, op_mod: u16, out: u32) -> Device {
+    let (mut d, command, out) = ready(opcode, op_mod, out);
+    d.prepare(&command, out);
+    d.ring();
+    d
+}
+
+#[library_benchmark]
+#[bench::nop(posted(0x80d, 0, 16))]
+#[bench::query_hca_cap(posted(0x100, 1, 4112))]
+fn by_mailbox(mut d: Device) -> Device {
+    d.ring();
+    d
+}
+
+library_benchmark_group!(name = commands, benchmarks = [by_call, by_mailbox]);
+main!(library_benchmark_groups = commands);
