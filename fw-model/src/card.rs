@@ -28,6 +28,7 @@ use crate::{
     store::{Batch, Token},
     table,
     time::Time,
+    work,
 };
 
 /// A function of a card, counted from 0 in the order in which they were added.
@@ -240,7 +241,14 @@ impl Card {
                 let Some(f) = self.functions.get_mut(usize::from(function.0)) else {
                     return;
                 };
-                uar_write(f, uar, offset, data, fx);
+                let ring = work::Ring {
+                    profile: &self.profile,
+                    now,
+                    mem,
+                };
+                if !eq_doorbell(f, uar, offset, data, fx) {
+                    work::doorbell(f, uar, offset, data, &ring, fx);
+                }
             }
             Input::Command {
                 function,
@@ -728,15 +736,18 @@ fn at_the_door(f: &Function, caller: Caller, inbox: &[u8], out_len: usize) -> Re
     Ok(())
 }
 
-/// An event queue doorbell; other doorbells move queues that carry packets, which is out of scope.
-fn uar_write(f: &mut Function, uar: u32, offset: u32, data: &[u8], fx: &mut Effects) {
+/// An event queue doorbell; false if it is another one.
+fn eq_doorbell(f: &mut Function, uar: u32, offset: u32, data: &[u8], fx: &mut Effects) -> bool {
     const ARM: u32 = 0x40;
     const CONSUMER: u32 = 0x48;
     let Ok(raw) = <[u8; 4]>::try_from(data) else {
-        return;
+        return false;
     };
-    if f.state != State::Up || (offset != ARM && offset != CONSUMER) {
-        return;
+    if offset != ARM && offset != CONSUMER {
+        return false;
+    }
+    if f.state != State::Up {
+        return true;
     }
     let value = u32::from_be_bytes(raw);
     let id = f.id;
@@ -745,4 +756,5 @@ fn uar_write(f: &mut Function, uar: u32, offset: u32, data: &[u8], fx: &mut Effe
     {
         q.doorbell(id, value & 0x00ff_ffff, offset == ARM, fx);
     }
+    true
 }

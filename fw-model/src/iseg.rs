@@ -54,7 +54,7 @@ fn dword(f: &Function, p: &Profile, offset: u32, now: Time) -> u32 {
 }
 
 /// The free-running counter at the frequency that `device_frequency_khz` names.
-fn ticks(p: &Profile, now: Time) -> u64 {
+pub(crate) fn ticks(p: &Profile, now: Time) -> u64 {
     (u128::from(now.0) * u128::from(p.frequency_khz) / 1_000_000) as u64
 }
 

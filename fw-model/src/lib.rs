@@ -28,6 +28,7 @@ pub mod table;
 pub mod tables;
 pub mod time;
 pub mod vport;
+pub mod work;
 
 pub use card::{Card, CardOptions, FunctionId, FunctionReport};
 pub use effect::{Bytes, Delivery, Effect, Effects, Notice, Observed, Order};

@@ -21,3 +21,4 @@ pub mod register;
 pub mod segment;
 pub mod status;
 pub mod virtio;
+pub mod wqe;

@@ -21,6 +21,7 @@ use crate::{
     syndrome::Syndrome,
     tables::Tables,
     vport::Vport,
+    work::Work,
 };
 
 use self::{
@@ -95,6 +96,8 @@ pub struct Function {
     pub objects: Objects,
     /// Multicast groups, L2 addresses, UDP ports and other small tables.
     pub tables: Tables,
+    /// How far its work queues are.
+    pub work: Work,
     /// Its virtual port.
     pub vport: Vport,
     /// Register fields that differ from the profile.
@@ -129,6 +132,7 @@ impl Function {
             cmd_eq: None,
             objects: Objects::default(),
             tables: Tables::default(),
+            work: Work::default(),
             vport: Vport::default(),
             registers: RegisterState::default(),
             pending: Vec::new(),
@@ -155,6 +159,7 @@ impl Function {
         self.cmd_eq = None;
         self.objects = Objects::default();
         self.tables = Tables::default();
+        self.work = Work::default();
         self.pages.extra = self.pages.extra.saturating_sub(self.pages.grown);
         self.pages.grown = 0;
         self.vport = Vport::default();
@@ -201,6 +206,7 @@ impl Function {
         self.tables
             .multicast
             .retain(|(qpn, _)| objects.get(KindId::Qp, *qpn).is_some());
+        self.work.retain(objects);
         self.eqs.retain(|_, q| q.uid != uid);
         if self.cmd_eq.is_some_and(|n| !self.eqs.contains_key(&n)) {
             self.cmd_eq = None;

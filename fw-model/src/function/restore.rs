@@ -36,6 +36,15 @@ impl Function {
         if waiting > MAX_EVENTS_WAITING {
             return Err("more events than may wait");
         }
+        self.work.retain(&self.objects);
+        if self
+            .work
+            .completions
+            .values()
+            .any(|c| c.producer >> 24 != 0)
+        {
+            return Err("a completion queue with an impossible counter");
+        }
         self.vport.check()?;
         self.registers.check()?;
         self.tables.check()?;

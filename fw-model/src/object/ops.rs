@@ -120,6 +120,7 @@ pub fn destroy(kind: &'static Kind, ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done 
         return Err(Syndrome::ObjectUnknown.into());
     }
     ctx.f.objects.remove(kind, n);
+    ctx.f.work.forget(kind.id, n);
     ctx.f.balance_pages();
     Ok(())
 }
@@ -136,6 +137,8 @@ pub fn modify(kind: &'static Kind, ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
     let (n, o) = named(kind, ctx)?;
     ctx.may_change(o.uid)?;
     let mut new = o.kept.to_vec();
+    // A queue that is reset begins anew.
+    let mut reset = false;
     let apply = |new: &mut Vec<u8>, changes: &[super::Change]| {
         for c in changes.iter().filter(|c| c.mask.get(ctx.inbox) != 0) {
             for &field in c.fields {
@@ -156,6 +159,7 @@ pub fn modify(kind: &'static Kind, ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
                 return Err(Syndrome::ObjectState.into());
             }
             set_bits(&mut new, k.offset, k.width, asked);
+            reset = asked == states::WQ_RST;
             apply(&mut new, changes);
         }
         Modify::Fields(changes) => apply(&mut new, changes),
@@ -169,6 +173,7 @@ pub fn modify(kind: &'static Kind, ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
                 replace(&mut new, ctx.inbox, from, to);
             }
             states::enter(&mut new, t.to);
+            reset = t.to == states::RST;
         }
         Modify::Replace(from) => replace(&mut new, ctx.inbox, from, usize::MAX),
     }
@@ -178,6 +183,9 @@ pub fn modify(kind: &'static Kind, ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
         return Err(Syndrome::ObjectMemory.into());
     }
     ctx.f.objects.replace(kind, n, new);
+    if reset {
+        ctx.f.work.forget(kind.id, n);
+    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use super::{Bits, Transition};
 use crate::syndrome::Syndrome;
 
 /// Work queue states (`MLX5_RQC_STATE_*`, `MLX5_SQC_STATE_*`): reset, ready, error.
-const WQ_RST: u64 = 0;
+pub(super) const WQ_RST: u64 = 0;
 const WQ_RDY: u64 = 1;
 const WQ_ERR: u64 = 3;
 

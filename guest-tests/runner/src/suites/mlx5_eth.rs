@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The Ethernet side of a profile that has one.
 
-use std::path::PathBuf;
+use std::{net::UdpSocket, path::PathBuf};
 
 use fwctl_proto::{
     layout::View,
@@ -40,8 +40,8 @@ pub const SUITE: Suite = Suite {
     ],
 };
 
-/// What needs the queues to work: until the device completes the work that the driver posts to
-/// its internal send queue, each opening of the channels takes 20 s and is a complaint.
+/// What needs the work queues: the driver fills its receive queues through an internal send queue,
+/// and frees what it has sent when the device completes it.
 pub const LINK: Suite = Suite {
     name: "mlx5-link",
     about: "the netdev goes up, has a carrier and a speed, and goes down",
@@ -52,6 +52,7 @@ pub const LINK: Suite = Suite {
         test("ethtool-link-detected", 60, ethtool_link),
         test("netdev-counters", 60, counters),
         test("netdev-mtu-while-up", 180, mtu),
+        test("netdev-sends", 120, sends),
         test("netdev-down", 120, down),
     ],
 };
@@ -256,6 +257,36 @@ fn devlink_port(ctx: &Ctx) -> Done {
         text.contains(&format!("netdev {name}")),
         "no port has the netdev {name}"
     );
+    Ok(())
+}
+
+/// More than a send queue has entries: the later ones need the completions of the earlier ones.
+const DATAGRAMS: u64 = 3000;
+/// A network for documentation (RFC 5737).
+const OWN: &str = "192.0.2.1";
+const EVERYONE: &str = "192.0.2.255:9";
+
+fn sends(ctx: &Ctx) -> Done {
+    let (name, dir) = netdev()?;
+    let address = format!("{OWN}/24");
+    let of = ["address", "add", &address, "broadcast", "+", "dev", &name];
+    run_program(ctx, "ip", &of)?;
+    let sent = || -> Done<u64> { number(&read_file(dir.join("statistics/tx_packets"))?) };
+    let before = sent()?;
+    let socket = UdpSocket::bind((OWN, 0)).map_err(|e| format!("bind {OWN}: {e}"))?;
+    socket.set_broadcast(true).map_err(|e| e.to_string())?;
+    socket
+        .set_write_timeout(Some(APPEAR))
+        .map_err(|e| e.to_string())?;
+    for n in 0..DATAGRAMS {
+        socket
+            .send_to(&n.to_be_bytes(), EVERYONE)
+            .map_err(|e| format!("datagram {n} of {DATAGRAMS}: {e}"))?;
+    }
+    wait_for("the counter of sent packets", APPEAR, || {
+        Ok((sent()? >= before + DATAGRAMS).then_some(()))
+    })?;
+    run_program(ctx, "ip", &["address", "flush", "dev", &name])?;
     Ok(())
 }
 
