@@ -48,7 +48,8 @@ enum Command {
         /// Print JSON as it came.
         #[arg(long)]
         json: bool,
-        /// What to ask: delay, event, functions, page-demand, power-cycle, quit, save, version.
+        /// What to ask: delay, event, functions, hang, health, link, page-demand, power-cycle,
+        /// quit, save, start, temperature, version.
         query: String,
         /// Its arguments (page-demand function=0 count=16).
         #[arg(value_name = "NAME=VALUE")]

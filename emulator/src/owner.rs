@@ -10,7 +10,7 @@ use std::{
 
 use fw_model::{
     Card, Delivery, Effect, Effects, EventPath, FunctionId, GuestMemory, Input, NoMemory, Order,
-    ResetKind, Store, Time, Token,
+    Report, ResetKind, Store, Time, Token,
 };
 
 use crate::observe;
@@ -176,8 +176,16 @@ fn function_of(input: &Input<'_>) -> Option<FunctionId> {
         | Input::Command { function, .. }
         | Input::PageDemand { function, .. }
         | Input::Event { function, .. }
+        | Input::Link { function, .. }
         | Input::Reset { function, .. } => Some(*function),
-        Input::Committed { .. } | Input::Delay { .. } | Input::PowerCycle => None,
+        Input::Committed { .. }
+        | Input::Delay { .. }
+        | Input::Health(_)
+        | Input::Semaphore { .. }
+        | Input::Temperature { .. }
+        | Input::Hang(_)
+        | Input::Start { .. }
+        | Input::PowerCycle => None,
     }
 }
 
@@ -201,15 +209,23 @@ impl Inner {
             return;
         };
         log::error!(
-            "function {}: the firmware model failed; the function is reset; this is a bug",
+            "function {}: the firmware model failed; the function is reset and its driver is told; \
+             this is a bug",
             function.0
         );
         let reset = Input::Reset {
             function,
             kind: ResetKind::Bus,
         };
+        // A driver over PCI polls the health buffer and resets the firmware; one behind a command
+        // channel sees its commands end.
+        let polled = self.card.events(function) == Some(EventPath::EventQueues);
         let again = catch_unwind(AssertUnwindSafe(|| {
             self.card.submit(reset, now, &NoMemory, &mut self.fx);
+            if polled {
+                let failed = Input::Health(Report::FAILED);
+                self.card.submit(failed, now, &NoMemory, &mut self.fx);
+            }
         }));
         if again.is_err() {
             self.fx.clear();
@@ -390,6 +406,12 @@ mod tests {
         Memory(entry.to_bytes())
     }
 
+    fn read(owner: &Owner, f: FunctionId, offset: u32) -> u32 {
+        let mut b = [0; 4];
+        owner.with_card(|c, now| c.read_segment(f, offset, &mut b, now));
+        u32::from_be_bytes(b)
+    }
+
     fn state(owner: &Owner, f: FunctionId) -> (&'static str, u64) {
         let r = owner.with_card(|c, _| c.report(f)).unwrap();
         (r.state, r.generation)
@@ -412,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_in_the_model_resets_the_function_and_the_next_input_is_served() {
+    fn a_panic_in_the_model_ends_the_function_until_its_driver_resets_the_firmware() {
         let (owner, f, seen) = owner();
         write(&owner, f, 0x14, 0x1000, &NoMemory);
         write(&owner, f, 0x18, 1, &enable());
@@ -421,9 +443,28 @@ mod tests {
         write(&owner, f, 0x18, 1, &Broken);
         assert_eq!(state(&owner, f), ("disabled", generation + 1));
         assert!(seen.0.lock().unwrap().is_empty());
+        // Syndrome 1 and "a reset is needed", and no command is executed.
+        assert_eq!(read(&owner, f, 0x23c) >> 16 & 0xff, 1);
+        assert_eq!(read(&owner, f, 0x238) >> 31, 1);
+        write(&owner, f, 0x14, 0x1000, &NoMemory);
+        write(&owner, f, 0x18, 1, &enable());
+        assert_eq!(state(&owner, f).0, "disabled");
+        // nic_interface 7: reset the firmware.
+        let timer = owner.clone();
+        let t = thread::spawn(move || timer.run_timer());
+        write(&owner, f, 0x14, 0x1700, &NoMemory);
+        assert_eq!(read(&owner, f, 0x14) >> 8 & 7, 7);
+        for _ in 0..500 {
+            if read(&owner, f, 0x14) >> 8 & 7 == 1 && read(&owner, f, 0x1fc) >> 31 == 0 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
         write(&owner, f, 0x14, 0x1000, &NoMemory);
         write(&owner, f, 0x18, 1, &enable());
         assert_eq!(state(&owner, f).0, "enabled");
+        owner.stop();
+        t.join().unwrap();
     }
 
     #[test]

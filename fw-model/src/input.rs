@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Everything that can happen to a card.
 
-use crate::{card::FunctionId, store::Token};
+use crate::{card::FunctionId, health::Report, store::Token};
 
 /// How a function's events reach its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -23,6 +23,8 @@ pub enum ResetKind {
     Bus,
     /// The client of the function's socket went away.
     ClientGone,
+    /// The firmware starts anew.
+    Firmware,
 }
 
 /// The scope that a command channel's request carries (`enum fwctl_rpc_scope`, and the driver's
@@ -130,6 +132,35 @@ pub enum Input<'a> {
         sub_type: u8,
         /// The event data of an EQE.
         data: [u8; 28],
+    },
+    /// A write to the space of semaphores behind the PCI gateway (`crate::gateway`).
+    Semaphore {
+        /// Byte address, a multiple of 4.
+        address: u32,
+        /// The owner that takes it; 0 frees it.
+        value: u32,
+    },
+    /// The cable of a function's port is plugged, or pulled.
+    Link {
+        /// The function.
+        function: FunctionId,
+        /// Plugged.
+        up: bool,
+    },
+    /// The chip has this temperature.
+    Temperature {
+        /// Units of 1/8 degree Celsius.
+        eighths: u16,
+    },
+    /// The firmware finds something wrong with itself, or nothing any more.
+    Health(Report),
+    /// The firmware hangs: it executes no command and its health counter stands; or goes on.
+    /// Doorbells that are rung meanwhile are lost.
+    Hang(bool),
+    /// The firmware starts, and is ready so much later (`initializing` in the segment).
+    Start {
+        /// Nanoseconds.
+        nanos: u64,
     },
     /// Power off and on: every function loses its state, next-boot configuration becomes current.
     PowerCycle,

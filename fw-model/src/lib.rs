@@ -12,6 +12,8 @@ pub mod cmd;
 pub mod effect;
 mod exec;
 pub mod function;
+pub mod gateway;
+pub mod health;
 pub mod input;
 pub mod iseg;
 pub mod limits;
@@ -32,6 +34,7 @@ pub mod work;
 
 pub use card::{Card, CardOptions, FunctionId, FunctionReport};
 pub use effect::{Bytes, Delivery, Effect, Effects, Notice, Observed, Order};
+pub use health::Report;
 pub use input::{Caller, EventPath, Input, ResetKind, Scope};
 pub use memory::{GuestMemory, NoMemory, Unmapped};
 pub use profile::{Profile, ProfileError};

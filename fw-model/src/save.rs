@@ -20,7 +20,7 @@ use crate::{
 /// The first bytes of a saved card.
 pub const MAGIC: &[u8; 8] = b"fwctlcrd";
 /// The version that is written, and the only one that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes before the state: magic, version, checksum.
 const HEAD: usize = 16;
 
@@ -139,7 +139,8 @@ impl Card {
         if loaded.functions.len() > MAX_FUNCTIONS {
             return Err(LoadError::Impossible("more functions than a card has"));
         }
-        loaded.shared.check().map_err(LoadError::Impossible)?;
+        let count = loaded.functions.len();
+        loaded.shared.check(count).map_err(LoadError::Impossible)?;
         let mut functions = loaded.functions;
         for (i, f) in functions.iter_mut().enumerate() {
             if usize::from(f.id.0) != i {

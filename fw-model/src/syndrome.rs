@@ -118,6 +118,10 @@ syndromes! {
     NvLength = 0x00e6_0007, BAD_PARAM, "The configuration item is longer than its register has room for.";
     NvLimit = 0x00e6_0008, NO_RES, "No room for another configuration item.";
 
+    ResetBusy = 0x00e6_0009, BAD_RES_STATE, "A reset of the firmware goes on already.";
+    ResetNotAsked = 0x00e6_000a, BAD_RES_STATE, "Nobody waits for this function's answer to a reset of the firmware.";
+    ResetRefused = 0x00e6_000b, BAD_RES_STATE, "A driver did not agree to the reset of the firmware, or did not answer; MFRL.reset_state says which.";
+
     ObjectLimit = 0x00e7_0001, LIM_ERR, "As many objects of this kind exist as the capabilities allow.";
     ObjectUnknown = 0x00e7_0002, BAD_RES, "There is no object of this kind with this id.";
     ObjectBusy = 0x00e7_0003, RES_BUSY, "Another object still refers to this one.";

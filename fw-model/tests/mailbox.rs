@@ -240,7 +240,9 @@ fn segment_reads_of_any_width_agree() {
     // fw_rev 28.43, cmdif_rev 5, sub-minor 1014 = 0x3f6; queue of 32 entries of 64 bytes.
     assert_eq!(whole[..8], [0, 43, 0, 28, 0, 5, 0x03, 0xf6]);
     assert_eq!(whole[0x14..0x18], [0, 0x10, 0, 0x56]);
-    assert_eq!(whole[0x1fc..0x200], [0; 4], "not initializing");
+    // Not initializing; a reset of the firmware is supported. The timeouts: 60 s and 2 s, in ms.
+    assert_eq!(whole[0x1fc..0x200], [0x40, 0, 0, 0]);
+    assert_eq!(whole[0xff8..0x1000], [0, 0, 0xea, 0x60, 0, 0, 0x07, 0xd0]);
     for width in [1, 2, 3, 8] {
         for at in (0..0x2010 - width).step_by(7) {
             let mut part = vec![0; width];

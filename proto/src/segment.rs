@@ -22,6 +22,15 @@ pub const CMDQ_ADDR_H: usize = 0x10;
 pub const CMDQ_ADDR_L_SZ: usize = 0x14;
 /// Where [`CMDQ_ADDR_L_SZ`] has the interface mode (`MLX5_NIC_IFC_OFFSET`).
 pub const NIC_IFC_SHIFT: u32 = 8;
+/// Values of the interface mode (`MLX5_INITIAL_SEG_NIC_INTERFACE_*`).
+pub mod nic_interface {
+    /// The driver has all of the function.
+    pub const FULL_DRIVER: u8 = 0;
+    /// Nobody has: after a teardown, and after a reset of the firmware.
+    pub const DISABLED: u8 = 1;
+    /// Written: reset the firmware. Read: it is being reset.
+    pub const SW_RESET: u8 = 7;
+}
 /// Doorbell: a bit for each command entry.
 pub const CMD_DBELL: usize = 0x18;
 /// Bit 31 is set while the firmware starts.
@@ -31,6 +40,15 @@ pub const INITIALIZING_BIT: u32 = 31;
 /// The bit of [`INITIALIZING`] that says that a firmware reset is supported
 /// (`MLX5_FW_RESET_SUPPORTED_OFFSET`).
 pub const FW_RESET_SUPPORTED_BIT: u32 = 30;
+/// Where [`INITIALIZING`] has the state of a firmware reset, four bits
+/// (`MLX5_RST_STATE_BIT_NUM`).
+pub const RESET_STATE_SHIFT: u32 = 12;
+/// [`RESET_STATE_SHIFT`]: the driver is to toggle the link, or to reset the bus
+/// (`MLX5_FW_RST_STATE_TOGGLE_REQ`).
+pub const RESET_STATE_TOGGLE: u32 = 4;
+/// A driver writes this bit of [`INITIALIZING`] when it has unloaded for a firmware reset
+/// (`MLX5_RST_ACK_BIT_NUM`).
+pub const RESET_ACK_BIT: u32 = 22;
 /// The health buffer, [`health::BYTES`] long.
 pub const HEALTH: usize = 0x200;
 /// Timeout of a command in milliseconds; counts only if [`CMD_Q_INIT_TO`] is not 0.
@@ -73,14 +91,39 @@ pub mod health {
     pub const FW_VER: usize = 0x30;
     /// Which device it is.
     pub const HW_ID: usize = 0x34;
-    /// A reset is needed (bit 7), the dump is valid (bit 3), severity (bits 2:0): one byte.
+    /// [`RFR`], [`CRR`], [`SEVERITY_VALID`], severity (bits 2:0, as syslog counts it): one byte.
     pub const RFR_SEVERITY: usize = 0x38;
     /// Which of the processors it was: one byte.
     pub const IRISC_INDEX: usize = 0x3c;
-    /// Syndrome: one byte.
+    /// Syndrome: one byte, of [`SYNDROMES`].
     pub const SYND: usize = 0x3d;
     /// Extended syndrome: two bytes.
     pub const EXT_SYND: usize = 0x3e;
+
+    /// Bits of [`RFR_SEVERITY`]: the firmware asks for a reset, or for a cold one; the severity
+    /// is there.
+    pub const RFR: u8 = 1 << 7;
+    /// See [`RFR`].
+    pub const CRR: u8 = 1 << 6;
+    /// See [`RFR`].
+    pub const SEVERITY_VALID: u8 = 1 << 3;
+
+    /// What can be wrong (`MLX5_INITIAL_SEG_HEALTH_SYNDROME_*`); 0 is nothing.
+    pub const SYNDROMES: &[(u8, &str)] = &[
+        (0x01, "FW_INTERNAL_ERR"),
+        (0x07, "DEAD_IRISC"),
+        (0x08, "HW_FATAL_ERR"),
+        (0x09, "FW_CRC_ERR"),
+        (0x0a, "ICM_FETCH_PCI_ERR"),
+        (0x0b, "ICM_PAGE_ERR"),
+        (0x0c, "ASYNCHRONOUS_EQ_BUF_OVERRUN"),
+        (0x0d, "EQ_IN_ERR"),
+        (0x0e, "EQ_INV"),
+        (0x0f, "FFSER_ERR"),
+        (0x10, "HIGH_TEMP_ERR"),
+        (0x12, "ICM_PCI_POISONED_ERR"),
+        (0x13, "TRUST_LOCKDOWN_ERR"),
+    ];
 }
 
 #[cfg(test)]

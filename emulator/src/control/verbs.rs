@@ -5,8 +5,8 @@ use std::{
     fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, sync::atomic::Ordering,
 };
 
-use fw_model::{FunctionId, Input, NoMemory};
-use fwctl_proto::{eqe, event, opcode};
+use fw_model::{FunctionId, Input, NoMemory, Report};
+use fwctl_proto::{eqe, event, opcode, segment};
 use serde_json::{Map, Value, json};
 
 use super::Server;
@@ -21,10 +21,19 @@ pub(super) const COMMANDS: &[(&str, &[&str], Run)] = &[
     ("delay", &["opcode", "ms"], delay),
     ("event", &["function", "type", "sub-type", "data"], event),
     ("functions", &[], functions),
+    ("hang", &["on"], hang),
+    (
+        "health",
+        &["syndrome", "ext", "severity", "fatal", "cold"],
+        health,
+    ),
+    ("link", &["function", "up"], link),
     ("page-demand", &["function", "count"], page_demand),
     ("power-cycle", &[], power_cycle),
     ("quit", &[], quit),
     ("save", &["path"], save),
+    ("start", &["ms"], start),
+    ("temperature", &["celsius"], temperature),
     ("version", &[], version),
 ];
 
@@ -136,6 +145,82 @@ fn event(s: &Server, a: &Arguments) -> Result<Value, String> {
         data,
     };
     s.owner.submit(input, &NoMemory);
+    Ok(json!({}))
+}
+
+/// Something is wrong with the firmware: `syndrome` by name or number, 0 for nothing any more.
+/// `fatal=1` asks the driver for a reset ("rfr"), `cold=1` for a power cycle ("crr").
+fn health(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let find = |name: &str| {
+        let known = segment::health::SYNDROMES.iter().find(|k| k.1 == name);
+        known.map(|k| u16::from(k.0))
+    };
+    let small = |name: &str, most: i64, default: i64| {
+        let value = if a.contains_key(name) {
+            number(a, name)?
+        } else {
+            default
+        };
+        if (0..=most).contains(&value) {
+            Ok(value)
+        } else {
+            Err(format!("{name:?} is not in 0..={most}"))
+        }
+    };
+    let report = Report {
+        syndrome: u8::try_from(named(a, "syndrome", find)?)
+            .map_err(|_| "\"syndrome\" is above 0xff".to_owned())?,
+        ext_syndrome: small("ext", 0xffff, 0)? as u16,
+        severity: small("severity", 7, 3)? as u8,
+        fatal: small("fatal", 1, 0)? == 1,
+        cold: small("cold", 1, 0)? == 1,
+        ..Report::default()
+    };
+    s.owner.submit(Input::Health(report), &NoMemory);
+    Ok(json!({}))
+}
+
+/// The firmware hangs (`on=1`): no command is executed and the health counter stands; `on=0` ends
+/// that.
+fn hang(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let on = switch(a, "on")?;
+    s.owner.submit(Input::Hang(on), &NoMemory);
+    Ok(json!({}))
+}
+
+/// Plugs the cable of a function's port (`up=1`) or pulls it (`up=0`).
+fn link(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let function = function(s, a)?;
+    let up = switch(a, "up")?;
+    s.owner.submit(Input::Link { function, up }, &NoMemory);
+    Ok(json!({}))
+}
+
+/// The chip has this temperature in degrees Celsius.
+fn temperature(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let celsius = u16::try_from(number(a, "celsius")?)
+        .ok()
+        .filter(|c| *c <= 1000)
+        .ok_or("\"celsius\" is not in 0..=1000")?;
+    let eighths = celsius * 8;
+    s.owner.submit(Input::Temperature { eighths }, &NoMemory);
+    Ok(json!({}))
+}
+
+/// An argument that must be 0 or 1.
+fn switch(a: &Arguments, name: &str) -> Result<bool, String> {
+    match number(a, name)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(format!("{name:?} is not 0 or 1")),
+    }
+}
+
+/// The firmware says for `ms` milliseconds that it starts, and executes nothing.
+fn start(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let ms = u64::try_from(number(a, "ms")?).map_err(|_| "\"ms\" is negative".to_owned())?;
+    let nanos = ms.saturating_mul(1_000_000);
+    s.owner.submit(Input::Start { nanos }, &NoMemory);
     Ok(json!({}))
 }
 

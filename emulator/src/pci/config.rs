@@ -9,7 +9,7 @@ use fw_model::profile::Pci;
 
 use super::{
     bar::{MSIX_PBA, MSIX_TABLE},
-    vsc::{self, Gateway},
+    vsc::{self, Gateway, Spaces},
 };
 
 /// Bytes of configuration space of a PCIe function.
@@ -129,9 +129,9 @@ impl ConfigSpace {
     }
 
     /// Writes what may be written of `data` at byte `offset`.
-    pub fn write(&mut self, offset: u64, data: &[u8]) -> Caused {
+    pub fn write(&mut self, offset: u64, data: &[u8], spaces: &dyn Spaces) -> Caused {
         let mut caused = Caused::default();
-        self.write_gateway(offset, data);
+        self.write_gateway(offset, data, spaces);
         for (i, new) in data.iter().enumerate() {
             let Some(at) = place(offset, i) else { break };
             let (Some(b), Some(mask)) = (self.bytes.get_mut(at), self.writable.get(at)) else {
@@ -152,14 +152,14 @@ impl ConfigSpace {
     }
 
     /// The part of a write that lies in the gateway's registers, as one access.
-    fn write_gateway(&mut self, offset: u64, data: &[u8]) {
+    fn write_gateway(&mut self, offset: u64, data: &[u8], spaces: &dyn Spaces) {
         let Ok(from) = usize::try_from(offset) else {
             return;
         };
         let skip = VSC_REGISTERS.start.saturating_sub(from);
         let end = VSC_REGISTERS.end.saturating_sub(from).min(data.len());
         if let Some(part) = data.get(skip..end).filter(|p| !p.is_empty()) {
-            self.gateway.write(from + skip - VSC, part);
+            self.gateway.write(from + skip - VSC, part, spaces);
         }
     }
 
@@ -220,7 +220,21 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fw_model::Profile;
+    use fw_model::{Profile, gateway::Word};
+
+    struct NoSpaces;
+
+    impl Spaces for NoSpaces {
+        fn size(&self, _: u16) -> Option<u32> {
+            None
+        }
+        fn read(&self, _: u16, _: u32) -> Option<Word> {
+            None
+        }
+        fn write(&self, _: u16, _: u32, _: u32) -> bool {
+            false
+        }
+    }
 
     fn space() -> ConfigSpace {
         ConfigSpace::new(Profile::builtin("connectx7").unwrap().pci())
@@ -249,44 +263,44 @@ mod tests {
     #[test]
     fn bar0_is_sized_by_writing_ones() {
         let mut c = space();
-        c.write(0x10, &[0xff; 8]);
+        c.write(0x10, &[0xff; 8], &NoSpaces);
         // 32 MiB, 64 bits, prefetchable.
         assert_eq!(
             (dword(&mut c, 0x10), dword(&mut c, 0x14)),
             (0xfe00_000c, 0xffff_ffff)
         );
-        c.write(0x18, &[0xff; 4]);
+        c.write(0x18, &[0xff; 4], &NoSpaces);
         assert_eq!(dword(&mut c, 0x18), 0, "there is no other BAR");
     }
 
     #[test]
     fn read_only_stays_and_every_width_writes_the_same() {
         let mut c = space();
-        c.write(0, &[0; 4]);
+        c.write(0, &[0; 4], &NoSpaces);
         assert_eq!(dword(&mut c, 0), 0x1021_15b3);
-        c.write(4, &[0x06]);
+        c.write(4, &[0x06], &NoSpaces);
         assert!(c.memory_enabled() && c.bus_master());
         let mut one = [0; 1];
         c.read(5, &mut one);
         assert_eq!(one, [0]);
-        c.write(3, &[0xff, 0x02, 0x04]);
+        c.write(3, &[0xff, 0x02, 0x04], &NoSpaces);
         assert!(c.memory_enabled() && !c.bus_master());
         assert_eq!(dword(&mut c, 4) & 0xffff, 0x0402);
         let mut over = [0; 4];
         c.read(4094, &mut over);
         assert_eq!(over, [0, 0, 0xff, 0xff]);
-        c.write(u64::MAX, &[1, 2]);
+        c.write(u64::MAX, &[1, 2], &NoSpaces);
     }
 
     #[test]
     fn flr_is_seen_in_any_width_and_reads_as_zero() {
         let mut c = space();
-        assert!(!c.write(0x68, &[0xff]).flr);
-        assert!(c.write(0x69, &[0x80]).flr);
-        assert!(c.write(0x68, &[0, 0x80]).flr);
-        assert!(c.write(0x66, &[0, 0, 0, 0x80]).flr);
+        assert!(!c.write(0x68, &[0xff], &NoSpaces).flr);
+        assert!(c.write(0x69, &[0x80], &NoSpaces).flr);
+        assert!(c.write(0x68, &[0, 0x80], &NoSpaces).flr);
+        assert!(c.write(0x66, &[0, 0, 0, 0x80], &NoSpaces).flr);
         assert_eq!(dword(&mut c, 0x68) & 0x8000, 0);
-        c.write(0x10, &[0, 0, 0, 0xf0]);
+        c.write(0x10, &[0, 0, 0, 0xf0], &NoSpaces);
         c.reset();
         assert_eq!(dword(&mut c, 0x10), 0xc);
     }
@@ -294,12 +308,12 @@ mod tests {
     #[test]
     fn the_gateway_is_reached_in_any_width() {
         let mut c = space();
-        c.write(0xa4, &7u32.to_le_bytes());
+        c.write(0xa4, &7u32.to_le_bytes(), &NoSpaces);
         assert_eq!(dword(&mut c, 0xa4), 7);
-        c.write(0xa2, &[0xff, 0xff, 9]);
+        c.write(0xa2, &[0xff, 0xff, 9], &NoSpaces);
         assert_eq!(dword(&mut c, 0xa4), 9);
         assert_eq!(dword(&mut c, 0xa0), 0x0018_0009);
-        c.write(0xb4, &[1, 2, 3, 4, 0xff]);
+        c.write(0xb4, &[1, 2, 3, 4, 0xff], &NoSpaces);
         assert_eq!(dword(&mut c, 0xb4), 0x0403_0201);
         assert_eq!(dword(&mut c, 0xb8), 0);
     }
@@ -307,13 +321,13 @@ mod tests {
     #[test]
     fn in_d3hot_nothing_answers() {
         let mut c = space();
-        c.write(4, &[0x06, 0]);
-        c.write(0x44, &[3]);
+        c.write(4, &[0x06, 0], &NoSpaces);
+        c.write(0x44, &[3], &NoSpaces);
         assert!(!c.memory_enabled() && !c.bus_master());
         // D1 and D2 are not there.
-        c.write(0x44, &[1]);
+        c.write(0x44, &[1], &NoSpaces);
         assert_eq!(dword(&mut c, 0x44) & 3, 3);
-        c.write(0x44, &[0]);
+        c.write(0x44, &[0], &NoSpaces);
         assert!(c.memory_enabled() && c.bus_master());
     }
 }

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use fw_model::{Delivery, FunctionId, Input, NoMemory, Order, ResetKind, profile::Pci};
+use fw_model::{Delivery, FunctionId, Input, NoMemory, Order, ResetKind, gateway, profile::Pci};
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE, VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
@@ -26,6 +26,7 @@ use super::{
     config::{CONFIG_BYTES, ConfigSpace},
     dma::DmaMap,
     irqs::{Irqs, MSIX_INDEX},
+    vsc::Spaces,
 };
 use crate::{
     clients::Clients,
@@ -278,6 +279,28 @@ impl Backend {
     }
 }
 
+/// The card's address spaces, for the gateway in configuration space.
+struct Gateway<'a>(&'a Owner);
+
+impl Spaces for Gateway<'_> {
+    fn size(&self, space: u16) -> Option<u32> {
+        self.0.with_card(|c, _| c.space(space))
+    }
+
+    fn read(&self, space: u16, address: u32) -> Option<gateway::Word> {
+        self.0.with_card(|c, _| c.read_space(space, address))
+    }
+
+    fn write(&self, space: u16, address: u32, value: u32) -> bool {
+        let input = gateway::write(space, address, value);
+        let there = input.is_some();
+        if let Some(input) = input {
+            self.0.submit(input, &NoMemory);
+        }
+        there
+    }
+}
+
 impl ServerBackend for Backend {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
         self.heard();
@@ -296,7 +319,8 @@ impl ServerBackend for Backend {
         self.heard();
         self.check(region, offset, data.len())?;
         if region == VFIO_PCI_CONFIG_REGION_INDEX {
-            if self.config.write(offset, data).flr {
+            let spaces = Gateway(&self.owner);
+            if self.config.write(offset, data, &spaces).flr {
                 self.reset_function(ResetKind::Flr);
             }
             self.after_config();

@@ -1,9 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The vendor-specific capability: a gateway in configuration space to the device's address
-//! spaces. The gateway works (semaphore, ticket, space selection, address and flag); there is no
-//! space behind it yet, so that every selection says "not supported" and every access fails.
+//! spaces, which are the model's (`fw_model::gateway`).
 //!
 //! Registers as `mlx5/core/lib/pci_vsc.c` uses them, each a little-endian dword.
+
+use fw_model::gateway::Word;
+
+/// The address spaces behind the gateway.
+pub trait Spaces {
+    /// Bytes of a space, if there is one of this number.
+    fn size(&self, space: u16) -> Option<u32>;
+    /// Reads a dword, if there is one.
+    fn read(&self, space: u16, address: u32) -> Option<Word>;
+    /// Writes a dword; false if that cannot be.
+    fn write(&self, space: u16, address: u32, value: u32) -> bool;
+}
 
 /// Bytes of the capability.
 pub const BYTES: usize = 0x18;
@@ -21,6 +32,10 @@ const DATA: usize = 0x14;
 
 /// Control: the space.
 const SPACE: u32 = 0xffff;
+/// Control: the address register holds the space's size.
+const SIZE_VALID: u32 = 1 << 28;
+/// Control: the space is there.
+const SUPPORTED: u32 = 1 << 29;
 /// Address: the address itself, in dwords.
 const ADDRESS_BITS: u32 = 0x3fff_fffc;
 /// Address: the access failed.
@@ -60,27 +75,33 @@ impl Gateway {
     }
 
     /// Writes bytes from `at` of the capability on, as one access.
-    pub fn write(&mut self, at: usize, data: &[u8]) {
+    pub fn write(&mut self, at: usize, data: &[u8], spaces: &dyn Spaces) {
         let mut at = at;
         let mut data = data;
         while !data.is_empty() && at < BYTES {
             let (register, from) = (at & !3, at & 3);
             let n = data.len().min(4 - from);
-            self.write_register(register, from, &data[..n]);
+            self.write_register(register, from, &data[..n], spaces);
             at += n;
             data = &data[n..];
         }
     }
 
-    fn write_register(&mut self, register: usize, from: usize, data: &[u8]) {
+    fn write_register(&mut self, register: usize, from: usize, data: &[u8], spaces: &dyn Spaces) {
         let merge = |old: u32| {
             let mut b = old.to_le_bytes();
             b[from..from + data.len()].copy_from_slice(data);
             u32::from_le_bytes(b)
         };
         match register {
-            // The status bits stay 0: there is no such space.
-            CONTROL => self.control = merge(self.control) & SPACE,
+            // Without a space of this number the status bits stay 0.
+            CONTROL => {
+                self.control = merge(self.control) & SPACE;
+                if let Some(size) = spaces.size(self.space()) {
+                    self.control |= SUPPORTED | SIZE_VALID;
+                    self.address = size;
+                }
+            }
             SEMAPHORE => {
                 let asked = merge(0);
                 // Free for whoever comes first; only 0 frees it.
@@ -90,18 +111,75 @@ impl Gateway {
             }
             ADDRESS => {
                 let asked = merge(self.address);
-                self.address = asked & ADDRESS_BITS | SYNDROME | (asked ^ FLAG) & FLAG;
-                self.data = 0;
+                if from + data.len() == 4 {
+                    self.access(asked, spaces);
+                } else {
+                    // The byte with the flag, the last one, is what starts an access.
+                    self.address = asked;
+                }
             }
             DATA => self.data = merge(self.data),
             _ => {}
         }
+    }
+
+    /// Reads or writes the space, and says so.
+    fn access(&mut self, asked: u32, spaces: &dyn Spaces) {
+        let (space, at) = (self.space(), asked & ADDRESS_BITS);
+        let done = asked & FLAG ^ FLAG;
+        self.address = at | done;
+        if asked & FLAG != 0 {
+            if !spaces.write(space, at, self.data) {
+                self.address |= SYNDROME;
+            }
+        } else if let Some(word) = spaces.read(space, at) {
+            self.data = word.value;
+            self.address = word.next & ADDRESS_BITS | done;
+        } else {
+            self.data = 0;
+            self.address |= SYNDROME;
+        }
+    }
+
+    fn space(&self) -> u16 {
+        (self.control & SPACE) as u16
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+
+    /// Space 0xa has one dword, at 0x20; space 7 has two, at 0 and 8 of 16 bytes.
+    #[derive(Default)]
+    struct Two(Cell<u32>);
+
+    impl Spaces for Two {
+        fn size(&self, space: u16) -> Option<u32> {
+            match space {
+                0xa => Some(0x1000),
+                7 => Some(16),
+                _ => None,
+            }
+        }
+        fn read(&self, space: u16, address: u32) -> Option<Word> {
+            let (value, next) = match (space, address) {
+                (0xa, 0x20) => (self.0.get(), address),
+                (7, 0) => (1, 8),
+                (7, 8) => (2, 16),
+                _ => return None,
+            };
+            Some(Word { value, next })
+        }
+        fn write(&self, space: u16, address: u32, value: u32) -> bool {
+            let there = (space, address) == (0xa, 0x20);
+            if there {
+                self.0.set(value);
+            }
+            there
+        }
+    }
 
     fn dword(g: &mut Gateway, at: usize) -> u32 {
         u32::from_le_bytes([g.read(at), g.read(at + 1), g.read(at + 2), g.read(at + 3)])
@@ -109,38 +187,70 @@ mod tests {
 
     #[test]
     fn the_semaphore_is_taken_by_a_ticket_and_freed_by_zero() {
-        let mut g = Gateway::default();
+        let (mut g, s) = (Gateway::default(), Two::default());
         assert_eq!(dword(&mut g, SEMAPHORE), 0);
         let (mine, theirs) = (dword(&mut g, COUNTER), dword(&mut g, COUNTER));
         assert!(mine != 0 && mine != theirs);
-        g.write(SEMAPHORE, &mine.to_le_bytes());
-        g.write(SEMAPHORE, &theirs.to_le_bytes());
+        g.write(SEMAPHORE, &mine.to_le_bytes(), &s);
+        g.write(SEMAPHORE, &theirs.to_le_bytes(), &s);
         assert_eq!(dword(&mut g, SEMAPHORE), mine);
-        g.write(SEMAPHORE, &[0; 4]);
-        g.write(SEMAPHORE, &theirs.to_le_bytes());
+        g.write(SEMAPHORE, &[0; 4], &s);
+        g.write(SEMAPHORE, &theirs.to_le_bytes(), &s);
         assert_eq!(dword(&mut g, SEMAPHORE), theirs);
     }
 
     #[test]
-    fn a_space_reads_back_with_status_not_supported() {
-        let mut g = Gateway::default();
-        g.write(CONTROL, &0xf000_0007u32.to_le_bytes());
-        assert_eq!(dword(&mut g, CONTROL), 7);
-        g.write(CONTROL, &[2]);
-        assert_eq!(dword(&mut g, CONTROL), 2);
+    fn a_space_reads_back_with_its_status_and_size() {
+        let (mut g, s) = (Gateway::default(), Two::default());
+        g.write(CONTROL, &0xf000_0007u32.to_le_bytes(), &s);
+        assert_eq!(dword(&mut g, CONTROL), 0x3000_0007);
+        assert_eq!(dword(&mut g, ADDRESS), 16);
+        g.write(CONTROL, &[2], &s);
+        assert_eq!(dword(&mut g, CONTROL), 2, "there is none of this number");
     }
 
     #[test]
-    fn an_access_ends_at_once_and_failed() {
-        let mut g = Gateway::default();
-        g.write(ADDRESS, &0x000f_0014u32.to_le_bytes());
+    fn words_are_written_read_and_scanned() {
+        let (mut g, s) = (Gateway::default(), Two::default());
+        g.write(CONTROL, &[0xa], &s);
+        g.write(DATA, &0x1234u32.to_le_bytes(), &s);
+        g.write(ADDRESS, &(0x20 | FLAG).to_le_bytes(), &s);
+        assert_eq!(dword(&mut g, ADDRESS), 0x20, "write done");
+        g.write(DATA, &[0; 4], &s);
+        g.write(ADDRESS, &0x20u32.to_le_bytes(), &s);
+        assert_eq!(dword(&mut g, ADDRESS), 0x20 | FLAG, "read done");
+        assert_eq!(dword(&mut g, DATA), 0x1234);
+        g.write(CONTROL, &[7], &s);
+        g.write(ADDRESS, &[0; 4], &s);
+        assert_eq!((dword(&mut g, ADDRESS), dword(&mut g, DATA)), (8 | FLAG, 1));
+        g.write(ADDRESS, &8u32.to_le_bytes(), &s);
         assert_eq!(
-            dword(&mut g, ADDRESS),
-            0x000f_0014 | FLAG | SYNDROME,
-            "read done"
+            (dword(&mut g, ADDRESS), dword(&mut g, DATA)),
+            (16 | FLAG, 2)
         );
+    }
+
+    #[test]
+    fn an_address_written_in_bytes_is_one_access() {
+        let (mut g, s) = (Gateway::default(), Two::default());
+        g.write(CONTROL, &[7], &s);
+        for at in 0..4 {
+            g.write(ADDRESS + at, &[[8, 0, 0, 0][at]], &s);
+        }
+        assert_eq!(
+            (dword(&mut g, ADDRESS), dword(&mut g, DATA)),
+            (16 | FLAG, 2)
+        );
+    }
+
+    #[test]
+    fn an_access_to_nothing_ends_at_once_and_failed() {
+        let (mut g, s) = (Gateway::default(), Two::default());
+        g.write(ADDRESS, &0x000f_0014u32.to_le_bytes(), &s);
+        let failed = 0x000f_0014 | FLAG | SYNDROME;
+        assert_eq!(dword(&mut g, ADDRESS), failed, "read done");
         assert_eq!(dword(&mut g, DATA), 0);
-        g.write(ADDRESS, &(0x14 | FLAG).to_le_bytes());
+        g.write(ADDRESS, &(0x14 | FLAG).to_le_bytes(), &s);
         assert_eq!(dword(&mut g, ADDRESS), 0x14 | SYNDROME, "write done");
     }
 }

@@ -63,18 +63,28 @@ pub fn init_hca(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
     if ctx.f.pages.missing_init() > 0 {
         return Err(Syndrome::PagesMissing.into());
     }
+    // Left over from a teardown that was forced.
+    ctx.f.eqs.clear();
+    ctx.f.cmd_eq = None;
     ctx.f.state = State::Up;
     Ok(())
 }
 
-/// TEARDOWN_HCA: what INIT_HCA began ends; all objects are gone, pages may be taken back.
+/// TEARDOWN_HCA: what INIT_HCA began ends; all objects are gone, pages may be taken back. Event
+/// queues that the driver has not destroyed carry the answer's event and nothing else.
 pub fn teardown_hca(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     let v: View<'_, TeardownHcaIn> = view(ctx.inbox)?;
     let profile = v.get(TeardownHcaIn::PROFILE);
     if ![TEARDOWN_GRACEFUL, TEARDOWN_FORCE, TEARDOWN_FAST].contains(&profile) {
         return Err(Syndrome::BadTeardownProfile.into());
     }
+    let queues = (core::mem::take(&mut ctx.f.eqs), ctx.f.cmd_eq);
     ctx.f.drop_objects();
+    if profile != TEARDOWN_GRACEFUL {
+        // The driver has destroyed nothing and waits for the completion's event; the queues go
+        // with the next INIT_HCA, DISABLE_HCA or reset.
+        (ctx.f.eqs, ctx.f.cmd_eq) = queues;
+    }
     ctx.f.state = State::Enabled;
     // state 0: the teardown of the asked kind succeeded.
     let mut o: ViewMut<'_, TeardownHcaOut> = view_mut(out)?;

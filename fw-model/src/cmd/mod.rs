@@ -52,6 +52,8 @@ pub struct Ctx<'a> {
     pub batch: Batch,
     /// The memory of the guest that the command came from.
     pub mem: &'a dyn GuestMemory,
+    /// The answer waits until the drivers agree on a reset of the firmware.
+    pub held: bool,
     /// Guest pages to put the firmware's mark on.
     pub marks: Vec<u64>,
 }

@@ -14,14 +14,15 @@ use fwctl_proto::{
 use super::{Ctx, Done, view, view_mut};
 use crate::{
     object::KindId,
+    reg,
     syndrome::Syndrome,
     vport::{LISTS, MAX_LIST},
 };
 
 /// MTU of a fresh vport, in bytes.
 const DEFAULT_MTU: u16 = 1500;
-/// Vport states.
-const STATE_UP: u64 = 1;
+/// `admin_state`: down, whatever the uplink is.
+const ADMIN_DOWN: u8 = 0;
 /// `admin_state`: follow the uplink.
 const ADMIN_AUTO: u8 = 2;
 
@@ -154,12 +155,15 @@ pub fn query_state(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
         v.get(QueryVportStateIn::OTHER_VPORT),
         v.get(QueryVportStateIn::VPORT_NUMBER),
     )?;
+    let admin = ctx.f.vport.admin_state.unwrap_or(ADMIN_AUTO);
+    let up = match admin {
+        ADMIN_DOWN => false,
+        ADMIN_AUTO => reg::is_up(ctx.f, ctx.shared.port(ctx.f.id).cable),
+        _ => true,
+    };
     let mut o: ViewMut<'_, QueryVportStateOut> = view_mut(out)?;
-    o.set(
-        QueryVportStateOut::ADMIN_STATE,
-        u64::from(ctx.f.vport.admin_state.unwrap_or(ADMIN_AUTO)),
-    );
-    o.set(QueryVportStateOut::STATE, STATE_UP);
+    o.set(QueryVportStateOut::ADMIN_STATE, u64::from(admin));
+    o.set(QueryVportStateOut::STATE, u64::from(up));
     Ok(())
 }
 

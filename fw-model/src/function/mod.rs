@@ -63,8 +63,10 @@ impl State {
 pub struct Segment {
     /// Guest address of the command queue.
     pub cmdq: u64,
-    /// `nic_interface` field (3 bits): 0 full driver, 1 disabled, 7 software reset.
+    /// `nic_interface` field (`fwctl_proto::segment::nic_interface`).
     pub nic_interface: u8,
+    /// The driver has unloaded for a reset of the firmware.
+    pub unloaded: bool,
 }
 
 /// A function.
@@ -244,7 +246,8 @@ impl Function {
             });
         }
         while let Some(event) = self.raised.pop_front() {
-            for q in self.eqs.values_mut().filter(|q| q.takes(event.event_type)) {
+            let takes = |q: &&mut Eq| self.state == State::Up && q.takes(event.event_type);
+            for q in self.eqs.values_mut().filter(takes) {
                 q.post(self.id, &event, fx);
             }
             if self.events == EventPath::Channel && self.state != State::Disabled {

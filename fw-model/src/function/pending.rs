@@ -26,6 +26,17 @@ pub enum Origin {
     },
 }
 
+/// What an answer waits for besides its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Wait {
+    /// A batch that is to be stored.
+    Stored(Token),
+    /// The drivers' agreement on a reset of the firmware.
+    Agreement,
+    /// Firmware that runs: only a reset ends it.
+    Firmware,
+}
+
 /// An answer that waits.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Pending {
@@ -35,8 +46,8 @@ pub struct Pending {
     pub submitted: Time,
     /// Not before this time.
     pub due: Time,
-    /// Not before this batch is stored.
-    pub wait: Option<Token>,
+    /// Not before this.
+    pub wait: Option<Wait>,
     /// The inbox, for observers.
     pub inbox: Vec<u8>,
     /// The outbox.

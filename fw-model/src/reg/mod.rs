@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The register file: one table of registers, and ACCESS_REG.
 //!
-//! A register's image is what the profile says, overlaid with what was written to this function.
-//! Registers whose content follows the model's state have a function of their own.
+//! A register's image is what the profile says, overlaid with what was written to this function,
+//! overlaid with what follows from the model's state. Which fields choose a part of a register and
+//! which can be written stands in its row.
 
+mod components;
+pub mod masks;
+mod module;
 mod nvda;
 mod ports;
+mod qos;
+mod reset;
+mod rows;
+mod thermal;
 
 use std::collections::BTreeMap;
 
 use fwctl_proto::{
-    layout::{Layout, LayoutInfo, View},
-    layouts::{
-        AccessRegisterIn, DtorReg, McamReg, MpeinReg, PaosReg, PcamReg, PfccReg, PmtuReg, PpcntReg,
-        PtysReg, QcamReg,
-    },
-    register as id,
+    layout::{Layout, LayoutInfo, View, get_bits, set_bits},
+    layouts::AccessRegisterIn,
 };
 
 use crate::{
@@ -23,21 +27,24 @@ use crate::{
     syndrome::Syndrome,
 };
 
+pub use ports::{changed, is_up};
+pub use rows::REGISTERS;
+pub use thermal::CHIP as CHIP_SENSOR;
+
 /// ACCESS_REG op_mod: write.
 const WRITE: u16 = 0;
 /// ACCESS_REG op_mod: read.
 const READ: u16 = 1;
 /// Byte offset of the register in ACCESS_REG's inbox and outbox.
 const DATA: usize = 16;
-/// Bytes of HOST_ENDIANNESS (`struct mlx5_reg_host_endianness`).
-const HOST_ENDIANNESS_BYTES: usize = 16;
-/// Bytes of MNVDA: header and 64 dwords.
-const MNVDA_BYTES: usize = 268;
+/// Bits that a field which chooses a part may have.
+const INDEX_BITS: u32 = 16;
 
-/// Registers that differ from the profile, whole images by id.
+/// Registers that differ from the profile: whole images by id and by the part that its row's
+/// [`Register::index`] chooses.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct RegisterState {
-    images: BTreeMap<u16, Box<[u8]>>,
+    images: BTreeMap<(u16, u64), Box<[u8]>>,
 }
 
 impl RegisterState {
@@ -47,24 +54,26 @@ impl RegisterState {
     /// What there is that no register can hold.
     pub fn check(&self) -> Result<(), &'static str> {
         let right = |id: u16, bytes: usize| find(id).is_some_and(|r| r.bytes == bytes);
-        if self
-            .images
-            .iter()
-            .all(|(id, image)| right(*id, image.len()))
-        {
+        if self.images.iter().all(|((id, _), i)| right(*id, i.len())) {
             Ok(())
         } else {
             Err("a register of another length")
         }
     }
+
+    /// What was written to a register that has one part.
+    #[must_use]
+    pub fn written(&self, id: u16) -> Option<&[u8]> {
+        self.images.get(&(id, 0)).map(|b| &**b)
+    }
 }
 
-/// Fills `image`, which holds the profile's and then the written content, for a read with `given`.
-type Read = fn(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done;
-/// Takes a written image; what it leaves in `image` is kept and returned.
-type Write = fn(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done;
+/// What a read or a write does besides what the row says. `given` is the register as it was sent,
+/// as long as the image.
+type Hook = fn(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done;
 
 /// A register.
+#[derive(Clone, Copy)]
 pub struct Register {
     /// Its id.
     pub id: u16,
@@ -72,49 +81,109 @@ pub struct Register {
     pub layout: Option<&'static LayoutInfo>,
     /// Bytes of its image.
     pub bytes: usize,
-    /// What a read does beyond returning the image.
-    pub read: Read,
-    /// What a write does, or `None` if it cannot be written.
-    pub write: Option<Write>,
+    /// Fields that choose a part of it, each with its largest value.
+    pub index: &'static [(&'static str, u64)],
+    /// Fields that come back as they were sent.
+    pub echo: &'static [&'static str],
+    /// Fields that a write changes.
+    pub writable: &'static [&'static str],
+    /// Fills in what follows from the model's state.
+    pub read: Option<Hook>,
+    /// Checks a write whose fields are in the image, and does what it does.
+    pub write: Option<Hook>,
+    /// A write is kept.
+    pub kept: bool,
 }
 
-const fn register<L: Layout>(id: u16, read: Read, write: Option<Write>) -> Register {
-    Register {
-        id,
-        layout: Some(L::INFO),
-        bytes: L::BYTES,
-        read,
-        write,
+impl Register {
+    const fn new(id: u16, layout: Option<&'static LayoutInfo>, bytes: usize) -> Self {
+        Self {
+            id,
+            layout,
+            bytes,
+            index: &[],
+            echo: &[],
+            writable: &[],
+            read: None,
+            write: None,
+            kept: false,
+        }
+    }
+
+    const fn of<L: Layout>(id: u16) -> Self {
+        Self::new(id, Some(L::INFO), L::BYTES)
+    }
+
+    const fn index(mut self, index: &'static [(&'static str, u64)]) -> Self {
+        self.index = index;
+        self
+    }
+
+    const fn echo(mut self, echo: &'static [&'static str]) -> Self {
+        self.echo = echo;
+        self
+    }
+
+    const fn writable(mut self, writable: &'static [&'static str]) -> Self {
+        self.writable = writable;
+        self.kept = true;
+        self
+    }
+
+    const fn read(mut self, hook: Hook) -> Self {
+        self.read = Some(hook);
+        self
+    }
+
+    const fn write(mut self, hook: Hook) -> Self {
+        self.write = Some(hook);
+        self
+    }
+
+    /// True if it can be written.
+    #[must_use]
+    pub fn can_write(&self) -> bool {
+        self.kept || self.write.is_some()
+    }
+
+    /// Offset and width in bits of the fields called `name`.
+    fn place(&self, name: &str) -> Option<(u32, u32)> {
+        let p = self.layout?.field(name)?;
+        Some((p.offset, p.width * p.info.count.max(1)))
+    }
+
+    /// Copies the named fields.
+    fn copy(&self, names: &[&str], from: &[u8], to: &mut [u8]) {
+        for (mut offset, width) in names.iter().filter_map(|n| self.place(n)) {
+            let end = offset + width;
+            while offset < end {
+                let step = (end - offset).min(32);
+                set_bits(to, offset, step, get_bits(from, offset, step));
+                offset += step;
+            }
+        }
+    }
+
+    /// Which part `given` chooses.
+    fn part(&self, given: &[u8]) -> Result<u64, Syndrome> {
+        let mut key = 0;
+        for (name, most) in self.index {
+            let value = self.place(name).map_or(0, |(o, w)| get_bits(given, o, w));
+            let is_port = matches!(*name, "local_port" | "port_number");
+            if value > *most {
+                return Err(if is_port {
+                    Syndrome::RegisterPort
+                } else {
+                    Syndrome::RegisterField
+                });
+            }
+            // A function has one port, which 0 names as well.
+            let value = if is_port { 0 } else { value };
+            key = key << INDEX_BITS | value;
+        }
+        Ok(key)
     }
 }
-
-/// Every register that the firmware knows.
-pub static REGISTERS: &[Register] = &[
-    register::<QcamReg>(id::QCAM, image, None),
-    register::<PmtuReg>(id::PMTU, ports::read_pmtu, Some(ports::write_pmtu)),
-    register::<PtysReg>(id::PTYS, ports::read_ptys, Some(ports::write_ptys)),
-    register::<PaosReg>(id::PAOS, ports::read_paos, Some(ports::write_paos)),
-    register::<PfccReg>(id::PFCC, ports::read, Some(ports::write_kept)),
-    register::<PpcntReg>(id::PPCNT, ports::read_ppcnt, None),
-    register::<PcamReg>(id::PCAM, image, None),
-    Register {
-        id: id::HOST_ENDIANNESS,
-        layout: None,
-        bytes: HOST_ENDIANNESS_BYTES,
-        read: image,
-        write: Some(keep),
-    },
-    Register {
-        id: id::MNVDA,
-        layout: None,
-        bytes: MNVDA_BYTES,
-        read: nvda::read,
-        write: Some(nvda::write),
-    },
-    register::<MpeinReg>(id::MPEIN, image, None),
-    register::<McamReg>(id::MCAM, read_mcam, None),
-    register::<DtorReg>(id::DTOR, image, None),
-];
 
 /// The register with this id.
 #[must_use]
@@ -127,20 +196,35 @@ pub fn find(id: u16) -> Option<&'static Register> {
 pub fn access(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     let v: View<'_, AccessRegisterIn> = view(ctx.inbox)?;
     let id = v.get(AccessRegisterIn::REGISTER_ID) as u16;
-    let reg = find(id).ok_or(Syndrome::RegisterUnknown)?;
-    let given = ctx.inbox.get(DATA..).unwrap_or_default();
-    let mut image = vec![0; reg.bytes];
+    let reg = find(id)
+        .filter(|r| ctx.profile.has_register(r.id))
+        .ok_or(Syndrome::RegisterUnknown)?;
+    let mut given = vec![0; reg.bytes];
+    for (to, from) in given.iter_mut().zip(ctx.inbox.iter().skip(DATA)) {
+        *to = *from;
+    }
+    let part = reg.part(&given)?;
+    let mut image = load(ctx, reg, part);
+    let names: Vec<&str> = reg.index.iter().map(|i| i.0).collect();
+    reg.copy(&names, &given, &mut image);
+    reg.copy(reg.echo, &given, &mut image);
     match ctx.op_mod {
-        READ => {
-            load(ctx, reg, &mut image);
-            (reg.read)(ctx, given, &mut image)?;
+        READ => {}
+        WRITE if reg.can_write() => {
+            reg.copy(reg.writable, &given, &mut image);
+            if let Some(write) = reg.write {
+                write(ctx, &given, &mut image)?;
+            }
+            if reg.kept {
+                let kept = image.clone().into_boxed_slice();
+                ctx.f.registers.images.insert((reg.id, part), kept);
+            }
         }
-        WRITE => {
-            let write = reg.write.ok_or(Syndrome::RegisterReadOnly)?;
-            load(ctx, reg, &mut image);
-            write(ctx, given, &mut image)?;
-        }
+        WRITE => return Err(Syndrome::RegisterReadOnly.into()),
         _ => return Err(Syndrome::UnsupportedOpMod.into()),
+    }
+    if let Some(read) = reg.read {
+        read(ctx, &given, &mut image)?;
     }
     for (to, from) in out.iter_mut().skip(DATA).zip(&image) {
         *to = *from;
@@ -149,47 +233,8 @@ pub fn access(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
 }
 
 /// The image as it is: written to this function, else the profile's, else zero.
-fn load(ctx: &Ctx<'_>, reg: &Register, to: &mut [u8]) {
-    let kept = ctx.f.registers.images.get(&reg.id).map(|b| &**b);
-    let from = kept
-        .or_else(|| ctx.profile.register(reg.id))
-        .unwrap_or_default();
-    for (t, f) in to.iter_mut().zip(from) {
-        *t = *f;
-    }
-}
-
-/// Keeps an image for this function.
-fn store(ctx: &mut Ctx<'_>, id: u16, image: &[u8]) {
-    ctx.f.registers.images.insert(id, image.into());
-}
-
-/// A read of the image alone.
-#[allow(clippy::unnecessary_wraps)]
-fn image(_ctx: &mut Ctx<'_>, _given: &[u8], _image: &mut [u8]) -> Done {
-    Ok(())
-}
-
-/// A write that replaces the image.
-#[allow(clippy::unnecessary_wraps)]
-fn keep(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    for (to, from) in image.iter_mut().zip(given) {
-        *to = *from;
-    }
-    store(ctx, id::HOST_ENDIANNESS, image);
-    Ok(())
-}
-
-/// MCAM has a page of access bits per group of registers; the profile describes group 0.
-fn read_mcam(_ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    let group = View::<McamReg>::new(given).map_or(0, |v| v.get(McamReg::ACCESS_REG_GROUP));
-    if group > 3 {
-        return Err(Syndrome::RegisterField.into());
-    }
-    if group != 0 {
-        image.fill(0);
-    }
-    let mut m: fwctl_proto::layout::ViewMut<'_, McamReg> = crate::cmd::view_mut(image)?;
-    m.set(McamReg::ACCESS_REG_GROUP, group);
-    Ok(())
+fn load(ctx: &Ctx<'_>, reg: &Register, part: u64) -> Vec<u8> {
+    let kept = ctx.f.registers.images.get(&(reg.id, part)).map(|b| &**b);
+    let from = kept.or_else(|| ctx.profile.register(reg.id));
+    from.map_or_else(|| vec![0; reg.bytes], <[u8]>::to_vec)
 }

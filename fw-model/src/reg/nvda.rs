@@ -51,7 +51,12 @@ pub fn write(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     }
     header(given, image)?;
     let length = get_bits(given, LENGTH.0, LENGTH.1) as usize;
-    let data = given.get(DATA..DATA + length).ok_or(Syndrome::NvLength)?;
+    // What the inbox really carries: `given` is as long as the register.
+    let carried = ctx.inbox.len().saturating_sub(super::DATA);
+    let data = given
+        .get(DATA..DATA + length)
+        .filter(|_| carried >= DATA + length)
+        .ok_or(Syndrome::NvLength)?;
     let item = get_bits(given, TYPE.0, TYPE.1) as u32;
     ctx.shared.nv.set(item, data, &mut ctx.batch)?;
     for (to, from) in image.iter_mut().skip(DATA).zip(data) {

@@ -2,21 +2,20 @@
 //! Registers of the physical port. A function has one port, number 1; 0 names it as well.
 
 use fwctl_proto::{
-    layout::{View, ViewMut},
-    layouts::{PaosReg, PfccReg, PmtuReg, PpcntReg, PtysReg},
+    eqe, event,
+    layout::{Field, View, ViewMut},
+    layouts::{MlcrReg, PaosReg, PcmrReg, PddrReg, PmtuReg, PplmReg, PtysReg},
     register as id,
 };
 
-use super::store;
 use crate::{
     cmd::{Ctx, Done, view, view_mut},
+    function::{Function, eq::Event},
     syndrome::Syndrome,
 };
 
 /// The function's port.
-const PORT: u64 = 1;
-/// `local_port` lies in byte 1 of every port register.
-const LOCAL_PORT_BYTE: usize = 1;
+const PORT: u8 = 1;
 /// Largest MTU of the wire in bytes.
 const MAX_MTU: u64 = 9978;
 /// MTU of the wire after power on.
@@ -24,67 +23,80 @@ const DEFAULT_MTU: u64 = 1522;
 /// Administrative and operational states of a port.
 const UP: u64 = 1;
 const DOWN: u64 = 2;
+/// Sub-types of `PORT_CHANGE` (`MLX5_PORT_CHANGE_SUBTYPE_*`).
+const WENT_DOWN: u8 = 1;
+const WENT_UP: u8 = 4;
+/// `pddr_reg.page_select`: why there is no link.
+const TROUBLESHOOTING: u64 = 1;
+/// Why: nothing; the port was closed by command; the cable is not plugged.
+const NO_ISSUE: u64 = 0;
+const CLOSED: u64 = 1;
+const NO_CABLE: u64 = 1024;
+/// `ptys_reg.an_status`: complete.
+const AN_COMPLETE: u64 = 1;
 
-fn port(given: &[u8], image: &mut [u8]) -> Done {
-    let local = given.get(LOCAL_PORT_BYTE).copied().unwrap_or(0);
-    if u64::from(local) > PORT {
-        return Err(Syndrome::RegisterPort.into());
+/// True if a function's port is up: the driver wants it to be, and the cable is in.
+#[must_use]
+pub fn is_up(f: &Function, cable: bool) -> bool {
+    let admin = f.registers.written(id::PAOS).and_then(View::<PaosReg>::new);
+    cable && admin.is_none_or(|v| v.get(PaosReg::ADMIN_STATUS) != DOWN)
+}
+
+/// Tells the driver that its port went up or down.
+pub fn changed(f: &mut Function, up: bool) {
+    let mut data = [0; eqe::DATA_BYTES];
+    data[eqe::data::PORT] = PORT << 4;
+    f.raise(Event {
+        event_type: event::PORT_CHANGE,
+        sub_type: if up { WENT_UP } else { WENT_DOWN },
+        data,
+    });
+}
+
+fn up(ctx: &Ctx<'_>) -> bool {
+    is_up(ctx.f, ctx.shared.port(ctx.f.id).cable)
+}
+
+/// PTYS: what is in force is the best of what the driver wants, while there is a link.
+pub fn read_ptys(ctx: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
+    let up = up(ctx);
+    let mut m: ViewMut<'_, PtysReg> = view_mut(image)?;
+    let best = |modes: u64| {
+        if modes == 0 || !up {
+            0
+        } else {
+            1 << modes.ilog2()
+        }
+    };
+    for (admin, oper) in [
+        (PtysReg::ETH_PROTO_ADMIN, PtysReg::ETH_PROTO_OPER),
+        (PtysReg::EXT_ETH_PROTO_ADMIN, PtysReg::EXT_ETH_PROTO_OPER),
+    ] {
+        let modes = m.get(admin);
+        m.set(oper, best(modes));
     }
-    if let Some(b) = image.get_mut(LOCAL_PORT_BYTE) {
-        *b = local;
-    }
+    m.set(PtysReg::AN_STATUS, if up { AN_COMPLETE } else { 0 });
     Ok(())
 }
 
-/// A read of the image.
-pub fn read(_ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    port(given, image)
-}
-
-/// PTYS: the protocol asked for comes back as asked.
-pub fn read_ptys(_ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+/// PTYS: only what the port can may be asked for.
+pub fn write_ptys(_: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     let v: View<'_, PtysReg> = view(given)?;
-    let mut m: ViewMut<'_, PtysReg> = view_mut(image)?;
-    m.set(PtysReg::PROTO_MASK, v.get(PtysReg::PROTO_MASK));
-    port(given, image)
-}
-
-/// PFCC: pause settings are kept as written.
-pub fn write_kept(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    let _: View<'_, PfccReg> = view(given)?;
-    for (to, from) in image.iter_mut().zip(given) {
-        *to = *from;
-    }
-    port(given, image)?;
-    store(ctx, id::PFCC, image);
-    Ok(())
-}
-
-/// PTYS: the admin fields may be written; capabilities and what is in force may not.
-pub fn write_ptys(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    let v: View<'_, PtysReg> = view(given)?;
-    let mut m: ViewMut<'_, PtysReg> = view_mut(image)?;
-    let (cap, admin) = (
-        m.get(PtysReg::ETH_PROTO_CAPABILITY),
-        v.get(PtysReg::ETH_PROTO_ADMIN),
-    );
-    let (ext_cap, ext) = (
-        m.get(PtysReg::EXT_ETH_PROTO_CAPABILITY),
-        v.get(PtysReg::EXT_ETH_PROTO_ADMIN),
-    );
-    if admin & !cap != 0 || ext & !ext_cap != 0 {
+    let m: ViewMut<'_, PtysReg> = view_mut(image)?;
+    let beyond = |cap: Field<PtysReg>, admin: Field<PtysReg>| v.get(admin) & !m.get(cap) != 0;
+    if beyond(PtysReg::ETH_PROTO_CAPABILITY, PtysReg::ETH_PROTO_ADMIN)
+        || beyond(
+            PtysReg::EXT_ETH_PROTO_CAPABILITY,
+            PtysReg::EXT_ETH_PROTO_ADMIN,
+        )
+    {
         return Err(Syndrome::RegisterField.into());
     }
-    m.set(PtysReg::ETH_PROTO_ADMIN, admin);
-    m.set(PtysReg::EXT_ETH_PROTO_ADMIN, ext);
-    m.set(PtysReg::AN_DISABLE_ADMIN, v.get(PtysReg::AN_DISABLE_ADMIN));
-    port(given, image)?;
-    store(ctx, id::PTYS, image);
     Ok(())
 }
 
 /// PMTU: what the port can, what it is set to, what is in force.
-pub fn read_pmtu(_ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+pub fn read_pmtu(_: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
     let mut m: ViewMut<'_, PmtuReg> = view_mut(image)?;
     m.set(PmtuReg::MAX_MTU, MAX_MTU);
     if m.get(PmtuReg::ADMIN_MTU) == 0 {
@@ -92,41 +104,33 @@ pub fn read_pmtu(_ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     }
     let admin = m.get(PmtuReg::ADMIN_MTU);
     m.set(PmtuReg::OPER_MTU, admin);
-    port(given, image)
-}
-
-/// PMTU: sets the port's MTU.
-pub fn write_pmtu(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    let v: View<'_, PmtuReg> = view(given)?;
-    let asked = v.get(PmtuReg::ADMIN_MTU);
-    if asked > MAX_MTU {
-        return Err(Syndrome::RegisterField.into());
-    }
-    let mut m: ViewMut<'_, PmtuReg> = view_mut(image)?;
-    m.set(PmtuReg::ADMIN_MTU, asked);
-    read_pmtu(ctx, given, image)?;
-    store(ctx, id::PMTU, image);
     Ok(())
 }
 
-/// PAOS: the port is up as far as the driver wants it to be: the cable is always in.
-pub fn read_paos(_ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+/// PMTU: sets the port's MTU.
+pub fn write_pmtu(_: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Done {
+    let v: View<'_, PmtuReg> = view(given)?;
+    if v.get(PmtuReg::ADMIN_MTU) > MAX_MTU {
+        return Err(Syndrome::RegisterField.into());
+    }
+    Ok(())
+}
+
+/// PAOS: the port is up as far as the driver wants it to be and the cable is in.
+pub fn read_paos(ctx: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
+    let oper = if up(ctx) { UP } else { DOWN };
     let mut m: ViewMut<'_, PaosReg> = view_mut(image)?;
     if m.get(PaosReg::ADMIN_STATUS) == 0 {
         m.set(PaosReg::ADMIN_STATUS, UP);
     }
-    let oper = if m.get(PaosReg::ADMIN_STATUS) == UP {
-        UP
-    } else {
-        DOWN
-    };
     m.set(PaosReg::OPER_STATUS, oper);
-    port(given, image)
+    Ok(())
 }
 
-/// PAOS: sets the admin state.
+/// PAOS: sets the admin state, which may take the port up or down.
 pub fn write_paos(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     let v: View<'_, PaosReg> = view(given)?;
+    let before = up(ctx);
     let mut m: ViewMut<'_, PaosReg> = view_mut(image)?;
     if v.flag(PaosReg::ASE) {
         m.set(PaosReg::ADMIN_STATUS, v.get(PaosReg::ADMIN_STATUS));
@@ -134,16 +138,115 @@ pub fn write_paos(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     if v.flag(PaosReg::EE) {
         m.set(PaosReg::E, v.get(PaosReg::E));
     }
-    read_paos(ctx, given, image)?;
-    store(ctx, id::PAOS, image);
+    let wanted = m.get(PaosReg::ADMIN_STATUS) != DOWN;
+    let after = wanted && ctx.shared.port(ctx.f.id).cable;
+    if after != before {
+        changed(ctx.f, after);
+    }
     Ok(())
 }
 
-/// PPCNT: every counter is zero, as no packet ever moves; the group comes back as asked.
-pub fn read_ppcnt(_ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    let v: View<'_, PpcntReg> = view(given)?;
-    let mut m: ViewMut<'_, PpcntReg> = view_mut(image)?;
-    m.set(PpcntReg::GRP, v.get(PpcntReg::GRP));
-    m.set(PpcntReg::PRIO_TC, v.get(PpcntReg::PRIO_TC));
-    port(given, image)
+/// PPLM: only error corrections that the port can may be asked for.
+pub fn write_pplm(_: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+    let v: View<'_, PplmReg> = view(given)?;
+    let m: ViewMut<'_, PplmReg> = view_mut(image)?;
+    let pairs = [
+        (
+            PplmReg::FEC_OVERRIDE_CAP_10G_40G,
+            PplmReg::FEC_OVERRIDE_ADMIN_10G_40G,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_25G,
+            PplmReg::FEC_OVERRIDE_ADMIN_25G,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_50G,
+            PplmReg::FEC_OVERRIDE_ADMIN_50G,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_100G,
+            PplmReg::FEC_OVERRIDE_ADMIN_100G,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_56G,
+            PplmReg::FEC_OVERRIDE_ADMIN_56G,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_50G_1X,
+            PplmReg::FEC_OVERRIDE_ADMIN_50G_1X,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_100G_2X,
+            PplmReg::FEC_OVERRIDE_ADMIN_100G_2X,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_200G_4X,
+            PplmReg::FEC_OVERRIDE_ADMIN_200G_4X,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_400G_8X,
+            PplmReg::FEC_OVERRIDE_ADMIN_400G_8X,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_100G_1X,
+            PplmReg::FEC_OVERRIDE_ADMIN_100G_1X,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_200G_2X,
+            PplmReg::FEC_OVERRIDE_ADMIN_200G_2X,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_400G_4X,
+            PplmReg::FEC_OVERRIDE_ADMIN_400G_4X,
+        ),
+        (
+            PplmReg::FEC_OVERRIDE_CAP_800G_8X,
+            PplmReg::FEC_OVERRIDE_ADMIN_800G_8X,
+        ),
+    ];
+    if pairs
+        .iter()
+        .any(|(cap, admin)| v.get(*admin) & !m.get(*cap) != 0)
+    {
+        return Err(Syndrome::RegisterField.into());
+    }
+    Ok(())
+}
+
+/// PDDR: why there is no link.
+pub fn read_pddr(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+    /// `pddr_troubleshooting_page.status_opcode` in the register.
+    const STATUS_OPCODE: u32 = 0x40 + 0x20;
+    let v: View<'_, PddrReg> = view(given)?;
+    if v.get(PddrReg::PAGE_SELECT) == TROUBLESHOOTING {
+        let cause = if !ctx.shared.port(ctx.f.id).cable {
+            NO_CABLE
+        } else if up(ctx) {
+            NO_ISSUE
+        } else {
+            CLOSED
+        };
+        fwctl_proto::layout::set_bits(image, STATUS_OPCODE, 32, cause);
+    }
+    Ok(())
+}
+
+/// PCMR: checks can be turned on and off as far as the port can.
+pub fn write_pcmr(_: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+    let v: View<'_, PcmrReg> = view(given)?;
+    let m: ViewMut<'_, PcmrReg> = view_mut(image)?;
+    let crc = v.flag(PcmrReg::RX_TS_OVER_CRC) && !m.flag(PcmrReg::RX_TS_OVER_CRC_CAP);
+    let fcs = v.flag(PcmrReg::FCS_CHK) && !m.flag(PcmrReg::FCS_CAP);
+    if crc || fcs {
+        return Err(Syndrome::RegisterField.into());
+    }
+    Ok(())
+}
+
+/// MLCR: the port's light blinks as long as it was told to.
+pub fn read_mlcr(_: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
+    let mut m: ViewMut<'_, MlcrReg> = view_mut(image)?;
+    let duration = m.get(MlcrReg::BEACON_DURATION);
+    m.set(MlcrReg::BEACON_REMAIN, duration);
+    Ok(())
 }

@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A card: its functions, and the order in which things happen to them.
 
+mod answer;
+pub mod reset;
+
 use std::{collections::BTreeMap, sync::Arc};
 
-use fwctl_proto::{eqe, event, layout::get_bits};
+use fwctl_proto::{eqe, event, layout::get_bits, segment};
 
 use crate::{
     GuestMemory,
     cmd::Ctx,
-    effect::{Bytes, Delivery, Effect, Effects, Observed, Order},
+    effect::{Delivery, Effect, Effects, Order},
     exec,
     function::{
         Function, State,
         eq::Event,
         pages,
-        pending::{Origin, Pending},
+        pending::{Origin, Pending, Wait},
     },
+    gateway::Semaphores,
+    health::Health,
     input::{Caller, EventPath, Input, ResetKind},
     iseg,
     limits::{
@@ -25,10 +30,16 @@ use crate::{
     mailbox::{self, Answer, Skip, Taken},
     nv::NvStore,
     profile::Profile,
-    store::{Batch, Token},
+    reg,
+    store::Batch,
     table,
     time::Time,
     work,
+};
+
+use self::{
+    answer::{answer_slot, completion_event},
+    reset::Reset,
 };
 
 /// A function of a card, counted from 0 in the order in which they were added.
@@ -55,15 +66,65 @@ pub struct Shared {
     pub time: Time,
     /// Opcodes whose answers are held back, and for how many nanoseconds.
     pub delays: Vec<(u16, u64)>,
+    /// What is outside each function's port.
+    pub ports: Vec<Port>,
+    /// How warm the chip is.
+    pub thermal: Thermal,
+    /// How the firmware is.
+    pub health: Health,
+    /// Semaphores behind the PCI gateway.
+    pub semaphores: Semaphores,
+    /// The reset of the firmware that goes on.
+    pub reset: Reset,
     last_token: u64,
 }
 
+/// What is outside a port; no reset of the card changes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Port {
+    /// A cable is in, and somebody at its other end.
+    pub cable: bool,
+}
+
+/// Temperatures in units of 1/8 degree Celsius.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Thermal {
+    /// Now.
+    pub now: u16,
+    /// The highest since the driver asked for it anew.
+    pub most: u16,
+    /// From here on it is a warning.
+    pub warn: u16,
+}
+
+impl Default for Thermal {
+    fn default() -> Self {
+        Self {
+            now: 45 * 8,
+            most: 45 * 8,
+            warn: 105 * 8,
+        }
+    }
+}
+
 impl Shared {
+    /// What is outside a function's port.
+    #[must_use]
+    pub fn port(&self, id: FunctionId) -> Port {
+        let known = self.ports.get(usize::from(id.0));
+        known.copied().unwrap_or(Port { cable: true })
+    }
+
     /// Checks what was read from a file.
     ///
     /// # Errors
     /// What it holds that no card can hold.
-    pub fn check(&self) -> Result<(), &'static str> {
+    pub fn check(&self, functions: usize) -> Result<(), &'static str> {
+        self.reset.check(functions)?;
+        self.semaphores.check()?;
+        if self.ports.len() != functions {
+            return Err("not a port for each function");
+        }
         if self.delays.len() > MAX_DELAYS || self.delays.iter().any(|d| d.1 > MAX_DELAY_NANOS) {
             return Err("answers held back for too long");
         }
@@ -124,6 +185,11 @@ impl Card {
                 seed: options.seed,
                 time: Time::ZERO,
                 delays: Vec::new(),
+                ports: Vec::new(),
+                thermal: Thermal::default(),
+                health: Health::default(),
+                semaphores: Semaphores::default(),
+                reset: Reset::default(),
                 last_token: 0,
             },
             observed: false,
@@ -154,6 +220,7 @@ impl Card {
             return None;
         }
         let id = FunctionId(self.functions.len() as u8);
+        self.shared.ports.push(Port { cable: true });
         self.functions
             .push(Function::new(id, events, &self.profile));
         Some(id)
@@ -208,7 +275,7 @@ impl Card {
     /// Fills `buf` from byte `offset` of the function's initialization segment.
     pub fn read_segment(&self, id: FunctionId, offset: u32, buf: &mut [u8], now: Time) {
         match self.functions.get(usize::from(id.0)) {
-            Some(f) => iseg::read(f, &self.profile, offset, buf, now),
+            Some(f) => iseg::read(f, &self.shared, &self.profile, offset, buf, now),
             None => buf.fill(0),
         }
     }
@@ -219,6 +286,11 @@ impl Card {
     /// does not exist changes nothing.
     pub fn submit(&mut self, input: Input<'_>, now: Time, mem: &dyn GuestMemory, fx: &mut Effects) {
         self.shared.time = now;
+        self.happen(input, now, mem, fx);
+        self.settle(now, fx);
+    }
+
+    fn happen(&mut self, input: Input<'_>, now: Time, mem: &dyn GuestMemory, fx: &mut Effects) {
         match input {
             Input::SegmentWrite {
                 function,
@@ -228,7 +300,7 @@ impl Card {
                 let Some(f) = self.functions.get_mut(usize::from(function.0)) else {
                     return;
                 };
-                if let Some(slots) = iseg::write(f, &self.profile, offset, data, now) {
+                if let Some(slots) = iseg::write(f, offset, data) {
                     self.doorbell(function, slots, now, mem, fx);
                 }
             }
@@ -291,13 +363,62 @@ impl Card {
                 }
             }
             Input::PowerCycle => {
-                let mut batch = Batch::default();
-                self.shared.nv.next_to_current(&mut batch);
-                self.commit(batch, fx);
-                for i in 0..self.functions.len() {
-                    self.reset(FunctionId(i as u8), ResetKind::Bus, fx);
+                self.restart(now, fx);
+                for f in &mut self.functions {
+                    f.segment.nic_interface = segment::nic_interface::FULL_DRIVER;
                 }
             }
+            Input::Semaphore { address, value } => {
+                self.shared.semaphores.write(address, value);
+            }
+            Input::Link { function, up } => self.link(function, up, fx),
+            Input::Temperature { eighths } => self.temperature(eighths, fx),
+            Input::Health(report) => self.shared.health.set(report, now),
+            Input::Hang(on) => self.shared.health.hang(on, now),
+            Input::Start { nanos } => {
+                let nanos = nanos.min(MAX_DELAY_NANOS);
+                self.shared.health.ready = now.after(core::time::Duration::from_nanos(nanos));
+            }
+        }
+    }
+
+    /// The cable of a function's port is plugged or pulled.
+    fn link(&mut self, id: FunctionId, up: bool, fx: &mut Effects) {
+        let n = usize::from(id.0);
+        let (Some(f), Some(port)) = (self.functions.get_mut(n), self.shared.ports.get_mut(n))
+        else {
+            return;
+        };
+        let before = reg::is_up(f, port.cable);
+        port.cable = up;
+        let after = reg::is_up(f, up);
+        if before != after {
+            reg::changed(f, after);
+            f.deliver(fx);
+        }
+    }
+
+    /// The chip becomes warmer or colder; crossing the threshold is a warning to all functions,
+    /// or the end of one.
+    fn temperature(&mut self, eighths: u16, fx: &mut Effects) {
+        let t = &mut self.shared.thermal;
+        let crossed = (t.now >= t.warn) != (eighths >= t.warn);
+        t.now = eighths;
+        t.most = t.most.max(eighths);
+        if !crossed {
+            return;
+        }
+        let mut data = [0; eqe::DATA_BYTES];
+        let at = eqe::data::TEMP_WARN_LSB;
+        let sensors = u64::from(eighths >= t.warn) << reg::CHIP_SENSOR;
+        data[at..at + 8].copy_from_slice(&sensors.to_be_bytes());
+        for f in &mut self.functions {
+            f.raise(Event {
+                event_type: event::TEMP_WARN_EVENT,
+                sub_type: 0,
+                data,
+            });
+            f.deliver(fx);
         }
     }
 
@@ -307,6 +428,7 @@ impl Card {
         for i in 0..self.functions.len() {
             self.answer_due(i, now, fx);
         }
+        self.settle(now, fx);
     }
 
     /// When to call [`Card::poll`] next; `None` if nothing waits for time.
@@ -317,6 +439,7 @@ impl Card {
             .flat_map(|f| &f.pending)
             .filter(|p| p.wait.is_none())
             .map(|p| p.due)
+            .chain(self.shared.reset.deadline())
             .min()
     }
 
@@ -348,7 +471,8 @@ impl Card {
             return;
         };
         let busy = |p: &Pending| matches!(p.origin, Origin::Slot { slot: s, .. } if s == slot);
-        if f.pending.iter().any(busy) {
+        // Firmware that does not run never sees the doorbell.
+        if f.pending.iter().any(busy) || !self.shared.health.runs(now) {
             return;
         }
         let entry = f.segment.cmdq.wrapping_add(u64::from(slot) << LOG_STRIDE);
@@ -452,6 +576,18 @@ impl Card {
             });
             return;
         }
+        if !self.shared.health.runs(now) {
+            // Nobody answers before the firmware is reset.
+            let pending = Pending {
+                origin: Origin::Channel { tag },
+                submitted: now,
+                due: now,
+                wait: Some(Wait::Firmware),
+                inbox: inbox.to_vec(),
+                outbox: Vec::new(),
+            };
+            return self.hold(id, pending);
+        }
         let mut taken = core::mem::take(&mut self.taken);
         taken.inbox.clear();
         taken.inbox.extend_from_slice(inbox);
@@ -512,7 +648,7 @@ impl Card {
         now: Time,
         mem: &dyn GuestMemory,
         fx: &mut Effects,
-    ) -> Option<Token> {
+    ) -> Option<Wait> {
         let f = self.functions.get_mut(usize::from(id.0))?;
         if let (Some(uid), Some(field)) = (uid, inbox.get_mut(2..4)) {
             field.copy_from_slice(&uid.to_be_bytes());
@@ -527,15 +663,18 @@ impl Card {
             op_mod: 0,
             inbox,
             batch: Batch::default(),
+            held: false,
             mem,
             marks: Vec::new(),
         };
         exec::run(&mut ctx, out_len, outbox);
         let batch = core::mem::take(&mut ctx.batch);
+        let held = ctx.held;
         for addr in core::mem::take(&mut ctx.marks) {
             fx.write(id, addr, &pages::mark(addr), Order::Relaxed);
         }
-        self.commit(batch, fx)
+        let stored = self.commit(batch, fx).map(Wait::Stored);
+        stored.or(held.then_some(Wait::Agreement))
     }
 
     /// When the command in `inbox` is to be answered.
@@ -550,77 +689,11 @@ impl Card {
         })
     }
 
-    /// Asks for a batch to be stored; `None` if there is nothing in it.
-    fn commit(&mut self, batch: Batch, fx: &mut Effects) -> Option<Token> {
-        if batch.puts.is_empty() {
-            return None;
+    fn reset(&mut self, id: FunctionId, kind: ResetKind, fx: &mut Effects) {
+        if matches!(kind, ResetKind::Bus | ResetKind::ClientGone) {
+            // As far as a card can tell, its host was reset.
+            self.shared.health.restart(self.shared.health.ready);
         }
-        self.shared.last_token += 1;
-        let token = Token(self.shared.last_token);
-        fx.push(Effect::Commit { token, batch });
-        Some(token)
-    }
-
-    fn hold(&mut self, id: FunctionId, p: Pending) {
-        if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
-            f.pending.push(p);
-        }
-    }
-
-    /// Answers what is due, in the order in which it was taken.
-    fn answer_due(&mut self, index: usize, now: Time, fx: &mut Effects) {
-        loop {
-            let Some(f) = self.functions.get_mut(index) else {
-                return;
-            };
-            let ready = |p: &Pending| p.wait.is_none() && p.due <= now;
-            let Some(at) = f.pending.iter().position(ready) else {
-                return;
-            };
-            let p = f.pending.remove(at);
-            let id = f.id;
-            let bytes = fx.store(&p.outbox);
-            let slot = match &p.origin {
-                Origin::Slot {
-                    slot,
-                    entry,
-                    taken,
-                    checksum,
-                    eq,
-                } => {
-                    answer_slot(f, *slot, *entry, taken, *checksum, *eq, bytes, fx);
-                    Some(*slot)
-                }
-                Origin::Channel { tag } => {
-                    fx.push(Effect::Reply {
-                        function: id,
-                        tag: *tag,
-                        delivery: Delivery::Executed,
-                        outbox: bytes,
-                    });
-                    f.deliver(fx);
-                    None
-                }
-            };
-            self.observe(id, slot, p.submitted, now, 0, &p.inbox, &p.outbox, fx);
-        }
-    }
-
-    fn committed(&mut self, token: Token, stored: bool, now: Time, fx: &mut Effects) {
-        for i in 0..self.functions.len() {
-            for p in &mut self.functions[i].pending {
-                if p.wait == Some(token) {
-                    p.wait = None;
-                    if !stored {
-                        exec::refuse(&mut p.outbox, crate::syndrome::Syndrome::StoreFailed.into());
-                    }
-                }
-            }
-            self.answer_due(i, now, fx);
-        }
-    }
-
-    fn reset(&mut self, id: FunctionId, _kind: ResetKind, fx: &mut Effects) {
         let Some(f) = self.functions.get_mut(usize::from(id.0)) else {
             return;
         };
@@ -636,78 +709,6 @@ impl Card {
             }
         }
         f.reset(&self.profile);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn observe(
-        &self,
-        function: FunctionId,
-        slot: Option<u8>,
-        submitted: Time,
-        completed: Time,
-        delivery: u8,
-        inbox: &[u8],
-        outbox: &[u8],
-        fx: &mut Effects,
-    ) {
-        if self.observed {
-            let inbox = fx.store(inbox);
-            let outbox = fx.store(outbox);
-            fx.push(Effect::Observed(Observed {
-                function,
-                slot,
-                submitted,
-                completed,
-                delivery,
-                inbox,
-                outbox,
-            }));
-        }
-    }
-}
-
-/// Writes a slot's answer and tells the command event queue, if it was there before the command
-/// and still is: its own CREATE_EQ and DESTROY_EQ are polled for.
-#[allow(clippy::too_many_arguments)]
-fn answer_slot(
-    f: &mut Function,
-    slot: u8,
-    entry: u64,
-    taken: &Taken,
-    checksum: bool,
-    eq: Option<u8>,
-    outbox: Bytes,
-    fx: &mut Effects,
-) {
-    Answer {
-        function: f.id,
-        entry,
-        taken,
-        checksum,
-    }
-    .delivered(outbox, fx);
-    completion_event(f, eq, slot, fx);
-    f.deliver(fx);
-}
-
-fn completion_event(f: &mut Function, eq: Option<u8>, slot: u8, fx: &mut Effects) {
-    let (Some(before), Some(now)) = (eq, f.cmd_eq) else {
-        return;
-    };
-    if before != now {
-        return;
-    }
-    let mut data = [0; eqe::DATA_BYTES];
-    let at = eqe::data::CMD_VECTOR;
-    data[at..at + 4].copy_from_slice(&(1u32 << slot).to_be_bytes());
-    let event = Event {
-        event_type: event::CMD,
-        sub_type: 0,
-        data,
-    };
-    let id = f.id;
-    if let Some(q) = f.eqs.get_mut(&now) {
-        q.post(id, &event, fx);
     }
 }
 

@@ -1,36 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Profiles: what a card is. TOML that compiles once into immutable pages which all cards share.
+//! Reading a profile: its TOML, what it inherits, and its fields by name.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fwctl_proto::{
     cap_type,
-    layout::{self, FieldInfo, LayoutInfo, set_bits},
+    layout::{self, LayoutInfo, set_bits},
     register,
 };
 use serde::Deserialize;
 
-use crate::{FunctionId, reg};
+use super::{
+    BUILTIN, CAP_PAGE_BYTES, Cap, Firmware, PageDemand, Pci, Profile, ProfileError, Timeouts,
+};
+use crate::reg;
 
-/// Capability type of the general page.
-pub const CAP_GENERAL: u16 = cap_type::GENERAL;
-/// Bytes of a capability page in QUERY_HCA_CAP's outbox.
-pub const CAP_PAGE_BYTES: usize = 4096;
+/// Profiles that inherit from one another, at most.
+const MAX_DEPTH: usize = 4;
 
-const BUILTIN: &[(&str, &str)] = &[
-    ("connectx7", include_str!("../profiles/connectx7.toml")),
-    ("minimal", include_str!("../profiles/minimal.toml")),
-];
-
-/// Why a profile was not taken: where, what, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("profile {origin}: {what}")]
-pub struct ProfileError {
-    /// File or built-in name.
-    pub origin: String,
-    /// What is wrong, with its place.
-    pub what: String,
-}
+/// Key that names the profile whose fields are taken where this one has none.
+const INHERITS: &str = "inherits";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +32,8 @@ struct File {
     firmware: FirmwareFile,
     #[serde(default)]
     pages: PageDemand,
+    #[serde(default)]
+    timeouts: Timeouts,
     #[serde(default = "default_mac")]
     base_mac: String,
     #[serde(default = "default_frequency")]
@@ -50,6 +44,8 @@ struct File {
     caps_max: BTreeMap<String, BTreeMap<String, u64>>,
     #[serde(default)]
     registers: BTreeMap<String, BTreeMap<String, u64>>,
+    #[serde(default)]
+    without_registers: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,146 +64,7 @@ fn default_frequency() -> u32 {
     156_250
 }
 
-/// What configuration space shows.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pci {
-    /// Vendor id.
-    pub vendor_id: u16,
-    /// Device id.
-    pub device_id: u16,
-    /// Subsystem vendor id.
-    pub subsystem_vendor_id: u16,
-    /// Subsystem id.
-    pub subsystem_id: u16,
-    /// Revision id.
-    #[serde(default)]
-    pub revision: u8,
-    /// Class code, 24 bits.
-    pub class: u32,
-    /// Entries of the MSI-X table, 1 to 2048.
-    pub msix_vectors: u16,
-    /// Log2 of the bytes of BAR0.
-    pub log_bar0: u8,
-    /// Hardware id that the health buffer and the tools read.
-    pub hw_id: u32,
-}
-
-impl Pci {
-    /// UAR pages (4 KiB) that BAR0 has room for.
-    #[must_use]
-    pub fn bar0_pages(&self) -> u32 {
-        1 << (self.log_bar0 - 12)
-    }
-}
-
-/// What configuration space shows; the name that the emulator uses.
-pub type PciIds = Pci;
-
-/// Which firmware runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Firmware {
-    /// Major, minor, sub-minor.
-    pub version: [u16; 3],
-    /// Board id, at most 16 characters.
-    pub psid: String,
-}
-
-/// Guest pages that the firmware asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PageDemand {
-    /// At boot.
-    pub boot: u32,
-    /// In addition for INIT_HCA.
-    pub init: u32,
-}
-
-/// A capability page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cap {
-    /// Values after power on.
-    pub current: Box<[u8]>,
-    /// Largest values that SET_HCA_CAP may choose.
-    pub max: Box<[u8]>,
-    layout: &'static str,
-}
-
-impl Cap {
-    /// The page's plain fields of at most 64 bits, with offsets in the page.
-    pub fn fields(&self) -> impl Iterator<Item = &'static FieldInfo> {
-        layout::find(self.layout)
-            .map_or(&[][..], |l| l.fields)
-            .iter()
-            .filter(|f| f.nested.is_none() && f.count == 1 && f.width <= 64)
-    }
-}
-
-/// A card as it leaves the factory; immutable and shared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Profile {
-    /// Built-in name or file.
-    pub name: String,
-    /// One line.
-    pub description: String,
-    /// Configuration space.
-    pub pci: Pci,
-    /// Firmware identity.
-    pub firmware: Firmware,
-    /// Page demand.
-    pub pages: PageDemand,
-    /// Clock of the free-running timer in kHz.
-    pub frequency_khz: u32,
-    base_mac: [u8; 6],
-    // Dense by type up to general_2: the lookup is on the path of QUERY_HCA_CAP.
-    caps: Vec<Option<Cap>>,
-    registers: BTreeMap<u16, Box<[u8]>>,
-}
-
 impl Profile {
-    /// Names of the built-in profiles.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        BUILTIN.iter().map(|b| b.0)
-    }
-
-    /// A checksum of everything that a card takes from its profile: saved cards name it.
-    #[must_use]
-    pub fn fingerprint(&self) -> u32 {
-        let mut h = crc32fast::Hasher::new();
-        let head = (&self.pci, &self.firmware, &self.pages, self.frequency_khz);
-        h.update(format!("{head:?}{:?}", self.base_mac).as_bytes());
-        for (i, cap) in self.caps.iter().enumerate() {
-            if let Some(c) = cap {
-                h.update(&(i as u64).to_le_bytes());
-                h.update(&c.current);
-                h.update(&c.max);
-            }
-        }
-        for (id, image) in &self.registers {
-            h.update(&id.to_le_bytes());
-            h.update(image);
-        }
-        h.finalize()
-    }
-
-    /// A built-in profile.
-    ///
-    /// # Errors
-    /// [`ProfileError`] that lists the names, if there is none called `name`.
-    pub fn builtin(name: &str) -> Result<Arc<Self>, ProfileError> {
-        let Some((_, text)) = BUILTIN.iter().find(|b| b.0 == name) else {
-            let known: Vec<_> = Self::names().collect();
-            return Err(ProfileError {
-                origin: name.into(),
-                what: format!(
-                    "there is no built-in profile of this name; there are: {}",
-                    known.join(", ")
-                ),
-            });
-        };
-        Self::parse(text, name)
-    }
-
     /// A profile from TOML text. `origin` names it in errors.
     ///
     /// # Errors
@@ -218,13 +75,9 @@ impl Profile {
             origin: origin.into(),
             what,
         };
-        let file: File = toml::from_str(text).map_err(|e| {
-            let line = e.span().map_or(0, |s| {
-                text[..s.start.min(text.len())].matches('\n').count() + 1
-            });
-            error(format!("line {line}: {}", e.message()))
-        })?;
+        let file = read(text).map_err(error)?;
         check_pci(&file.pci).map_err(error)?;
+        file.timeouts.check().map_err(error)?;
         let firmware = firmware(&file.firmware).map_err(error)?;
         let base_mac = mac(&file.base_mac).map_err(error)?;
         let mut caps: Vec<Option<Cap>> = Vec::new();
@@ -267,45 +120,72 @@ impl Profile {
             fill(&mut image, layout, fields).map_err(|w| error(format!("registers.{name}.{w}")))?;
             registers.insert(id, image.into_boxed_slice());
         }
+        let mut without = BTreeSet::new();
+        for name in &file.without_registers {
+            let id = register::number(name).filter(|id| reg::find(*id).is_some());
+            without.insert(id.ok_or_else(|| {
+                error(format!(
+                    "without_registers: the firmware has no register {name:?}"
+                ))
+            })?);
+        }
         Ok(Arc::new(Self {
             name: origin.into(),
             description: file.description,
             pci: file.pci,
             firmware,
             pages: file.pages,
+            timeouts: file.timeouts,
             frequency_khz: file.frequency_khz,
             base_mac,
             caps,
             registers,
+            without,
         }))
     }
+}
 
-    /// A capability page; `None` if the card has none of this type.
-    #[must_use]
-    pub fn cap(&self, cap_type: u16) -> Option<&Cap> {
-        self.caps.get(usize::from(cap_type))?.as_ref()
+/// The text as a profile, with what it inherits.
+fn read(text: &str) -> Result<File, String> {
+    let at = |e: &toml::de::Error| {
+        let start = e.span().map_or(0, |s| s.start.min(text.len()));
+        let line = text[..start].matches('\n').count() + 1;
+        format!("line {line}: {}", e.message())
+    };
+    let mut table: toml::Table = toml::from_str(text).map_err(|e| at(&e))?;
+    if !table.contains_key(INHERITS) {
+        return toml::from_str(text).map_err(|e| at(&e));
     }
+    for _ in 0..MAX_DEPTH {
+        let Some(parent) = table.remove(INHERITS) else {
+            return File::deserialize(table).map_err(|e| e.message().to_owned());
+        };
+        let name = parent.as_str().unwrap_or_default();
+        let known: Vec<&str> = Profile::names().collect();
+        let (_, text) = BUILTIN.iter().find(|b| b.0 == name).ok_or_else(|| {
+            format!(
+                "{INHERITS}: there is no built-in profile {parent}; there are: {}",
+                known.join(", ")
+            )
+        })?;
+        let base: toml::Table = toml::from_str(text).map_err(|e| e.message().to_owned())?;
+        table = merge(base, table);
+    }
+    Err(format!(
+        "{INHERITS}: more than {MAX_DEPTH} profiles in a row"
+    ))
+}
 
-    /// The image of a register after power on, if it is not zero.
-    #[must_use]
-    pub fn register(&self, id: u16) -> Option<&[u8]> {
-        self.registers.get(&id).map(|r| &**r)
+/// `over` on top of `base`: tables field by field, anything else as a whole.
+fn merge(mut base: toml::Table, over: toml::Table) -> toml::Table {
+    for (key, value) in over {
+        let value = match (base.remove(&key), value) {
+            (Some(toml::Value::Table(b)), toml::Value::Table(o)) => toml::Value::Table(merge(b, o)),
+            (_, value) => value,
+        };
+        base.insert(key, value);
     }
-
-    /// The MAC address of a function: the base address counted up.
-    #[must_use]
-    pub fn mac(&self, function: FunctionId) -> [u8; 6] {
-        let mut m = self.base_mac;
-        let low = u16::from_be_bytes([m[4], m[5]]).wrapping_add(u16::from(function.0));
-        [m[4], m[5]] = low.to_be_bytes();
-        m
-    }
-
-    /// Configuration space.
-    #[must_use]
-    pub fn pci(&self) -> &Pci {
-        &self.pci
-    }
+    base
 }
 
 fn check_pci(p: &Pci) -> Result<(), String> {
@@ -410,7 +290,7 @@ fn fill(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::CAP_GENERAL, *};
 
     const SMALL: &str = "description = \"x\"\n[pci]\nvendor_id = 0x15b3\ndevice_id = 0x1021\n\
         subsystem_vendor_id = 1\nsubsystem_id = 2\nclass = 0x20000\nmsix_vectors = 8\nlog_bar0 = 20\n\
@@ -429,6 +309,28 @@ mod tests {
             assert_eq!(p.name, name);
             assert!(p.cap(CAP_GENERAL).is_some());
         }
+    }
+
+    #[test]
+    fn a_profile_inherits_what_it_does_not_say() {
+        let p = Profile::parse(
+            "inherits = \"connectx7\"\ndescription = \"mine\"\n[firmware]\npsid = \"MINE\"\n\
+             [caps.general]\nlog_max_eq = 3\n[registers.MFRL]\npci_reset_req_method = 1\n",
+            "mine.toml",
+        )
+        .unwrap();
+        let of = Profile::builtin("connectx7").unwrap();
+        assert_eq!((&*p.description, &*p.firmware.psid), ("mine", "MINE"));
+        assert_eq!(p.firmware.version, of.firmware.version);
+        let (mine, theirs) = (p.cap(CAP_GENERAL).unwrap(), of.cap(CAP_GENERAL).unwrap());
+        assert_eq!(mine.current[31] & 0xf, 3);
+        assert_eq!(mine.current[32..], theirs.current[32..]);
+        let refused = |text: &str| Profile::parse(text, "p").unwrap_err().what;
+        assert!(refused("inherits = \"connectx\"\n").starts_with(
+            "inherits: there is no built-in profile \"connectx\"; there are: connectx7, "
+        ));
+        let unknown = refused("inherits = \"minimal\"\ncolour = 1\n");
+        assert!(unknown.contains("unknown field `colour`"), "{unknown}");
     }
 
     #[test]

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Answers: at once or later, in a slot or on a channel, with what follows them.
+
+use fwctl_proto::{eqe, event};
+
+use super::Card;
+use crate::{
+    FunctionId,
+    effect::{Bytes, Delivery, Effect, Effects, Observed},
+    exec,
+    function::{
+        Function,
+        eq::Event,
+        pending::{Origin, Pending, Wait},
+    },
+    mailbox::{Answer, Taken},
+    store::{Batch, Token},
+    syndrome::Syndrome,
+    time::Time,
+};
+
+impl Card {
+    /// Asks for a batch to be stored; `None` if there is nothing in it.
+    pub(super) fn commit(&mut self, batch: Batch, fx: &mut Effects) -> Option<Token> {
+        if batch.puts.is_empty() {
+            return None;
+        }
+        self.shared.last_token += 1;
+        let token = Token(self.shared.last_token);
+        fx.push(Effect::Commit { token, batch });
+        Some(token)
+    }
+
+    pub(super) fn hold(&mut self, id: FunctionId, p: Pending) {
+        if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
+            f.pending.push(p);
+        }
+    }
+
+    /// Answers what is due, in the order in which it was taken.
+    pub(super) fn answer_due(&mut self, index: usize, now: Time, fx: &mut Effects) {
+        loop {
+            let Some(f) = self.functions.get_mut(index) else {
+                return;
+            };
+            let ready = |p: &Pending| p.wait.is_none() && p.due <= now;
+            let Some(at) = f.pending.iter().position(ready) else {
+                return;
+            };
+            let p = f.pending.remove(at);
+            let id = f.id;
+            let bytes = fx.store(&p.outbox);
+            let slot = match &p.origin {
+                Origin::Slot {
+                    slot,
+                    entry,
+                    taken,
+                    checksum,
+                    eq,
+                } => {
+                    answer_slot(f, *slot, *entry, taken, *checksum, *eq, bytes, fx);
+                    Some(*slot)
+                }
+                Origin::Channel { tag } => {
+                    fx.push(Effect::Reply {
+                        function: id,
+                        tag: *tag,
+                        delivery: Delivery::Executed,
+                        outbox: bytes,
+                    });
+                    f.deliver(fx);
+                    None
+                }
+            };
+            self.observe(id, slot, p.submitted, now, 0, &p.inbox, &p.outbox, fx);
+        }
+    }
+
+    pub(super) fn committed(&mut self, token: Token, stored: bool, now: Time, fx: &mut Effects) {
+        for i in 0..self.functions.len() {
+            for p in &mut self.functions[i].pending {
+                if p.wait == Some(Wait::Stored(token)) {
+                    p.wait = None;
+                    if !stored {
+                        exec::refuse(&mut p.outbox, Syndrome::StoreFailed.into());
+                    }
+                }
+            }
+            self.answer_due(i, now, fx);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn observe(
+        &self,
+        function: FunctionId,
+        slot: Option<u8>,
+        submitted: Time,
+        completed: Time,
+        delivery: u8,
+        inbox: &[u8],
+        outbox: &[u8],
+        fx: &mut Effects,
+    ) {
+        if self.observed {
+            let inbox = fx.store(inbox);
+            let outbox = fx.store(outbox);
+            fx.push(Effect::Observed(Observed {
+                function,
+                slot,
+                submitted,
+                completed,
+                delivery,
+                inbox,
+                outbox,
+            }));
+        }
+    }
+}
+
+/// Writes a slot's answer and tells the command event queue, if it was there before the command
+/// and still is: its own CREATE_EQ and DESTROY_EQ are polled for.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn answer_slot(
+    f: &mut Function,
+    slot: u8,
+    entry: u64,
+    taken: &Taken,
+    checksum: bool,
+    eq: Option<u8>,
+    outbox: Bytes,
+    fx: &mut Effects,
+) {
+    Answer {
+        function: f.id,
+        entry,
+        taken,
+        checksum,
+    }
+    .delivered(outbox, fx);
+    completion_event(f, eq, slot, fx);
+    f.deliver(fx);
+}
+
+pub(super) fn completion_event(f: &mut Function, eq: Option<u8>, slot: u8, fx: &mut Effects) {
+    let (Some(before), Some(now)) = (eq, f.cmd_eq) else {
+        return;
+    };
+    if before != now {
+        return;
+    }
+    let mut data = [0; eqe::DATA_BYTES];
+    let at = eqe::data::CMD_VECTOR;
+    data[at..at + 4].copy_from_slice(&(1u32 << slot).to_be_bytes());
+    let event = Event {
+        event_type: event::CMD,
+        sub_type: 0,
+        data,
+    };
+    let id = f.id;
+    if let Some(q) = f.eqs.get_mut(&now) {
+        q.post(id, &event, fx);
+    }
+}

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The register table walked: every register × read, write, neither; ports, modules, temperatures.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Driver, cmd};
+use fw_model::{FunctionId, Input, reg::REGISTERS};
+use fwctl_proto::{
+    layout::{Layout, LayoutInfo, View, get_bits, set_bits},
+    layouts::{MciaReg, MtmpReg, PaosReg, PddrReg, PmlpReg, PtysReg, QpdpmReg},
+    register as id,
+};
+
+const READ: u16 = 1;
+const WRITE: u16 = 0;
+const BAD_PARAM: u8 = 3;
+const PORT_CHANGE: u8 = 9;
+const TEMP_WARN: u8 = 0x17;
+
+fn up() -> Driver {
+    let mut d = Driver::new("connectx7");
+    d.bring_up();
+    d
+}
+
+fn access(id: u16, op_mod: u16, register: &[u8]) -> Vec<u8> {
+    let mut c = cmd(0x805, op_mod, 16);
+    c[10..12].copy_from_slice(&id.to_be_bytes());
+    c.extend_from_slice(register);
+    c
+}
+
+/// Status and syndrome, or the register.
+fn try_register(d: &mut Driver, id: u16, op_mod: u16, r: &[u8]) -> Result<Vec<u8>, (u8, u32)> {
+    let reply = d.exec_any(&access(id, op_mod, r), 16 + r.len());
+    assert_eq!(reply.delivery, 0);
+    match reply.status() {
+        0 => Ok(reply.out[16..].to_vec()),
+        status => Err((status, reply.syndrome())),
+    }
+}
+
+fn read(d: &mut Driver, id: u16, r: &[u8]) -> Vec<u8> {
+    try_register(d, id, READ, r).unwrap()
+}
+
+fn place(layout: &LayoutInfo, name: &str) -> (u32, u32) {
+    let p = layout.field(name).unwrap();
+    (p.offset, p.width * p.info.count.max(1))
+}
+
+fn ones(r: &mut [u8], (offset, width): (u32, u32)) {
+    for bit in offset..offset + width {
+        set_bits(r, bit, 1, 1);
+    }
+}
+
+#[test]
+fn every_register_can_be_read_and_those_without_a_writable_field_not_be_written() {
+    let mut d = up();
+    for r in REGISTERS {
+        let zero = vec![0; r.bytes];
+        assert!(
+            try_register(&mut d, r.id, READ, &zero).is_ok(),
+            "{:#x}",
+            r.id
+        );
+        let written = try_register(&mut d, r.id, WRITE, &zero);
+        if !r.can_write() {
+            assert_eq!(written, Err((BAD_PARAM, 0x00e6_0002)), "{:#x}", r.id);
+        }
+        let neither = try_register(&mut d, r.id, 2, &zero);
+        assert_eq!(neither, Err((BAD_PARAM, 0x00e0_0002)), "{:#x}", r.id);
+    }
+    let none = try_register(&mut d, 0x1234, READ, &[0; 16]);
+    assert_eq!(none, Err((BAD_PARAM, 0x00e6_0001)));
+}
+
+#[test]
+fn a_write_changes_the_writable_fields_of_the_part_that_it_chooses_and_nothing_else() {
+    for r in REGISTERS
+        .iter()
+        .filter(|r| r.kept && r.write.is_none() && r.read.is_none())
+    {
+        let layout = r.layout.unwrap();
+        let mut d = up();
+        let zero = vec![0; r.bytes];
+        let mut expected = read(&mut d, r.id, &zero);
+        let before = expected.clone();
+        for name in r.writable {
+            ones(&mut expected, place(layout, name));
+        }
+        let mut all = vec![0xff; r.bytes];
+        for (name, _) in r.index {
+            let (offset, width) = place(layout, name);
+            set_bits(&mut all, offset, width, 0);
+        }
+        for name in r.echo {
+            ones(&mut expected, place(layout, name));
+        }
+        assert_eq!(try_register(&mut d, r.id, WRITE, &all).unwrap(), expected);
+        for name in r.echo {
+            let (offset, width) = place(layout, name);
+            set_bits(&mut expected, offset, width, 0);
+        }
+        assert_eq!(read(&mut d, r.id, &zero), expected, "{:#x}", r.id);
+        // Another part is as it was.
+        for (name, most) in r
+            .index
+            .iter()
+            .filter(|i| !i.0.ends_with("port") && i.0 != "port_number")
+        {
+            let (offset, width) = place(layout, name);
+            let mut other = zero.clone();
+            set_bits(&mut other, offset, width, *most);
+            let mut untouched = before.clone();
+            set_bits(&mut untouched, offset, width, *most);
+            assert_eq!(read(&mut d, r.id, &other), untouched, "{:#x} {name}", r.id);
+        }
+    }
+}
+
+#[test]
+fn an_index_past_its_end_is_refused_and_a_port_by_its_own_syndrome() {
+    let mut d = up();
+    for r in REGISTERS {
+        for (name, most) in r.index {
+            let (offset, width) = place(r.layout.unwrap(), name);
+            if u64::from(width) < 64 && (most + 1) >> width == 0 {
+                let mut beyond = vec![0; r.bytes];
+                set_bits(&mut beyond, offset, width, most + 1);
+                let port = name.ends_with("port") || *name == "port_number";
+                let syndrome = if port { 0x00e6_0005 } else { 0x00e6_0004 };
+                let found = try_register(&mut d, r.id, READ, &beyond);
+                assert_eq!(found, Err((BAD_PARAM, syndrome)), "{:#x} {name}", r.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn registers_longer_and_shorter_than_their_layout_are_read() {
+    let mut d = up();
+    let whole = read(&mut d, id::PTYS, &[0; 64]);
+    assert_eq!(read(&mut d, id::PTYS, &[0; 16]), whole[..16]);
+    let long = read(&mut d, id::PTYS, &[0; 1024]);
+    assert_eq!((&long[..64], &long[64..]), (&whole[..], &[0; 960][..]));
+}
+
+fn port_state(d: &mut Driver) -> (u64, u64, u64, u64, u8) {
+    let paos = read(d, id::PAOS, &[0; PaosReg::BYTES]);
+    let mut ask = [0; PtysReg::BYTES];
+    ask[3] = 4;
+    let ptys = read(d, id::PTYS, &ask);
+    let mut ask = [0; PddrReg::BYTES];
+    ask[7] = 1;
+    let pddr = read(d, id::PDDR, &ask);
+    let vport = d.ok(&cmd(0x750, 0, 16), 16);
+    (
+        View::<PaosReg>::new(&paos)
+            .unwrap()
+            .get(PaosReg::OPER_STATUS),
+        View::<PtysReg>::new(&ptys)
+            .unwrap()
+            .get(PtysReg::ETH_PROTO_OPER),
+        View::<PtysReg>::new(&ptys).unwrap().get(PtysReg::AN_STATUS),
+        get_bits(&pddr, 0x60, 32),
+        vport[15] & 0xf,
+    )
+}
+
+/// Event types and first bytes of what an armed queue for events `mask` got.
+struct Events {
+    page: u64,
+    seen: u32,
+}
+
+impl Events {
+    fn new(d: &mut Driver, mask: u64) -> Self {
+        d.ok(&cmd(0x802, 0, 16), 16);
+        let page = 0x700_0000;
+        d.guest.map(page, 4 * 4096);
+        let mut eq = cmd(0x301, 0, 304);
+        eq[28..32].copy_from_slice(&(8u32 << 24 | 0x40).to_be_bytes());
+        eq[88..96].copy_from_slice(&mask.to_be_bytes());
+        for i in 0..4u64 {
+            let at = 272 + 8 * i as usize;
+            eq[at..at + 8].copy_from_slice(&(page + i * 4096).to_be_bytes());
+        }
+        d.ok(&eq, 16);
+        Self { page, seen: 0 }
+    }
+
+    /// Type, sub-type and data of the next entry, if there is one.
+    fn next(&mut self, d: &Driver) -> Option<(u8, u8, Vec<u8>)> {
+        let e = d.guest.bytes(self.page + u64::from(self.seen) * 64, 64);
+        if e[1] == 0 {
+            return None;
+        }
+        self.seen += 1;
+        Some((e[1], e[3], e[32..60].to_vec()))
+    }
+}
+
+#[test]
+fn the_link_goes_and_comes_with_an_event_and_every_register_agrees() {
+    let mut d = up();
+    let mut events = Events::new(&mut d, 1 << PORT_CHANGE);
+    let there = (1, 0x0010_0000, 1, 0, 1);
+    assert_eq!(port_state(&mut d), there);
+    let link = |up| Input::Link {
+        function: FunctionId(0),
+        up,
+    };
+    d.submit(link(false));
+    let (kind, sub, data) = events.next(&d).unwrap();
+    // MLX5_PORT_CHANGE_SUBTYPE_DOWN, port 1 in the high half of byte 8.
+    assert_eq!((kind, sub, data[8]), (PORT_CHANGE, 1, 0x10));
+    assert_eq!(port_state(&mut d), (2, 0, 0, 1024, 0));
+    d.submit(link(false));
+    assert_eq!(events.next(&d), None, "no change, no event");
+    d.submit(link(true));
+    let (kind, sub, _) = events.next(&d).unwrap();
+    assert_eq!((kind, sub), (PORT_CHANGE, 4));
+    assert_eq!(port_state(&mut d), there);
+    // The driver closes it: ase, admin_status down.
+    let mut paos = [0; PaosReg::BYTES];
+    paos[2] = 2;
+    paos[4] = 0x80;
+    try_register(&mut d, id::PAOS, WRITE, &paos).unwrap();
+    assert_eq!(events.next(&d).unwrap().1, 1);
+    assert_eq!(port_state(&mut d), (2, 0, 0, 1, 0), "closed by command");
+    d.submit(link(false));
+    d.submit(link(true));
+    assert_eq!(events.next(&d), None, "the cable does not matter then");
+    paos[2] = 1;
+    try_register(&mut d, id::PAOS, WRITE, &paos).unwrap();
+    assert_eq!(events.next(&d).unwrap().1, 4);
+    assert_eq!(port_state(&mut d), there);
+}
+
+#[test]
+fn the_chip_gets_hot_with_a_warning_and_cools_down() {
+    let mut d = up();
+    let mut events = Events::new(&mut d, 1 << TEMP_WARN);
+    let mut mtmp = [0; MtmpReg::BYTES];
+    let at = |d: &mut Driver, m: &[u8]| {
+        let r = read(d, id::MTMP, m);
+        let v = View::<MtmpReg>::new(&r).unwrap();
+        (v.get(MtmpReg::TEMPERATURE), v.get(MtmpReg::MAX_TEMPERATURE))
+    };
+    assert_eq!(
+        at(&mut d, &mtmp),
+        (45 * 8, 0),
+        "no maximum unless asked for"
+    );
+    // mte and mtr.
+    mtmp[8] = 0xc0;
+    try_register(&mut d, id::MTMP, WRITE, &mtmp).unwrap();
+    d.submit(Input::Temperature { eighths: 104 * 8 });
+    assert_eq!(events.next(&d), None);
+    d.submit(Input::Temperature { eighths: 105 * 8 });
+    let (kind, _, data) = events.next(&d).unwrap();
+    assert_eq!(
+        (kind, &data[..16]),
+        (
+            TEMP_WARN,
+            &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1][..]
+        )
+    );
+    d.submit(Input::Temperature { eighths: 50 * 8 });
+    assert_eq!(events.next(&d).unwrap().2[..16], [0; 16]);
+    assert_eq!(at(&mut d, &[0; MtmpReg::BYTES]), (50 * 8, 105 * 8));
+    try_register(&mut d, id::MTMP, WRITE, &mtmp).unwrap();
+    assert_eq!(at(&mut d, &[0; MtmpReg::BYTES]), (50 * 8, 50 * 8));
+    // A sensor that is not there.
+    mtmp = [0; MtmpReg::BYTES];
+    mtmp[3] = 1;
+    let none = try_register(&mut d, id::MTMP, READ, &mtmp);
+    assert_eq!(none, Err((BAD_PARAM, 0x00e6_0004)));
+}
+
+#[test]
+fn the_module_is_read_in_pieces_while_it_is_there() {
+    let mut d = up();
+    let pmlp = read(&mut d, id::PMLP, &[0; PmlpReg::BYTES]);
+    // Four lanes; lane 3 has rx and tx lane 3 of module 0.
+    assert_eq!((pmlp[3], &pmlp[16..20]), (4, &[3, 3, 0, 0][..]));
+    let mcia = |d: &mut Driver, i2c: u8, from: u8, size: u8| {
+        let mut ask = [0; MciaReg::BYTES];
+        (ask[4], ask[7], ask[11]) = (i2c, from, size);
+        let r = read(d, id::MCIA, &ask);
+        (r[3], r[16..16 + usize::from(size)].to_vec())
+    };
+    assert_eq!(mcia(&mut d, 0x50, 148, 9), (0, b"FWCTL-EMU".to_vec()));
+    assert_eq!(mcia(&mut d, 0x50, 254, 4), (0, vec![0; 4]), "past its end");
+    assert_eq!(mcia(&mut d, 0x51, 0, 1), (4, vec![0]), "another address");
+    d.submit(Input::Link {
+        function: FunctionId(0),
+        up: false,
+    });
+    assert_eq!(mcia(&mut d, 0x50, 0, 1), (1, vec![0]), "no module");
+}
+
+#[test]
+fn modes_that_the_port_cannot_are_refused_and_change_nothing() {
+    let mut d = up();
+    let mut ptys = [0; PtysReg::BYTES];
+    ptys[3] = 4;
+    let before = read(&mut d, id::PTYS, &ptys);
+    let mut write = ptys;
+    write[24] = 0x80; // eth_proto_admin, bit 31
+    let refused = try_register(&mut d, id::PTYS, WRITE, &write);
+    assert_eq!(refused, Err((BAD_PARAM, 0x00e6_0004)));
+    assert_eq!(read(&mut d, id::PTYS, &ptys), before);
+}
+
+#[test]
+fn priorities_of_marked_dscps_alone_change() {
+    let mut d = up();
+    let mut w = [0; QpdpmReg::BYTES];
+    // Entry 3 with its mark, entry 4 without.
+    (w[4 + 6], w[4 + 7], w[4 + 9]) = (0x80, 5, 6);
+    try_register(&mut d, id::QPDPM, WRITE, &w).unwrap();
+    let r = read(&mut d, id::QPDPM, &[0; QpdpmReg::BYTES]);
+    assert_eq!(r[4 + 6..4 + 10], [0, 5, 0, 0]);
+}

@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Resets of the firmware: the handshake between two functions, and the reset that one forces.
+//! Numbers are those of the driver's headers (`MLX5_MFRL_REG_*`, `enum sync_rst_state_type`).
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::cmd;
+use fw_model::{
+    Caller, Card, CardOptions, Delivery, Effect, Effects, EventPath, FunctionId, Input, NoMemory,
+    Profile, ResetKind, Time,
+};
+use fwctl_proto::{
+    layout::{View, ViewMut},
+    layouts::{CmdHcaCap, MfrlReg},
+    opcode as op, register,
+};
+
+const REQUEST: u8 = 0;
+const NOW: u8 = 1;
+const ABORT: u8 = 2;
+const UNLOAD: u8 = 3;
+const GENERAL_EVENT: u8 = 0x22;
+const START: u64 = 10;
+const ANSWER: u64 = 20;
+
+/// Two functions behind command channels; drivers' registers are written as over PCI.
+struct Pair {
+    card: Card,
+    now: Time,
+    /// (function, event type, sub-type, data) since the last look.
+    events: Vec<(u8, u8, u8, Vec<u8>)>,
+    /// (tag, delivery, outbox).
+    replies: Vec<(u64, Delivery, Vec<u8>)>,
+}
+
+impl Pair {
+    fn new(more: &str) -> Self {
+        let profile = Profile::parse(&format!("inherits = \"connectx7\"\n{more}"), "two").unwrap();
+        let card = Card::new(profile, CardOptions::default(), &BTreeMap::new());
+        let mut p = Self {
+            card,
+            now: Time(1_000_000_000),
+            events: Vec::new(),
+            replies: Vec::new(),
+        };
+        for f in 0..2 {
+            p.card.add_function(EventPath::Channel).unwrap();
+            p.up(f, true, false);
+        }
+        p.events.clear();
+        p
+    }
+
+    fn submit(&mut self, input: Input<'_>) {
+        let mut fx = Effects::new();
+        self.card.submit(input, self.now, &NoMemory, &mut fx);
+        self.take(&fx);
+    }
+
+    fn later(&mut self, millis: u64) {
+        self.now.0 += millis * 1_000_000;
+        let mut fx = Effects::new();
+        self.card.poll(self.now, &mut fx);
+        self.take(&fx);
+    }
+
+    fn take(&mut self, fx: &Effects) {
+        for e in fx.iter() {
+            match e {
+                Effect::Event {
+                    function,
+                    event_type,
+                    sub_type,
+                    data,
+                } => {
+                    let data = fx.bytes(*data).to_vec();
+                    self.events.push((function.0, *event_type, *sub_type, data));
+                }
+                Effect::Reply {
+                    tag,
+                    delivery,
+                    outbox,
+                    ..
+                } => self
+                    .replies
+                    .push((*tag, *delivery, fx.bytes(*outbox).to_vec())),
+                _ => {}
+            }
+        }
+    }
+
+    fn send(&mut self, f: u8, tag: u64, inbox: &[u8], outbox_len: u32) {
+        self.submit(Input::Command {
+            function: FunctionId(f),
+            tag,
+            caller: Caller::Driver,
+            inbox,
+            outbox_len,
+        });
+    }
+
+    fn ok(&mut self, f: u8, inbox: &[u8], outbox_len: u32) -> Vec<u8> {
+        self.send(f, 0, inbox, outbox_len);
+        let at = self.replies.iter().position(|r| r.0 == 0);
+        let (_, delivery, out) = self.replies.remove(at.expect("answered at once"));
+        assert_eq!((delivery, out[0]), (Delivery::Executed, 0));
+        out
+    }
+
+    /// Brings a function up whose driver wants to hear of resets, and perhaps unloads for them.
+    fn up(&mut self, f: u8, listens: bool, unloads: bool) {
+        self.ok(f, &cmd(op::ENABLE_HCA, 0, 16), 16);
+        let mut caps = cmd(op::SET_HCA_CAP, 0, 4112);
+        let page = self.ok(f, &cmd(op::QUERY_HCA_CAP, 1, 16), 4112);
+        caps[16..].copy_from_slice(&page[16..]);
+        let mut v = ViewMut::<CmdHcaCap>::new(&mut caps[16..]).unwrap();
+        v.set(CmdHcaCap::PCI_SYNC_FOR_FW_UPDATE_EVENT, u64::from(listens));
+        let unload = CmdHcaCap::PCI_SYNC_FOR_FW_UPDATE_WITH_DRIVER_UNLOAD;
+        v.set(unload, u64::from(unloads));
+        self.ok(f, &caps, 16);
+        for which in [1, 2] {
+            let mut ask = cmd(op::QUERY_PAGES, which, 16);
+            ask[8] = 0;
+            let out = self.ok(f, &ask, 16);
+            let count = u32::from_be_bytes(out[12..16].try_into().unwrap());
+            let mut give = cmd(op::MANAGE_PAGES, 1, 16 + 8 * count as usize);
+            give[12..16].copy_from_slice(&count.to_be_bytes());
+            for i in 0..u64::from(count) {
+                let at = 16 + 8 * i as usize;
+                let page = u64::from(which) << 40 | u64::from(f) << 36 | i << 12;
+                give[at..at + 8].copy_from_slice(&page.to_be_bytes());
+            }
+            self.ok(f, &give, 16);
+        }
+        self.ok(f, &cmd(op::INIT_HCA, 0, 16), 16);
+    }
+
+    fn mfrl(fields: &[(fwctl_proto::layout::Field<MfrlReg>, u64)], write: bool) -> Vec<u8> {
+        let mut c = cmd(op::ACCESS_REG, u16::from(!write), 24);
+        c[10..12].copy_from_slice(&register::MFRL.to_be_bytes());
+        let mut v = ViewMut::<MfrlReg>::new(&mut c[16..]).unwrap();
+        for (field, value) in fields {
+            v.set(*field, *value);
+        }
+        c
+    }
+
+    fn start(&mut self, f: u8) {
+        let start = [
+            (MfrlReg::RESET_LEVEL, 8),
+            (MfrlReg::PCI_SYNC_FOR_FW_UPDATE_START, 1),
+        ];
+        self.send(f, START, &Self::mfrl(&start, true), 24);
+    }
+
+    fn answer(&mut self, f: u8, resp: u64) -> Vec<u8> {
+        let answer = [
+            (MfrlReg::RESET_LEVEL, 8),
+            (MfrlReg::PCI_SYNC_FOR_FW_UPDATE_RESP, resp),
+        ];
+        self.send(f, ANSWER, &Self::mfrl(&answer, true), 24);
+        let at = self.replies.iter().position(|r| r.0 == ANSWER);
+        self.replies.remove(at.expect("answered at once")).2
+    }
+
+    fn reset_state(&mut self, f: u8) -> u64 {
+        let out = self.ok(f, &Self::mfrl(&[], false), 24);
+        let v = View::<MfrlReg>::new(&out[16..]).unwrap();
+        v.get(MfrlReg::RESET_STATE)
+    }
+
+    /// Steps that were announced, by function.
+    fn steps(&mut self) -> Vec<(u8, u8)> {
+        let steps = self.events.drain(..).map(|(f, event_type, sub, data)| {
+            assert_eq!((event_type, sub), (GENERAL_EVENT, 8));
+            (f, data[3])
+        });
+        steps.collect()
+    }
+
+    fn started(&mut self) -> Option<(u8, u32)> {
+        let at = self.replies.iter().position(|r| r.0 == START)?;
+        let (_, _, out) = self.replies.remove(at);
+        Some((out[0], u32::from_be_bytes(out[4..8].try_into().unwrap())))
+    }
+
+    /// The driver tears down fast and disables its interface.
+    fn leaves(&mut self, f: u8) {
+        let mut teardown = cmd(op::TEARDOWN_HCA, 0, 16);
+        teardown[11] = 2;
+        self.ok(f, &teardown, 16);
+        self.segment(f, 0x14, 1 << 8);
+    }
+
+    fn segment(&mut self, f: u8, offset: u32, value: u32) {
+        self.submit(Input::SegmentWrite {
+            function: FunctionId(f),
+            offset,
+            data: &value.to_be_bytes(),
+        });
+    }
+
+    fn read(&self, f: u8, offset: u32) -> u32 {
+        let mut b = [0; 4];
+        self.card
+            .read_segment(FunctionId(f), offset, &mut b, self.now);
+        u32::from_be_bytes(b)
+    }
+
+    fn nic_interface(&self, f: u8) -> u32 {
+        self.read(f, 0x14) >> 8 & 7
+    }
+
+    fn state(&self, f: u8) -> (&'static str, u64) {
+        let r = self.card.report(FunctionId(f)).unwrap();
+        (r.state, r.generation)
+    }
+}
+
+#[test]
+fn both_agree_and_leave_and_the_firmware_starts_anew() {
+    let mut p = Pair::new("");
+    p.start(0);
+    assert_eq!(p.started(), None, "held back until all agree");
+    assert_eq!(p.steps(), [(0, REQUEST), (1, REQUEST)]);
+    assert_eq!(p.reset_state(1), 1, "in negotiation");
+    assert_eq!(p.answer(0, 1)[0], 0);
+    assert_eq!((p.started(), p.steps()), (None, vec![]));
+    p.answer(1, 1);
+    assert_eq!(p.started(), Some((0, 0)));
+    assert_eq!(p.steps(), [(0, NOW), (1, NOW)]);
+    assert_eq!(p.reset_state(1), 2, "in progress");
+    p.leaves(1);
+    assert_eq!((p.state(0), p.state(1)), (("up", 0), ("enabled", 0)));
+    p.leaves(0);
+    assert_eq!((p.state(0), p.state(1)), (("disabled", 1), ("disabled", 1)));
+    // Starting: "initializing" for 50 ms, the interface disabled until a driver takes it.
+    assert_eq!((p.read(0, 0x1fc) >> 31, p.nic_interface(1)), (1, 1));
+    p.later(50);
+    assert_eq!(p.read(0, 0x1fc) >> 31, 0);
+    p.up(0, true, false);
+    assert_eq!(p.reset_state(0), 0, "idle");
+}
+
+#[test]
+fn one_refusal_ends_it_and_nothing_changed() {
+    let mut p = Pair::new("");
+    p.start(1);
+    p.answer(1, 1);
+    p.steps();
+    p.answer(0, 2);
+    assert_eq!(p.started(), Some((9, 0x00e6_000b)), "BAD_RES_STATE");
+    assert_eq!(p.steps(), [(1, ABORT)], "to whom had agreed");
+    assert_eq!(p.reset_state(0), 4, "nack");
+    assert_eq!((p.state(0), p.state(1)), (("up", 0), ("up", 0)));
+    p.start(0);
+    assert_eq!(p.steps(), [(0, REQUEST), (1, REQUEST)], "and again");
+}
+
+#[test]
+fn silence_is_a_timeout() {
+    let mut p = Pair::new("");
+    p.start(0);
+    p.answer(0, 1);
+    p.steps();
+    p.later(9_999);
+    assert_eq!(p.started(), None);
+    p.later(1);
+    assert_eq!(p.started(), Some((9, 0x00e6_000b)));
+    assert_eq!(p.steps(), [(0, ABORT)]);
+    assert_eq!(p.reset_state(0), 3, "negotiation timeout");
+    p.start(0);
+    p.answer(0, 1);
+    p.answer(1, 1);
+    p.leaves(0);
+    p.later(60_000);
+    assert_eq!(p.reset_state(1), 5, "unload timeout");
+    assert_eq!(p.state(1), ("up", 0));
+}
+
+#[test]
+fn what_does_not_fit_the_moment_is_refused() {
+    let mut p = Pair::new("");
+    let out = p.answer(0, 1);
+    assert_eq!(
+        (out[0], &out[4..8]),
+        (9, &[0, 0xe6, 0, 0x0a][..]),
+        "unasked"
+    );
+    p.start(0);
+    p.start(1);
+    assert_eq!(p.started(), Some((9, 0x00e6_0009)), "one at a time");
+    p.answer(0, 1);
+    assert_eq!(p.answer(0, 1)[0], 9, "twice");
+    assert_eq!(p.answer(1, 3)[0], 3, "neither yes nor no");
+    let level0 = Pair::mfrl(&[(MfrlReg::RESET_LEVEL, 1)], true);
+    p.send(0, ANSWER, &level0, 24);
+    assert_eq!(
+        p.replies.pop().unwrap().2[0],
+        3,
+        "a level that is not offered"
+    );
+}
+
+#[test]
+fn a_driver_that_does_not_listen_cannot_agree_and_one_that_left_need_not() {
+    let mut p = Pair::new("");
+    let reset = |function| Input::Reset {
+        function: FunctionId(function),
+        kind: ResetKind::Flr,
+    };
+    p.submit(reset(1));
+    p.up(1, false, false);
+    p.events.clear();
+    p.start(0);
+    assert_eq!(p.started(), Some((9, 0x00e6_000b)));
+    p.events.clear();
+    p.submit(reset(1));
+    p.start(0);
+    assert_eq!(p.steps(), [(0, REQUEST)], "who is not up is not asked");
+    p.answer(0, 1);
+    assert_eq!(p.steps(), [(0, NOW)]);
+    p.leaves(0);
+    assert_eq!(p.state(1), ("disabled", 3), "and is reset with the card");
+}
+
+#[test]
+fn with_unloading_the_firmware_waits_for_the_link_or_the_bus() {
+    let more = "[caps_max.general]\npci_sync_for_fw_update_with_driver_unload = 1\n";
+    let mut p = Pair::new(more);
+    for f in 0..2 {
+        p.submit(Input::Reset {
+            function: FunctionId(f),
+            kind: ResetKind::Flr,
+        });
+        p.up(f, true, true);
+    }
+    p.events.clear();
+    p.start(0);
+    p.answer(0, 1);
+    p.answer(1, 1);
+    p.steps().drain(..2);
+    for f in 0..2 {
+        p.leaves(f);
+        assert_eq!(p.read(0, 0x1fc) >> 12 & 0xf, 0);
+        p.segment(f, 0x1fc, 1 << 22);
+    }
+    assert_eq!(p.read(0, 0x1fc) >> 12 & 0xf, 4, "toggle the link");
+    assert_eq!(p.state(0).1, 1, "not yet");
+    p.later(1_000);
+    assert_eq!((p.read(0, 0x1fc) >> 12 & 0xf, p.state(1).1), (0, 2));
+}
+
+#[test]
+fn the_step_for_a_driver_that_unloads_has_its_own_number() {
+    let more = "[caps_max.general]\npci_sync_for_fw_update_with_driver_unload = 1\n";
+    let mut p = Pair::new(more);
+    p.submit(Input::Reset {
+        function: FunctionId(1),
+        kind: ResetKind::Flr,
+    });
+    p.up(1, true, true);
+    p.events.clear();
+    p.start(0);
+    p.answer(0, 1);
+    p.answer(1, 1);
+    assert_eq!(p.steps()[2..], [(0, NOW), (1, UNLOAD)]);
+}
+
+#[test]
+fn a_driver_forces_a_reset_and_all_functions_see_it() {
+    let mut p = Pair::new("");
+    p.segment(0, 0x14, 7 << 8);
+    assert_eq!((p.nic_interface(0), p.nic_interface(1)), (7, 7));
+    assert_eq!(p.state(1), ("up", 0));
+    p.later(100);
+    assert_eq!((p.nic_interface(0), p.nic_interface(1)), (1, 1));
+    assert_eq!((p.state(0), p.state(1)), (("disabled", 1), ("disabled", 1)));
+}
+
+#[test]
+fn a_driver_that_tears_down_meanwhile_need_not_answer() {
+    let mut p = Pair::new("");
+    p.start(0);
+    p.answer(0, 1);
+    p.steps();
+    p.ok(1, &cmd(op::TEARDOWN_HCA, 0, 16), 16);
+    assert_eq!(p.started(), Some((0, 0)));
+}
+
+#[test]
+fn next_boot_configuration_is_in_force_after_it() {
+    let mut p = Pair::new("");
+    // MNVDA: access mode in bits 8..10, length in the low bits of the first dword, type, data.
+    let item = |mode: u8, write: bool| {
+        let mut c = cmd(op::ACCESS_REG, u16::from(!write), 16 + 268);
+        c[10..12].copy_from_slice(&register::MNVDA.to_be_bytes());
+        c[20..24].copy_from_slice(&0x8000_0010u32.to_be_bytes());
+        (c[17], c[19]) = (mode << 6, 4);
+        c[28..32].copy_from_slice(&[1, 2, 3, 4]);
+        c
+    };
+    let mut fx = Effects::new();
+    let set = item(0, true);
+    let input = Input::Command {
+        function: FunctionId(0),
+        tag: ANSWER,
+        caller: Caller::Driver,
+        inbox: &set,
+        outbox_len: 16 + 268,
+    };
+    p.card.submit(input, p.now, &NoMemory, &mut fx);
+    let token = fx.iter().find_map(|e| match e {
+        Effect::Commit { token, .. } => Some(*token),
+        _ => None,
+    });
+    p.submit(Input::Committed {
+        token: token.unwrap(),
+        stored: true,
+    });
+    assert_eq!(p.replies.pop().unwrap().2[0], 0);
+    let current = |p: &mut Pair| p.ok(0, &item(1, false), 16 + 268)[28..32].to_vec();
+    assert_eq!(current(&mut p), [0; 4]);
+    p.start(0);
+    p.answer(0, 1);
+    p.answer(1, 1);
+    p.leaves(0);
+    p.leaves(1);
+    p.later(50);
+    p.up(0, true, false);
+    assert_eq!(current(&mut p), [1, 2, 3, 4]);
+}
