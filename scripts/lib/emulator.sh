@@ -84,5 +84,5 @@ stop_emulator() {
     return "$status"
 }
 
-# ask_emulator QUERY: JSON from the control socket.
-ask_emulator() { "$(emulator_binary)" ctl --json --control "$SESSION/control" "$1"; }
+# ask_emulator QUERY NAME=VALUE...: JSON from the control socket.
+ask_emulator() { "$(emulator_binary)" ctl --json --control "$SESSION/control" "$@"; }

@@ -17,6 +17,8 @@ GUEST_INITRD=()
 GUEST_ACCEL=tcg
 # Set to yes if a reset shall start the guest again rather than end it.
 GUEST_REBOOTS=no
+# More options of each root port, with a comma before them.
+GUEST_PORT=''
 
 GUEST_MEMORY=${GUEST_MEMORY:-512M}
 GUEST_CPUS=${GUEST_CPUS:-2}
@@ -51,7 +53,7 @@ device_arguments() {
     local i=0 device socket
     for device in "${GUEST_DEVICES[@]}"; do
         socket=${device#*=}
-        printf '%s\n' -device "pcie-root-port,id=port$i,addr=$((i + FIRST_PORT)),chassis=$((i + 1)),slot=$((i + 1)),hotplug=off"
+        printf '%s\n' -device "pcie-root-port,id=port$i,addr=$((i + FIRST_PORT)),chassis=$((i + 1)),slot=$((i + 1)),hotplug=off$GUEST_PORT"
         case $device in
         vfio-user=*)
             printf '%s\n' -device "{\"driver\":\"vfio-user-pci\",\"bus\":\"port$i\",\"socket\":{\"type\":\"unix\",\"path\":\"$socket\"}}"

@@ -27,6 +27,9 @@ pub struct Suite {
     pub about: &'static str,
     /// Whose lines in the kernel log count.
     pub subjects: Subjects,
+    /// Parts of lines that are complaints and are meant: what the drivers say when they are told
+    /// what this suite tells them.
+    pub expects: &'static [&'static str],
     /// In the order of running.
     pub tests: &'static [Test],
 }

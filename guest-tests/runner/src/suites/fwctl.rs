@@ -17,6 +17,7 @@ pub const SUITE: Suite = Suite {
     name: "fwctl",
     about: "FWCTL_INFO, FWCTL_RPC, scopes, lengths and errors",
     subjects: &["fwctl", "mlx5"],
+    expects: &[],
     tests: &[
         test("device-node", 60, device_node),
         test("info", 60, info),

@@ -13,6 +13,7 @@ pub const SUITE: Suite = Suite {
     name: "fwctl-stress",
     about: "8 processes at once, 1000 opens, SIGKILL in the middle of RPCs",
     subjects: &["fwctl", "mlx5", "virtio"],
+    expects: &[],
     tests: &[
         test("rpcs-from-8-processes", 300, rpcs_at_once),
         test("open-close-1000", 300, open_close),

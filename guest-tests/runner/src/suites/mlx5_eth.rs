@@ -15,7 +15,7 @@ use crate::{
     skip,
     suites::{
         mlx5_probe::{self, clean_since_boot},
-        mlx5_reload::{program_output, run_program},
+        mlx5_reload::{program, program_output, run_program},
     },
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, read_file, test, wait_for, write_file},
@@ -25,6 +25,7 @@ pub const SUITE: Suite = Suite {
     name: "mlx5-eth",
     about: "a netdev with address, MTU and counters; devlink and ethtool know it",
     subjects: mlx5_probe::SUBJECTS,
+    expects: &[],
     tests: &[
         test("dmesg-clean-since-boot", 60, dmesg_clean),
         test("netdev-appears", 120, appears),
@@ -46,6 +47,7 @@ pub const LINK: Suite = Suite {
     name: "mlx5-link",
     about: "the netdev goes up, has a carrier and a speed, and goes down",
     subjects: mlx5_probe::SUBJECTS,
+    expects: &[],
     tests: &[
         test("netdev-up", 120, up),
         test("netdev-speed", 60, speed),
@@ -53,6 +55,33 @@ pub const LINK: Suite = Suite {
         test("netdev-counters", 60, counters),
         test("netdev-mtu-while-up", 180, mtu),
         test("netdev-sends", 120, sends),
+        test("ethtool-module", 60, module),
+        test("ethtool-fec", 60, fec),
+    ],
+};
+
+/// The host has pulled the cable of a netdev that is up.
+pub const UNPLUGGED: Suite = Suite {
+    name: "mlx5-unplugged",
+    about: "without a cable: no carrier, no module, and the reason",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &["Port module event[error]", "Link down"],
+    tests: &[
+        test("carrier-goes", 60, carrier_goes),
+        test("ethtool-says-no-cable", 60, no_cable),
+        test("no-module", 60, no_module),
+    ],
+};
+
+/// The host has plugged it again.
+pub const PLUGGED: Suite = Suite {
+    name: "mlx5-plugged",
+    about: "the cable is back: the carrier too, and the netdev goes down",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[],
+    tests: &[
+        test("carrier-comes", 60, carrier_comes),
+        test("ethtool-link-detected", 60, ethtool_link),
         test("netdev-down", 120, down),
     ],
 };
@@ -152,6 +181,68 @@ fn speed(ctx: &Ctx) -> Done {
     let speed: i64 = number(&text)?;
     check!(speed >= 1000, "speed {speed}");
     check_eq!(read_file(dir.join("duplex"))?, "full", "duplex");
+    Ok(())
+}
+
+fn carrier(up: bool) -> Done {
+    let (_, dir) = netdev()?;
+    let wanted = if up { ("1", "up") } else { ("0", "down") };
+    wait_for("the carrier to change", APPEAR, || {
+        let now = (
+            read_file(dir.join("carrier"))?,
+            read_file(dir.join("operstate"))?,
+        );
+        Ok(((&*now.0, &*now.1) == wanted).then_some(()))
+    })
+}
+
+fn carrier_goes(_: &Ctx) -> Done {
+    carrier(false)
+}
+
+fn carrier_comes(_: &Ctx) -> Done {
+    carrier(true)
+}
+
+fn no_cable(ctx: &Ctx) -> Done {
+    let text = run_program(ctx, "ethtool", &[&netdev()?.0])?;
+    check!(
+        text.contains("Link detected: no (No cable)"),
+        "another state of the link"
+    );
+    check!(text.contains("Speed: Unknown!"), "a speed without a link");
+    Ok(())
+}
+
+fn no_module(ctx: &Ctx) -> Done {
+    let (ok, text) = program("ethtool", &["-m", &netdev()?.0])?;
+    ctx.note(text.trim());
+    check!(!ok, "the EEPROM of a module that is not there");
+    Ok(())
+}
+
+fn module(ctx: &Ctx) -> Done {
+    let text = program_output("ethtool", &["-m", &netdev()?.0])?;
+    for (name, value) in [
+        ("Identifier", "0x11 (QSFP28)"),
+        ("Connector", "0x23 (No separable connector)"),
+        ("Vendor name", "FWCTL-EMU"),
+        ("Vendor PN", "DAC-QSFP28-1M"),
+        ("Vendor SN", "EMU00000"),
+    ] {
+        let found = text.lines().find_map(|l| {
+            let (n, v) = l.split_once(':')?;
+            (n.trim() == name).then(|| v.trim())
+        });
+        check_eq!(found, Some(value), "{name}");
+    }
+    ctx.note(format!("{} lines", text.lines().count()));
+    Ok(())
+}
+
+fn fec(ctx: &Ctx) -> Done {
+    let text = run_program(ctx, "ethtool", &["--show-fec", &netdev()?.0])?;
+    check!(text.contains("Active FEC encoding: RS"), "another FEC");
     Ok(())
 }
 

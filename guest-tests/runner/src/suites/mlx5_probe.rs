@@ -16,6 +16,7 @@ pub const SUITE: Suite = Suite {
     name: "mlx5-probe",
     about: "mlx5_core and mlx5_fwctl bind to the PCI function",
     subjects: SUBJECTS,
+    expects: &[],
     tests: &[
         test("modules-load", 120, modules_load),
         test("core-bound", 120, core_bound),

@@ -19,6 +19,7 @@ pub const SUITE: Suite = Suite {
     name: "mlx5-reload",
     about: "rmmod and modprobe, unbind and bind, devlink dev reload",
     subjects: mlx5_probe::SUBJECTS,
+    expects: &[],
     tests: &[
         test("rmmod-modprobe-1", 240, rmmod_modprobe),
         test("rmmod-modprobe-2", 240, rmmod_modprobe),
@@ -31,7 +32,7 @@ pub const SUITE: Suite = Suite {
 };
 
 /// The replies of the first function's fwctl device.
-fn replies() -> Done<Reference> {
+pub fn replies() -> Done<Reference> {
     mlx5_probe::wait_until_up()?;
     let Some(function) = mlx5_probe::functions()?.into_iter().next() else {
         fail!("no function")
@@ -40,7 +41,7 @@ fn replies() -> Done<Reference> {
 }
 
 /// Everything is as before.
-fn back(before: &Reference) -> Done {
+pub fn back(before: &Reference) -> Done {
     check!(
         replies()? == *before,
         "the device answers differently than before"
@@ -144,27 +145,25 @@ pub fn run_program(ctx: &Ctx, program: &str, args: &[&str]) -> Done<String> {
 }
 
 /// [`run_program`] without showing its output.
-pub fn program_output(program: &str, args: &[&str]) -> Done<String> {
-    let output = match Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-    {
+pub fn program_output(name: &str, args: &[&str]) -> Done<String> {
+    let (ok, text) = program(name, args)?;
+    check!(ok, "{name} {}: {}", args.join(" "), text.trim());
+    Ok(text.trim().to_owned())
+}
+
+/// Runs a program of the guest: whether it ended well, and all that it printed.
+pub fn program(name: &str, args: &[&str]) -> Done<(bool, String)> {
+    let mut command = Command::new(name);
+    let output = match command.args(args).stdin(Stdio::null()).output() {
         Ok(output) => output,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            skip!("{program} is not in this guest")
+            skip!("{name} is not in this guest")
         }
-        Err(e) => fail!("cannot run {program}: {e}"),
+        Err(e) => fail!("cannot run {name}: {e}"),
     };
-    let err = String::from_utf8_lossy(&output.stderr);
-    check!(
-        output.status.success(),
-        "{program} {}: {}: {}",
-        args.join(" "),
-        output.status,
-        err.trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.success(), text))
 }
 
 fn devlink_reload(ctx: &Ctx) -> Done {

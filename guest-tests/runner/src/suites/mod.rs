@@ -6,8 +6,10 @@ use crate::test::Suite;
 mod fwctl;
 mod fwctl_stress;
 mod mlx5_eth;
+mod mlx5_health;
 mod mlx5_probe;
 mod mlx5_reload;
+mod mlx5_reset;
 mod virtio_probe;
 mod virtio_unbind;
 
@@ -19,6 +21,14 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_reload::SUITE,
     &mlx5_eth::SUITE,
     &mlx5_eth::LINK,
+    &mlx5_eth::UNPLUGGED,
+    &mlx5_eth::PLUGGED,
+    &mlx5_reset::ACTIVATE,
+    &mlx5_reset::REFUSE,
+    &mlx5_reset::HOT,
+    &mlx5_health::SICK,
+    &mlx5_health::HEALED,
+    &mlx5_health::RECOVERS,
     &virtio_probe::SUITE,
     &virtio_unbind::SUITE,
 ];

@@ -21,6 +21,7 @@ pub const SUITE: Suite = Suite {
     name: "virtio-probe",
     about: "virtio_fwctl binds to the virtio device",
     subjects: SUBJECTS,
+    expects: &[],
     tests: &[
         test("module-loads", 120, module_loads),
         test("driver-bound", 120, driver_bound),

@@ -18,6 +18,7 @@ pub const SUITE: Suite = Suite {
     name: "virtio-unbind",
     about: "unbind and bind with RPCs in flight, rmmod and modprobe",
     subjects: virtio_probe::SUBJECTS,
+    expects: &[],
     tests: &[
         test("unbind-idle", 120, idle),
         test("unbind-with-rpcs-in-flight-1", 240, in_flight),

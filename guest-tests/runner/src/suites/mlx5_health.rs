@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the driver makes of firmware that is not well. The host says when it falls ill: between
+//! these suites.
+
+use crate::{
+    check, fail,
+    suites::{
+        mlx5_probe,
+        mlx5_reload::{program, replies, run_program},
+    },
+    test::{APPEAR, Ctx, Done, Suite, test, wait_for},
+};
+
+/// The lines of the health buffer.
+const BUFFER: &[&str] = &[
+    "Health issue observed, ",
+    "assert_var[",
+    "assert_exit_ptr",
+    "assert_callra",
+    "fw_ver ",
+    "time ",
+    "hw_id ",
+    "rfr ",
+    "crr ",
+    "severity ",
+    "irisc_index ",
+    "synd 0x",
+    "ext_synd ",
+];
+
+/// The host has set syndrome 0x10, not fatal.
+pub const SICK: Suite = Suite {
+    name: "mlx5-sick",
+    about: "a syndrome that is not fatal: reported by reporter fw, and everything goes on",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: BUFFER,
+    tests: &[
+        test("reporter-fw-reports", 120, reports),
+        test("reporter-fw-diagnoses", 60, diagnoses),
+        test("rpcs-go-on", 60, goes_on),
+    ],
+};
+
+/// The host has healed it.
+pub const HEALED: Suite = Suite {
+    name: "mlx5-healed",
+    about: "the syndrome is gone",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[],
+    tests: &[test("reporter-fw-is-silent", 60, silent)],
+};
+
+/// The host lets it fail for good.
+pub const RECOVERS: Suite = Suite {
+    name: "mlx5-recovers",
+    about: "a fatal syndrome: dumped, reset and recovered by reporter fw_fatal",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[
+        "Health issue observed, ",
+        "assert_",
+        "fw_ver ",
+        "time ",
+        "hw_id ",
+        "rfr ",
+        "crr ",
+        "severity ",
+        "irisc_index ",
+        "synd 0x",
+        "ext_synd ",
+        "Fatal error 5 detected",
+        "mlx5_error_sw_reset",
+        "Issuing FW Reset",
+        "handling bad device here",
+        // The driver looks before it resets the firmware.
+        "Expected to see disabled NIC but it is full driver",
+        "Skipping wait for vf pages stage",
+        "starting health recovery flow",
+        "health recovery succeeded",
+    ],
+    tests: &[
+        test("fw-fatal-recovers", 240, recovers),
+        test("fw-fatal-has-dumped", 120, dumped),
+        test("rpcs-go-on", 60, goes_on),
+    ],
+};
+
+fn first() -> Done<String> {
+    match mlx5_probe::functions()?.first() {
+        Some(f) => Ok(format!("pci/{}", f.name)),
+        None => fail!("no function"),
+    }
+}
+
+/// The line of a reporter's state.
+fn state(reporter: &str) -> Done<String> {
+    let (_, text) = program("devlink", &["health", "show", &first()?])?;
+    let line = text
+        .lines()
+        .skip_while(|l| l.trim() != format!("reporter {reporter}"))
+        .nth(1);
+    match line {
+        Some(line) => Ok(line.trim().to_owned()),
+        None => fail!("there is no reporter {reporter} in {text}"),
+    }
+}
+
+fn reports(ctx: &Ctx) -> Done {
+    let line = wait_for("a report of reporter fw", APPEAR, || {
+        let line = state("fw")?;
+        Ok(line.contains(" error 1 ").then_some(line))
+    })?;
+    ctx.note(&line);
+    Ok(())
+}
+
+fn diagnose(ctx: &Ctx) -> Done<String> {
+    run_program(
+        ctx,
+        "devlink",
+        &["health", "diagnose", &first()?, "reporter", "fw"],
+    )
+}
+
+fn diagnoses(ctx: &Ctx) -> Done {
+    let text = diagnose(ctx)?;
+    check!(
+        text.contains("Syndrome: 16") && text.contains("High temperature"),
+        "another diagnosis"
+    );
+    Ok(())
+}
+
+fn silent(ctx: &Ctx) -> Done {
+    check!(diagnose(ctx)?.contains("Syndrome: 0"), "still a syndrome");
+    Ok(())
+}
+
+fn goes_on(_: &Ctx) -> Done {
+    replies()?;
+    Ok(())
+}
+
+fn recovers(ctx: &Ctx) -> Done {
+    let line = wait_for("a recovery by reporter fw_fatal", 4 * APPEAR, || {
+        let line = state("fw_fatal")?;
+        let done = line.starts_with("state healthy error 1 recover 1");
+        Ok(done.then_some(line))
+    })?;
+    ctx.note(&line);
+    Ok(())
+}
+
+fn dumped(_: &Ctx) -> Done {
+    let show = ["health", "dump", "show", &first()?, "reporter", "fw_fatal"];
+    let (ok, text) = program("devlink", &show)?;
+    check!(ok, "no dump: {}", text.trim());
+    check!(text.contains("crdump_data:"), "the dump has no crdump_data");
+    Ok(())
+}
