@@ -138,6 +138,15 @@ fn after_a_forced_teardown_the_answer_still_has_its_event() {
         teardown[11] = profile;
         d.ok(&teardown, 16);
         assert_eq!(!d.irqs.is_empty(), told, "profile {profile}");
+        // A driver that arms only now, for the entry that it has not seen, is told as well.
+        d.irqs.clear();
+        d.submit(Input::UarWrite {
+            function: d.f,
+            uar: 0x40,
+            offset: 0x40,
+            data: &(1u32 << 24).to_be_bytes(),
+        });
+        assert_eq!(!d.irqs.is_empty(), told, "profile {profile}");
         assert_eq!(d.card.report(d.f).unwrap().objects.len(), 0);
         d.bring_up_again();
         assert_eq!(d.card.report(d.f).unwrap().eqs, 0, "gone with INIT_HCA");

@@ -10,11 +10,11 @@ use fwctl_proto::{eqe, event, layout::get_bits, segment};
 
 use crate::{
     GuestMemory,
-    cmd::Ctx,
+    cmd::{Ctx, Others},
     effect::{Delivery, Effect, Effects, Order},
     exec,
     function::{
-        Function, State,
+        Function,
         eq::Event,
         pages,
         pending::{Origin, Pending, Wait},
@@ -649,12 +649,15 @@ impl Card {
         mem: &dyn GuestMemory,
         fx: &mut Effects,
     ) -> Option<Wait> {
-        let f = self.functions.get_mut(usize::from(id.0))?;
+        let here = usize::from(id.0);
+        let (before, rest) = self.functions.split_at_mut_checked(here)?;
+        let (f, behind) = rest.split_first_mut()?;
         if let (Some(uid), Some(field)) = (uid, inbox.get_mut(2..4)) {
             field.copy_from_slice(&uid.to_be_bytes());
         }
         let mut ctx = Ctx {
             f,
+            others: Others { before, behind },
             shared: &mut self.shared,
             profile: &self.profile,
             now,
@@ -746,9 +749,6 @@ fn eq_doorbell(f: &mut Function, uar: u32, offset: u32, data: &[u8], fx: &mut Ef
     };
     if offset != ARM && offset != CONSUMER {
         return false;
-    }
-    if f.state != State::Up {
-        return true;
     }
     let value = u32::from_be_bytes(raw);
     let id = f.id;

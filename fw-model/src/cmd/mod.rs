@@ -18,7 +18,7 @@ use fwctl_proto::{
 };
 
 use crate::{
-    GuestMemory,
+    FunctionId, GuestMemory,
     card::Shared,
     function::{
         Function,
@@ -34,6 +34,8 @@ use crate::{
 pub struct Ctx<'a> {
     /// The function that the command is for.
     pub f: &'a mut Function,
+    /// The card's other functions.
+    pub others: Others<'a>,
     /// What the functions of the card share.
     pub shared: &'a mut Shared,
     /// The card's profile.
@@ -56,6 +58,22 @@ pub struct Ctx<'a> {
     pub held: bool,
     /// Guest pages to put the firmware's mark on.
     pub marks: Vec<u64>,
+}
+
+/// The functions of a card but one.
+pub struct Others<'a> {
+    /// Those before it.
+    pub before: &'a mut [Function],
+    /// Those behind it.
+    pub behind: &'a mut [Function],
+}
+
+impl Others<'_> {
+    /// One of them.
+    pub fn get_mut(&mut self, id: FunctionId) -> Option<&mut Function> {
+        let all = self.before.iter_mut().chain(self.behind.iter_mut());
+        all.into_iter().find(|f| f.id == id)
+    }
 }
 
 /// A handler's result; on `Err` nothing was changed and the outbox carries the refusal alone.

@@ -13,6 +13,7 @@ use fwctl_proto::{
 
 use super::{Ctx, Done, view, view_mut};
 use crate::{
+    FunctionId,
     object::KindId,
     reg,
     syndrome::Syndrome,
@@ -49,7 +50,8 @@ pub fn query_nic(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
         NicVportContext::MTU,
         u64::from(if p.mtu == 0 { DEFAULT_MTU } else { p.mtu }),
     );
-    c.set(NicVportContext::SYSTEM_IMAGE_GUID, guid);
+    let card = self::guid(ctx.profile.mac(FunctionId(0)));
+    c.set(NicVportContext::SYSTEM_IMAGE_GUID, card);
     c.set(NicVportContext::PORT_GUID, p.port_guid.unwrap_or(guid));
     c.set(NicVportContext::NODE_GUID, p.node_guid.unwrap_or(guid));
     c.set(NicVportContext::PROMISC_UC, u64::from(p.promisc >> 2 & 1));

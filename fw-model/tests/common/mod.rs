@@ -3,6 +3,8 @@
 //! the header's layout, rings the doorbell and carries out the effects.
 #![allow(dead_code)]
 
+pub mod pair;
+
 use std::{cell::RefCell, collections::BTreeMap};
 
 use fw_model::{

@@ -84,6 +84,13 @@ pub const RPCS: &[Rpc] = &[
         1,
         HCA_CAP_OUT,
     ),
+    rpc(
+        "query_hca_cap.flow_table.cur",
+        Scope::Configuration,
+        op::QUERY_HCA_CAP,
+        0x7 << 1 | 1,
+        HCA_CAP_OUT,
+    ),
     Rpc {
         status: Status::BAD_PARAM,
         ..rpc(
@@ -112,6 +119,9 @@ pub const RPCS: &[Rpc] = &[
         ..read_reg("access_reg.unknown", &[0, 0, 0xff, 0xff], 16)
     },
 ];
+
+/// Replies that tell functions apart, or that their drivers choose: their begin of a name.
+pub const OWN: &str = "query_hca_cap.general";
 
 /// A capability type that no firmware has.
 pub const UNKNOWN_CAP_TYPE: u16 = 0x3ff;

@@ -8,7 +8,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use crate::{
     check, check_eq, fail, hex,
-    rpcs::{HCA_CAP_OUT, RPCS, named},
+    rpcs::{HCA_CAP_OUT, OWN, RPCS, named},
     test::{Ctx, Done, Suite, test},
     worker::difference,
 };
@@ -156,8 +156,13 @@ fn digests(ctx: &Ctx) -> Done {
             Ok(reply) => {
                 let head = hex::encode(&reply[..reply.len().min(16)]);
                 let digest = hex::fnv1a64(&reply);
+                let what = if rpc.name.starts_with(OWN) {
+                    "own"
+                } else {
+                    "digest"
+                };
                 ctx.note(format!(
-                    "digest {} len={} head={head} fnv1a64={digest:016x}",
+                    "{what} {} len={} head={head} fnv1a64={digest:016x}",
                     rpc.name,
                     reply.len()
                 ));

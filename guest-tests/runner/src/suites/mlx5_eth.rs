@@ -228,7 +228,6 @@ fn module(ctx: &Ctx) -> Done {
         ("Connector", "0x23 (No separable connector)"),
         ("Vendor name", "FWCTL-EMU"),
         ("Vendor PN", "DAC-QSFP28-1M"),
-        ("Vendor SN", "EMU00000"),
     ] {
         let found = text.lines().find_map(|l| {
             let (n, v) = l.split_once(':')?;

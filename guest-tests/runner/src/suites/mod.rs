@@ -10,6 +10,7 @@ mod mlx5_health;
 mod mlx5_probe;
 mod mlx5_reload;
 mod mlx5_reset;
+mod mlx5_two;
 mod virtio_probe;
 mod virtio_unbind;
 
@@ -26,6 +27,8 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_reset::ACTIVATE,
     &mlx5_reset::REFUSE,
     &mlx5_reset::HOT,
+    &mlx5_two::SUITE,
+    &mlx5_two::ACTIVATE,
     &mlx5_health::SICK,
     &mlx5_health::HEALED,
     &mlx5_health::RECOVERS,
