@@ -6,8 +6,8 @@ use fwctl_proto::opcode as op;
 
 use crate::{
     cmd::{
-        Ctx, Done, Handler, caps, eq, lifecycle, misc, pages, receive, steering, tables, uctx,
-        vport,
+        Ctx, Done, Handler, caps, eq, hca_vport, lifecycle, misc, pages, receive, steering, tables,
+        uctx, vport,
     },
     function::State,
     input::Scope,
@@ -324,7 +324,7 @@ pub const OPS: &[Op] = ops! {
     QUERY_OTHER_HCA_CAP, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Unspecified);
     QUERY_SF_PARTITION, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.max_num_sf_partitions"));
     QUERY_VHCA_MIGRATION_STATE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.migration"));
-    QUERY_SPECIAL_CONTEXTS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.roce"));
+    QUERY_SPECIAL_CONTEXTS, 16, 32, Up, All, READ, Driver => Call(misc::query_special_contexts);
     QUERY_QP, 16, 272, Up, All, READ, Driver => Query(&kinds::QP);
     QUERY_RDB, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
     QUERY_PSV, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.sho"));
@@ -342,10 +342,10 @@ pub const OPS: &[Op] = ops! {
     QUERY_DELEGATED_VHCA, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
     QUERY_ESW_FUNCTIONS, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Cap("general.eswitch_manager"));
     QUERY_ESW_VPORT_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.vport_group_manager"));
-    QUERY_ROCE_ADDRESS, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Cap("general.roce"));
-    QUERY_HCA_VPORT_CONTEXT, 16, 16, Any, All, CONF, Assumed => Refuse(Why::InfiniBand);
-    QUERY_HCA_VPORT_GID, 16, 16, Any, All, READ, Assumed => Refuse(Why::InfiniBand);
-    QUERY_HCA_VPORT_PKEY, 16, 16, Any, All, READ, Assumed => Refuse(Why::InfiniBand);
+    QUERY_ROCE_ADDRESS, 16, 48, Up, All, CONF, Header => Call(tables::query_roce_address);
+    QUERY_HCA_VPORT_CONTEXT, 16, 528, Up, All, CONF, Driver => Call(hca_vport::query);
+    QUERY_HCA_VPORT_GID, 16, 32, Up, All, READ, Driver => Call(hca_vport::query_gid);
+    QUERY_HCA_VPORT_PKEY, 16, 20, Up, All, READ, Driver => Call(hca_vport::query_pkey);
     QUERY_VNIC_ENV, 16, 528, Up, All, READ, Driver => Call(vport::query_vnic_env);
     QUERY_RATE_LIMIT, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
     QUERY_SCHEDULING_ELEMENT, 64, 128, Up, All, READ, Header => Query(&kinds::SCHEDULING_ELEMENT);
@@ -426,9 +426,9 @@ pub const OPS: &[Op] = ops! {
     PSP_GEN_SPI, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.psp"));
     PSP_ROTATE_KEY, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.psp"));
     SYNC_CRYPTO, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.crypto"));
-    SET_ROCE_ADDRESS, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.roce"));
+    SET_ROCE_ADDRESS, 48, 16, Up, Kernel, NEVER, Driver => Call(tables::set_roce_address);
     MODIFY_CONG_PARAMS, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.cc_modify_allowed"));
-    MODIFY_HCA_VPORT_CONTEXT, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::InfiniBand);
+    MODIFY_HCA_VPORT_CONTEXT, 528, 16, Up, Kernel, NEVER, Driver => Call(hca_vport::modify);
     MAD_IFC, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::InfiniBand);
     SET_MAD_DEMUX, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::InfiniBand);
     GEN_EQE, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);

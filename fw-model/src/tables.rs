@@ -21,6 +21,8 @@ pub struct Tables {
     pub vxlan: BTreeSet<u16>,
     /// Packet pacing rates: `set_pp_rate_limit_context` by index.
     pub rates: BTreeMap<u16, Box<[u8]>>,
+    /// RoCE addresses (GIDs): `roce_addr_layout` by index.
+    pub roce: BTreeMap<u16, Box<[u8]>>,
     /// Wake-on-LAN mode (`wol_mode`).
     pub wol: u8,
     /// Remote on/off mode (`rol_mode`).
@@ -34,7 +36,8 @@ impl Tables {
     /// What they hold that no table can hold.
     pub fn check(&self) -> Result<(), &'static str> {
         let long = |e: &[u8]| e.len() > MAX_ENTRY;
-        if self.l2.values().any(|e| long(e)) || self.rates.values().any(|e| long(e)) {
+        let small = self.rates.values().chain(self.roce.values());
+        if self.l2.values().chain(small).any(|e| long(e)) {
             return Err("a table entry that is too long");
         }
         if self.multicast.len() > MAX_OBJECTS || self.l2.len() > MAX_OBJECTS {

@@ -27,6 +27,8 @@ pub struct Vport {
     pub min_inline: u8,
     /// Address lists as 8-byte entries, by type.
     pub lists: [Vec<u64>; LISTS],
+    /// `vport_state_policy` of the HCA vport context.
+    pub state_policy: u8,
     /// Admin state that MODIFY_VPORT_STATE set.
     pub admin_state: Option<u8>,
 }

@@ -41,6 +41,8 @@ const NOT_ONLY_UP: &[(&str, [bool; 3])] = &[
 
 /// Commands that a DEVX user may not send: the function's own affairs.
 const NO_DEVX: &[&str] = &[
+    "SET_ROCE_ADDRESS",
+    "MODIFY_HCA_VPORT_CONTEXT",
     "ENABLE_HCA",
     "DISABLE_HCA",
     "INIT_HCA",

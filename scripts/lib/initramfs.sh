@@ -10,7 +10,7 @@
 
 INIT=$REPO/guest-tests/initramfs/init
 # Those that a kernel does not have are left out.
-readonly GUEST_MODULES="mlx5_core mlx5_ib mlx5_fwctl fwctl virtio_fwctl vfio-pci virtio_pci
+readonly GUEST_MODULES="mlx5_core mlx5_ib ib_uverbs mlx5_fwctl fwctl virtio_fwctl vfio-pci virtio_pci
     virtio_console qemu_fw_cfg mlxfw"
 # Parts of each kind that are kept.
 readonly PARTS_MAX=12

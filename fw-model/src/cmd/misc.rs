@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! NOP, QUERY_ADAPTER, SET_DRIVER_VERSION.
+//! NOP, QUERY_ADAPTER, QUERY_SPECIAL_CONTEXTS, SET_DRIVER_VERSION.
 
 use fwctl_proto::{
     layout::ViewMut,
-    layouts::{QueryAdapterOut, QueryAdapterParamBlock},
+    layouts::{QueryAdapterOut, QueryAdapterParamBlock, QuerySpecialContextsOut},
 };
 
 use super::{Ctx, Done, view_mut};
@@ -37,5 +37,24 @@ pub fn set_driver_version(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
     let text = ctx.inbox.get(NAME).unwrap_or_default();
     let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
     ctx.f.driver_version = String::from_utf8_lossy(&text[..end]).into_owned();
+    Ok(())
+}
+
+/// QUERY_SPECIAL_CONTEXTS: memory keys that stand for something without being created: all of
+/// memory, nothing, and the like.
+pub fn query_special_contexts(_: &mut Ctx<'_>, out: &mut [u8]) -> Done {
+    /// Their common upper part: no created key has an index so high (`log_max_mkey` is less).
+    const SPECIAL: u64 = 0xffff_ff00;
+    /// What drivers use where the firmware does not say (`MLX5_TERMINATE_SCATTER_LIST_LKEY`).
+    const TERMINATE: u64 = 0x100;
+    let mut o: ViewMut<'_, QuerySpecialContextsOut> = view_mut(out)?;
+    o.set(QuerySpecialContextsOut::DUMP_FILL_MKEY, SPECIAL | 1);
+    o.set(QuerySpecialContextsOut::RESD_LKEY, SPECIAL | 2);
+    o.set(QuerySpecialContextsOut::NULL_MKEY, SPECIAL | 3);
+    o.set(
+        QuerySpecialContextsOut::TERMINATE_SCATTER_LIST_MKEY,
+        TERMINATE,
+    );
+    o.set(QuerySpecialContextsOut::REPEATED_MKEY, SPECIAL | 4);
     Ok(())
 }

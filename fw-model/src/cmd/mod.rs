@@ -3,6 +3,7 @@
 
 pub mod caps;
 pub mod eq;
+pub mod hca_vport;
 pub mod lifecycle;
 pub mod misc;
 pub mod pages;

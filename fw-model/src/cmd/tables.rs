@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Commands on the function's small tables: multicast groups, the L2 table, VXLAN ports, packet
-//! pacing rates, wake-on-LAN.
+//! Commands on the function's small tables: multicast groups, the L2 table, RoCE addresses, VXLAN
+//! ports, packet pacing rates, wake-on-LAN.
 
 use fwctl_proto::{
     cap_type,
     layout::{View, ViewMut},
     layouts::{
         AddVxlanUdpDportIn, AttachToMcgIn, CmdHcaCap, DeleteL2TableEntryIn, DeleteVxlanUdpDportIn,
-        PerProtocolNetworkingOffloadCaps, QosCap, QueryL2TableEntryIn, QueryWolRolOut,
-        SetL2TableEntryIn, SetPpRateLimitIn, SetWolRolIn,
+        PerProtocolNetworkingOffloadCaps, QosCap, QueryL2TableEntryIn, QueryRoceAddressIn,
+        QueryWolRolOut, RoceCap, SetL2TableEntryIn, SetPpRateLimitIn, SetWolRolIn,
     },
 };
 
@@ -20,6 +20,8 @@ use crate::{
 
 /// Byte offset of the GID in ATTACH_TO_MCG and DETACH_FROM_MCG, and its length.
 const GID: core::ops::Range<usize> = 16..32;
+/// The address in SET_ROCE_ADDRESS and QUERY_ROCE_ADDRESS.
+const ROCE: core::ops::Range<usize> = 16..48;
 /// Byte offset from which an L2 table entry reads back: the dword of `silent_mode`.
 const L2_FIELDS: usize = 28;
 /// Byte offset of the context in SET_PP_RATE_LIMIT.
@@ -60,6 +62,41 @@ pub fn detach(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
         return Err(Syndrome::MulticastMember.into());
     }
     ctx.f.objects.release(KindId::Qp, member.0);
+    Ok(())
+}
+
+/// The index of a RoCE address, which must lie in the table.
+fn roce_index(ctx: &Ctx<'_>) -> Result<u16, Refusal> {
+    let v: View<'_, QueryRoceAddressIn> = view(ctx.inbox)?;
+    let index = v.get(QueryRoceAddressIn::ROCE_ADDRESS_INDEX);
+    let size = ctx
+        .cap_view::<RoceCap>(cap_type::ROCE)
+        .map_or(0, |c| c.get(RoceCap::ROCE_ADDRESS_TABLE_SIZE));
+    if index >= size {
+        return Err(Syndrome::TableIndex.into());
+    }
+    Ok(index as u16)
+}
+
+/// SET_ROCE_ADDRESS: a GID with its MAC address, VLAN and version; all zeros end it.
+pub fn set_roce_address(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
+    let index = roce_index(ctx)?;
+    let address = ctx.inbox.get(ROCE).ok_or(Syndrome::InboxTooShort)?;
+    if address.iter().all(|b| *b == 0) {
+        ctx.f.tables.roce.remove(&index);
+    } else {
+        ctx.f.tables.roce.insert(index, address.into());
+    }
+    Ok(())
+}
+
+/// QUERY_ROCE_ADDRESS: an address as it was set, or zeros.
+pub fn query_roce_address(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
+    let index = roce_index(ctx)?;
+    let to = out.get_mut(ROCE).ok_or(Syndrome::OutboxTooShort)?;
+    if let Some(address) = ctx.f.tables.roce.get(&index) {
+        to.copy_from_slice(address);
+    }
     Ok(())
 }
 

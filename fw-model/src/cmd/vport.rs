@@ -206,7 +206,7 @@ pub fn query_q_counter(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
     ctx.may_see(owner)
 }
 
-fn own_vport(other: u64, number: u64) -> Done {
+pub(super) fn own_vport(other: u64, number: u64) -> Done {
     if other == 0 || number == 0 {
         Ok(())
     } else {
@@ -215,7 +215,7 @@ fn own_vport(other: u64, number: u64) -> Done {
 }
 
 /// The EUI-64 of a MAC address.
-fn guid(mac: [u8; 6]) -> u64 {
+pub(super) fn guid(mac: [u8; 6]) -> u64 {
     let [a, b, c, d, e, f] = mac;
     u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }

@@ -16,6 +16,8 @@ use super::{Register, components, masks, module, nvda, ports, qos, reset, therma
 
 /// Bytes of HOST_ENDIANNESS (`struct mlx5_reg_host_endianness`).
 const HOST_ENDIANNESS_BYTES: usize = 16;
+/// Bytes of NODE_DESC (`IB_DEVICE_NODE_DESC_MAX`).
+const NODE_DESC_BYTES: usize = 64;
 /// Bytes of MNVDA: header and 64 dwords.
 const MNVDA_BYTES: usize = 268;
 
@@ -124,6 +126,9 @@ pub static REGISTERS: &[Register] = &[
     Register::of::<PcamReg>(id::PCAM)
         .index(GROUPS)
         .read(masks::read_pcam),
+    Register::new(id::NODE_DESC, None, NODE_DESC_BYTES)
+        .write(keep_all)
+        .kept(),
     Register::new(id::HOST_ENDIANNESS, None, HOST_ENDIANNESS_BYTES)
         .write(keep_all)
         .kept(),

@@ -7,6 +7,7 @@ mod fwctl;
 mod fwctl_stress;
 mod mlx5_eth;
 mod mlx5_health;
+mod mlx5_ib;
 mod mlx5_probe;
 mod mlx5_reload;
 mod mlx5_reset;
@@ -27,6 +28,7 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_reset::ACTIVATE,
     &mlx5_reset::REFUSE,
     &mlx5_reset::HOT,
+    &mlx5_ib::SUITE,
     &mlx5_two::SUITE,
     &mlx5_two::ACTIVATE,
     &mlx5_health::SICK,
