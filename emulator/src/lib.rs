@@ -5,6 +5,8 @@
 pub mod clients;
 pub mod control;
 pub mod decode;
+pub mod explain;
+pub mod list;
 pub mod observe;
 pub mod owner;
 pub mod pci;

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The command line of fwctl-emu.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{Write as _, stdout},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use fwctl_emu::{
     control,
-    serve::{Door, Options, Transport, serve},
+    explain::explain,
+    list::{self, Format},
+    serve::{Door, Options, Transport, profile, serve},
     socket::Place,
 };
 
@@ -55,11 +61,59 @@ enum Command {
         #[arg(value_name = "NAME=VALUE")]
         arguments: Vec<String>,
     },
-    /// Show what there is to choose from.
+    /// Show what there is: profiles, commands or registers.
     List {
-        /// profiles or commands.
-        #[arg(value_parser = ["profiles", "commands"])]
+        /// What.
+        what: What,
+        /// As a JSON array.
+        #[arg(long, conflicts_with = "markdown")]
+        json: bool,
+        /// As a table in Markdown; docs/ is made with it.
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Show everything that a profile says.
+    Show {
+        #[command(subcommand)]
+        what: Show,
+    },
+    /// Tell what a number or name of the firmware means.
+    #[command(after_help = "Examples:\n  \
+        fwctl-emu explain 0xe00003        a syndrome, as mlx5_core prints it\n  \
+        fwctl-emu explain BAD_RES_STATE   a status, and which checks give it\n  \
+        fwctl-emu explain MODIFY_QP       a command: layout, states, callers\n  \
+        fwctl-emu explain MFRL            a register")]
+    Explain {
+        /// A syndrome, opcode, status, register or event.
         what: String,
+    },
+    /// Print a script that completes this command line in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder.
+    Man {
+        /// The folder.
+        dir: PathBuf,
+    },
+}
+
+/// What can be listed.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum What {
+    Profiles,
+    Commands,
+    Registers,
+}
+
+#[derive(Subcommand)]
+enum Show {
+    /// A built-in profile, or a TOML file.
+    Profile {
+        /// Its name (see `list profiles`) or file.
+        #[arg(value_name = "NAME|FILE")]
+        name: String,
     },
 }
 
@@ -121,17 +175,48 @@ fn main() -> ExitCode {
             }
             Err(e) => fail(1, &e),
         },
-        Command::List { what } => {
-            print!(
-                "{}",
-                if what == "profiles" {
-                    list_profiles()
-                } else {
-                    list_commands()
-                }
-            );
-            ExitCode::SUCCESS
+        Command::List {
+            what,
+            json,
+            markdown,
+        } => {
+            let format = match (json, markdown) {
+                (true, _) => Format::Json,
+                (_, true) => Format::Markdown,
+                _ => Format::Text,
+            };
+            let list = match what {
+                What::Profiles => list::list_profiles,
+                What::Commands => list::list_commands,
+                What::Registers => list::list_registers,
+            };
+            told(Ok(list(format)), 1)
         }
+        Command::Show {
+            what: Show::Profile { name },
+        } => told(profile(&name).map(|p| list::show_profile(&p)), USAGE),
+        Command::Explain { what } => told(explain(&what).map_err(anyhow::Error::msg), 1),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "fwctl-emu", &mut text);
+            told(Ok(String::from_utf8_lossy(&text).into_owned()), 1)
+        }
+        Command::Man { dir } => match clap_mangen::generate_to(Cli::command(), &dir) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => fail(1, &anyhow::anyhow!("{}: {e}", dir.display())),
+        },
+    }
+}
+
+/// Prints a text, or says why there is none.
+fn told(text: anyhow::Result<String>, code: u8) -> ExitCode {
+    match text {
+        // A reader that has seen enough may close the pipe.
+        Ok(text) => match stdout().write_all(text.as_bytes()) {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => fail(1, &e.into()),
+            _ => ExitCode::SUCCESS,
+        },
+        Err(e) => fail(code, &e),
     }
 }
 
@@ -183,29 +268,4 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
 fn fail(code: u8, e: &anyhow::Error) -> ExitCode {
     eprintln!("fwctl-emu: {e:#}");
     ExitCode::from(code)
-}
-
-fn list_profiles() -> String {
-    fw_model::Profile::names()
-        .filter_map(|n| fw_model::Profile::builtin(n).ok())
-        .map(|p| format!("{:<12} {}\n", p.name, p.description))
-        .collect()
-}
-
-fn list_commands() -> String {
-    fw_model::table::OPS
-        .iter()
-        .map(|o| {
-            let name = fwctl_proto::opcode::name(o.opcode).unwrap_or("?");
-            format!(
-                "{:#06x} {name:<26} in {:>4} out {:>4} {:<11} {:<11} {:?}\n",
-                o.opcode,
-                o.in_len,
-                o.out_len,
-                format!("{:?}", o.needs),
-                format!("{:?}", o.callers),
-                o.evidence
-            )
-        })
-        .collect()
 }

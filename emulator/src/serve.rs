@@ -213,7 +213,11 @@ fn load(file: &Path, profile: Arc<Profile>, o: &Options) -> anyhow::Result<Card>
     Ok(card)
 }
 
-fn profile(name: &str) -> anyhow::Result<Arc<Profile>> {
+/// A built-in profile, or one from a file: with a slash or `.toml` in its name.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn profile(name: &str) -> anyhow::Result<Arc<Profile>> {
     let is_file = name.contains('/') || Path::new(name).extension().is_some_and(|e| e == "toml");
     if !is_file {
         return Ok(Profile::builtin(name)?);

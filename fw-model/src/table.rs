@@ -117,8 +117,63 @@ pub enum Why {
     Cap(&'static str),
     /// The command serves InfiniBand ports, and every shipped profile has Ethernet ports.
     InfiniBand,
-    /// No public header says which capability stands for it, or what it carries.
-    Unspecified,
+    /// The headers give neither what it carries nor a capability for it, so that no profile can
+    /// advertise it.
+    NoLayout,
+    /// Known to be missing: a profile has what it belongs to, and nobody outside knows its layout,
+    /// or it is still to come.
+    Gap,
+}
+
+/// How far a command is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coverage {
+    /// It does what its layout says.
+    Implemented,
+    /// Refused, because nothing advertises it.
+    Refused,
+    /// Refused, and that is a gap.
+    Gap,
+}
+
+impl Coverage {
+    /// Its name in lists.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Implemented => "implemented",
+            Self::Refused => "refused",
+            Self::Gap => "gap",
+        }
+    }
+}
+
+impl Op {
+    /// How far it is there.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        match self.action {
+            Refuse(Why::Gap) => Coverage::Gap,
+            Refuse(_) => Coverage::Refused,
+            _ => Coverage::Implemented,
+        }
+    }
+
+    /// Why its statuses are what they are, in words.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self.action {
+            Refuse(Why::Cap(field)) => format!("no profile has capability {field}"),
+            Refuse(Why::InfiniBand) => "for InfiniBand ports, which no profile has".into(),
+            Refuse(Why::NoLayout) => "the headers have no layout and no capability for it".into(),
+            Refuse(Why::Gap) => "not there yet, or its layout is not public".into(),
+            _ => match self.evidence {
+                Evidence::Header => "as mlx5_ifc.h describes it".into(),
+                Evidence::Driver => "as the driver uses it and reacts".into(),
+                Evidence::Assumed => "assumed".into(),
+            },
+        }
+    }
 }
 
 impl core::fmt::Debug for Action {
@@ -320,26 +375,26 @@ pub const OPS: &[Op] = ops! {
 
     // The other commands that mlx5_fwctl lets users send. What no profile advertises passes the
     // door by its scope, and the firmware refuses it.
-    QUERY_DRIVER_VERSION, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_OTHER_HCA_CAP, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Unspecified);
+    QUERY_DRIVER_VERSION, 16, 16, Any, All, READ, Assumed => Refuse(Why::Gap);
+    QUERY_OTHER_HCA_CAP, 16, 16, Any, All, CONF, Assumed => Refuse(Why::NoLayout);
     QUERY_SF_PARTITION, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.max_num_sf_partitions"));
     QUERY_VHCA_MIGRATION_STATE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.migration"));
     QUERY_SPECIAL_CONTEXTS, 16, 32, Up, All, READ, Driver => Call(misc::query_special_contexts);
     QUERY_QP, 16, 272, Up, All, READ, Driver => Query(&kinds::QP);
-    QUERY_RDB, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_RDB, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
     QUERY_PSV, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.sho"));
     QUERY_SRQ, 16, 272, Up, All, READ, Header => Query(&kinds::SRQ);
     QUERY_XRC_SRQ, 16, 272, Up, All, READ, Header => Query(&kinds::XRC_SRQ);
     QUERY_DCT, 16, 128, Up, All, READ, Header => Query(&kinds::DCT);
-    QUERY_DC_CNAK_TRACE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_DC_CNAK_TRACE, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
     QUERY_XRQ, 16, 336, Up, All, READ, Header => Query(&kinds::XRQ);
-    QUERY_NVMF_BACKEND_CONTROLLER, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_XRQ_ERROR_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_NVMF_NAMESPACE_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_ADJACENT_FUNCTIONS_ID, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    DELEGATE_VHCA_MANAGEMENT, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Unspecified);
-    QUERY_DELEGATED_VHCA, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_NVMF_BACKEND_CONTROLLER, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
+    QUERY_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
+    QUERY_XRQ_ERROR_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
+    QUERY_NVMF_NAMESPACE_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
+    QUERY_ADJACENT_FUNCTIONS_ID, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general_2.query_adjacent_functions_id"));
+    DELEGATE_VHCA_MANAGEMENT, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Cap("general_2.delegated_vhca_max"));
+    QUERY_DELEGATED_VHCA, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general_2.delegated_vhca_max"));
     QUERY_ESW_FUNCTIONS, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Cap("general.eswitch_manager"));
     QUERY_ESW_VPORT_CONTEXT, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.vport_group_manager"));
     QUERY_ROCE_ADDRESS, 16, 48, Up, All, CONF, Header => Call(tables::query_roce_address);
@@ -347,13 +402,13 @@ pub const OPS: &[Op] = ops! {
     QUERY_HCA_VPORT_GID, 16, 32, Up, All, READ, Driver => Call(hca_vport::query_gid);
     QUERY_HCA_VPORT_PKEY, 16, 20, Up, All, READ, Driver => Call(hca_vport::query_pkey);
     QUERY_VNIC_ENV, 16, 528, Up, All, READ, Driver => Call(vport::query_vnic_env);
-    QUERY_RATE_LIMIT, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_RATE_LIMIT, 16, 16, Any, All, READ, Assumed => Refuse(Why::Gap);
     QUERY_SCHEDULING_ELEMENT, 64, 128, Up, All, READ, Header => Query(&kinds::SCHEDULING_ELEMENT);
     QUERY_MAD_DEMUX, 16, 16, Any, All, READ, Assumed => Refuse(Why::InfiniBand);
-    QUERY_BURST_SIZE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_DIAGNOSTIC_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    SET_DIAGNOSTIC_PARAMS, 16, 16, Any, All, WRITE, Assumed => Refuse(Why::Unspecified);
-    QUERY_DIAGNOSTIC_COUNTERS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_BURST_SIZE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("qos.packet_pacing_burst_bound"));
+    QUERY_DIAGNOSTIC_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Gap);
+    SET_DIAGNOSTIC_PARAMS, 16, 16, Any, All, WRITE, Assumed => Refuse(Why::Gap);
+    QUERY_DIAGNOSTIC_COUNTERS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Gap);
     QUERY_CONG_STATUS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.cc_query_allowed"));
     MODIFY_CONG_STATUS, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Cap("general.cc_modify_allowed"));
     QUERY_CONG_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.cc_query_allowed"));
@@ -369,30 +424,30 @@ pub const OPS: &[Op] = ops! {
     QUERY_MODIFY_HEADER_CONTEXT, 16, 16, Up, All, READ, Assumed => Query(&kinds::MODIFY_HEADER);
     FPGA_QUERY_QP, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.fpga"));
     FPGA_QUERY_QP_COUNTERS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.fpga"));
-    QUERY_AFU, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_CAPI_PEC, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_AFU, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
+    QUERY_CAPI_PEC, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
     QUERY_GENERAL_OBJECT, 16, 16, Up, All, READ, Driver => Query(&kinds::GENERAL);
-    QUERY_UCTX, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_UMEM, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_NVMF_CC_RESPONSE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_UCTX, 16, 16, Any, All, READ, Assumed => Refuse(Why::Gap);
+    QUERY_UMEM, 16, 16, Any, All, READ, Assumed => Refuse(Why::Gap);
+    QUERY_NVMF_CC_RESPONSE, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
     QUERY_EMULATED_FUNCTIONS_INFO, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.virtio_net_device_emualtion_manager"));
     QUERY_REGEXP_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.regexp_params"));
     QUERY_REGEXP_REGISTER, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.regexp_params"));
-    USER_QUERY_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    USER_QUERY_XRQ_ERROR_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    USER_QUERY_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
+    USER_QUERY_XRQ_ERROR_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
     QUERY_VHCA_STATE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.vhca_state"));
     QUERY_EMULATION_DEVICE_EQ_MSIX_MAPPING, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.virtio_net_device_emualtion_manager"));
-    QUERY_MATCH_SAMPLE_INFO, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
+    QUERY_MATCH_SAMPLE_INFO, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
     QUERY_CRYPTO_STATE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.crypto"));
-    QUERY_VUID, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Unspecified);
-    QUERY_DPA_PARTITION, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_DPA_PARTITIONS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    POSTPONE_CONNECTED_QP_TIMEOUT, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Unspecified);
+    QUERY_VUID, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Cap("general_2.query_vuid"));
+    QUERY_DPA_PARTITION, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
+    QUERY_DPA_PARTITIONS, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
+    POSTPONE_CONNECTED_QP_TIMEOUT, 16, 16, Any, All, CONF, Assumed => Refuse(Why::NoLayout);
     QUERY_EMULATED_RESOURCES_INFO, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.virtio_net_device_emualtion_manager"));
-    QUERY_RSV_RESOURCES, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_MTT, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    QUERY_SCHED_QUEUE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Unspecified);
-    ACCESS_REGISTER_USER, 16, 16, Any, All, ScopeRule::WriteOrRead, Assumed => Refuse(Why::Unspecified);
+    QUERY_RSV_RESOURCES, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
+    QUERY_MTT, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
+    QUERY_SCHED_QUEUE, 16, 16, Any, All, READ, Assumed => Refuse(Why::NoLayout);
+    ACCESS_REGISTER_USER, 16, 16, EnabledOrUp, All, ScopeRule::WriteOrRead, Assumed => Call(reg::access);
 
     // Commands that the kernel's drivers name and no shipped profile advertises.
     ALLOC_SF, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.sf"));
@@ -431,14 +486,16 @@ pub const OPS: &[Op] = ops! {
     MODIFY_HCA_VPORT_CONTEXT, 528, 16, Up, Kernel, NEVER, Driver => Call(hca_vport::modify);
     MAD_IFC, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::InfiniBand);
     SET_MAD_DEMUX, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::InfiniBand);
-    GEN_EQE, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
-    CONFIG_INT_MODERATION, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
-    GET_DROPPED_PACKET_LOG, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
-    SET_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
-    RELEASE_XRQ_ERROR, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
-    MODIFY_XRQ, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
-    ALLOW_OTHER_VHCA_ACCESS, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
-    GENERATE_WQE, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Unspecified);
+    CREATE_ESW_VPORT, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.eswitch_manager"));
+    DESTROY_ESW_VPORT, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general.eswitch_manager"));
+    GEN_EQE, 80, 16, Up, KernelDevx, NEVER, Header => Call(eq::generate);
+    CONFIG_INT_MODERATION, 16, 16, Up, Kernel, NEVER, Header => Call(tables::moderate);
+    GET_DROPPED_PACKET_LOG, 16, 208, Up, Kernel, NEVER, Header => Call(misc::nop);
+    SET_XRQ_DC_PARAMS_ENTRY, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::NoLayout);
+    RELEASE_XRQ_ERROR, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::NoLayout);
+    MODIFY_XRQ, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Gap);
+    ALLOW_OTHER_VHCA_ACCESS, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general_2.allowed_object_for_other_vhca_access"));
+    GENERATE_WQE, 16, 16, Any, KernelDevx, NEVER, Assumed => Refuse(Why::Cap("general_2.generate_wqe_type"));
 };
 
 /// Opcodes below this are found through the index; those above by search.

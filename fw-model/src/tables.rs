@@ -23,6 +23,8 @@ pub struct Tables {
     pub rates: BTreeMap<u16, Box<[u8]>>,
     /// RoCE addresses (GIDs): `roce_addr_layout` by index.
     pub roce: BTreeMap<u16, Box<[u8]>>,
+    /// Least time between two interrupts (`min_delay`) by vector, as far as it was set.
+    pub moderation: BTreeMap<u16, u16>,
     /// Wake-on-LAN mode (`wol_mode`).
     pub wol: u8,
     /// Remote on/off mode (`rol_mode`).

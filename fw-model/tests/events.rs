@@ -182,3 +182,38 @@ fn event_queues_that_cannot_work_are_refused() {
     }
     assert_eq!(refused(&mut d, &good(2)), S::EqLimit.code());
 }
+
+#[test]
+fn gen_eqe_puts_an_entry_into_one_queue_and_int_moderation_reads_back() {
+    let mut d = Driver::new("connectx7");
+    d.bring_up();
+    d.ok(&cmd(0x802, 0, 16), 16);
+    d.guest.map(0x700_0000, 4 * 4096);
+    let mut eq = cmd(0x301, 0, 304);
+    eq[28..32].copy_from_slice(&(8u32 << 24 | 0x40).to_be_bytes());
+    for i in 0..4u64 {
+        let at = 272 + 8 * i as usize;
+        eq[at..at + 8].copy_from_slice(&(0x700_0000 + i * 4096).to_be_bytes());
+    }
+    let out = d.ok(&eq, 16);
+    let mut generate = cmd(fwctl_proto::opcode::GEN_EQE, 0, 80);
+    generate[11] = out[11];
+    (generate[17], generate[19], generate[16 + 32]) = (0x22, 5, 0xaa);
+    d.ok(&generate, 16);
+    let entry = d.guest.bytes(0x700_0000, 64);
+    assert_eq!(
+        (entry[1], entry[3], entry[32], entry[63]),
+        (0x22, 5, 0xaa, 0)
+    );
+    generate[11] = 0x7f;
+    assert_eq!(d.exec(&generate, 16).syndrome(), 0x00e5_0002);
+    let moderate = |op_mod, vector: u8, delay: u8| {
+        let mut c = cmd(fwctl_proto::opcode::CONFIG_INT_MODERATION, op_mod, 16);
+        (c[9], c[11]) = (delay, vector);
+        c
+    };
+    assert_eq!(d.ok(&moderate(0, 63, 9), 16)[8..12], [0, 9, 0, 63]);
+    assert_eq!(d.ok(&moderate(1, 63, 0), 16)[8..12], [0, 9, 0, 63]);
+    assert_eq!(d.ok(&moderate(1, 62, 0), 16)[8..12], [0, 0, 0, 62]);
+    assert_eq!(d.exec(&moderate(0, 64, 1), 16).syndrome(), 0x00e5_0004);
+}

@@ -35,6 +35,7 @@ const NOT_ONLY_UP: &[(&str, [bool; 3])] = &[
     ("MANAGE_PAGES", [false, true, true]),
     ("QUERY_ISSI", [false, true, true]),
     ("SET_DRIVER_VERSION", [false, true, true]),
+    ("ACCESS_REGISTER_USER", [false, true, true]),
     ("ACCESS_REG", [false, true, true]),
     ("NOP", [true, true, true]),
 ];
@@ -42,6 +43,8 @@ const NOT_ONLY_UP: &[(&str, [bool; 3])] = &[
 /// Commands that a DEVX user may not send: the function's own affairs.
 const NO_DEVX: &[&str] = &[
     "SET_ROCE_ADDRESS",
+    "CONFIG_INT_MODERATION",
+    "GET_DROPPED_PACKET_LOG",
     "MODIFY_HCA_VPORT_CONTEXT",
     "ENABLE_HCA",
     "DISABLE_HCA",

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! CREATE_EQ, DESTROY_EQ, QUERY_EQ.
+//! CREATE_EQ, DESTROY_EQ, QUERY_EQ, GEN_EQE.
 
 use fwctl_proto::{
-    event,
+    eqe, event,
     layout::{View, ViewMut},
-    layouts::{CmdHcaCap, CreateEqIn, CreateEqOut, DestroyEqIn, Eqc, QueryEqIn, QueryEqOut},
+    layouts::{
+        CmdHcaCap, CreateEqIn, CreateEqOut, DestroyEqIn, Eqc, GenEqeIn, QueryEqIn, QueryEqOut,
+    },
 };
 
 use super::{Ctx, Done, view, view_mut};
 use crate::{
-    function::eq::{EQE_BYTES, Eq},
+    function::eq::{EQE_BYTES, Eq, Event},
     limits::MAX_LOG_EQ_SIZE,
     object,
     syndrome::Syndrome,
@@ -19,6 +21,8 @@ use crate::{
 const PAS_OFFSET: usize = 272;
 /// Byte offset and length of the context in CREATE_EQ's inbox and QUERY_EQ's outbox.
 const CONTEXT: core::ops::Range<usize> = 16..80;
+/// Byte offset of the entry in GEN_EQE's inbox.
+const GENERATED: usize = 16;
 /// Pages have at least the adapter's page size.
 const ADAPTER_PAGE_SHIFT: u8 = 12;
 /// Largest `log_page_size` above it that fits a guest address.
@@ -153,4 +157,23 @@ fn free_eqn(ctx: &Ctx<'_>) -> Option<u8> {
     (1..=u8::MAX)
         .map(|step| ctx.f.last_eqn.wrapping_add(step))
         .find(|n| *n != 0 && !ctx.f.eqs.contains_key(n))
+}
+
+/// GEN_EQE: puts an entry into one of the caller's event queues, as if the firmware had raised it.
+pub fn generate(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
+    let v: View<'_, GenEqeIn> = view(ctx.inbox)?;
+    let number = v.get(GenEqeIn::EQ_NUMBER) as u8;
+    let owner = ctx.f.eqs.get(&number).ok_or(Syndrome::EqUnknown)?.uid;
+    ctx.may_change(owner)?;
+    let entry = ctx.inbox.get(GENERATED..GENERATED + eqe::BYTES);
+    let entry = entry.ok_or(Syndrome::InboxTooShort)?;
+    let mut data = [0; eqe::DATA_BYTES];
+    data.copy_from_slice(&entry[eqe::DATA..eqe::DATA + eqe::DATA_BYTES]);
+    let event = Event {
+        event_type: entry[eqe::TYPE],
+        sub_type: entry[eqe::SUB_TYPE],
+        data,
+    };
+    ctx.f.generate(number, event);
+    Ok(())
 }

@@ -6,7 +6,8 @@ use fwctl_proto::{
     cap_type,
     layout::{View, ViewMut},
     layouts::{
-        AddVxlanUdpDportIn, AttachToMcgIn, CmdHcaCap, DeleteL2TableEntryIn, DeleteVxlanUdpDportIn,
+        AddVxlanUdpDportIn, AttachToMcgIn, CmdHcaCap, ConfigIntModerationIn,
+        ConfigIntModerationOut, DeleteL2TableEntryIn, DeleteVxlanUdpDportIn,
         PerProtocolNetworkingOffloadCaps, QosCap, QueryL2TableEntryIn, QueryRoceAddressIn,
         QueryWolRolOut, RoceCap, SetL2TableEntryIn, SetPpRateLimitIn, SetWolRolIn,
     },
@@ -222,5 +223,28 @@ pub fn query_wol(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     let mut o: ViewMut<'_, QueryWolRolOut> = view_mut(out)?;
     o.set(QueryWolRolOut::WOL_MODE, u64::from(ctx.f.tables.wol));
     o.set(QueryWolRolOut::ROL_MODE, u64::from(ctx.f.tables.rol));
+    Ok(())
+}
+
+/// CONFIG_INT_MODERATION: the least time between two interrupts of a vector. op_mod 0 sets it, 1
+/// reads it back; interrupts are never held back here.
+pub fn moderate(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
+    let v: View<'_, ConfigIntModerationIn> = view(ctx.inbox)?;
+    let vector = v.get(ConfigIntModerationIn::INT_VECTOR) as u16;
+    if vector >= ctx.profile.pci.msix_vectors {
+        return Err(Syndrome::EqVector.into());
+    }
+    match ctx.op_mod {
+        0 => {
+            let delay = v.get(ConfigIntModerationIn::MIN_DELAY) as u16;
+            ctx.f.tables.moderation.insert(vector, delay);
+        }
+        1 => {}
+        _ => return Err(Syndrome::UnsupportedOpMod.into()),
+    }
+    let delay = ctx.f.tables.moderation.get(&vector).copied().unwrap_or(0);
+    let mut o: ViewMut<'_, ConfigIntModerationOut> = view_mut(out)?;
+    o.set(ConfigIntModerationOut::MIN_DELAY, u64::from(delay));
+    o.set(ConfigIntModerationOut::INT_VECTOR, u64::from(vector));
     Ok(())
 }

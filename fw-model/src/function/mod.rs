@@ -110,6 +110,8 @@ pub struct Function {
     pub notices: VecDeque<Notice>,
     /// Events that wait for the current command's completion.
     pub raised: VecDeque<Event>,
+    /// Entries for one event queue each, that wait for the current command's completion.
+    pub generated: VecDeque<(u8, Event)>,
     /// The last event queue number given out.
     pub last_eqn: u8,
     /// What SET_DRIVER_VERSION said.
@@ -140,6 +142,7 @@ impl Function {
             pending: Vec::new(),
             notices: VecDeque::new(),
             raised: VecDeque::new(),
+            generated: VecDeque::new(),
             last_eqn: 0,
             driver_version: String::new(),
         }
@@ -166,6 +169,7 @@ impl Function {
         self.pages.grown = 0;
         self.vport = Vport::default();
         self.raised.clear();
+        self.generated.clear();
     }
 
     /// Queues an event behind the current command's completion. More than
@@ -173,6 +177,13 @@ impl Function {
     pub fn raise(&mut self, event: Event) {
         if self.raised.len() < MAX_EVENTS_WAITING {
             self.raised.push_back(event);
+        }
+    }
+
+    /// Queues an entry for one event queue, behind the current command's completion.
+    pub fn generate(&mut self, eq: u8, event: Event) {
+        if self.generated.len() < MAX_EVENTS_WAITING {
+            self.generated.push_back((eq, event));
         }
     }
 
@@ -244,6 +255,11 @@ impl Function {
                 function: self.id,
                 notice,
             });
+        }
+        while let Some((number, event)) = self.generated.pop_front() {
+            if let Some(q) = self.eqs.get_mut(&number) {
+                q.post(self.id, &event, fx);
+            }
         }
         while let Some(event) = self.raised.pop_front() {
             let takes = |q: &&mut Eq| self.state == State::Up && q.takes(event.event_type);

@@ -33,6 +33,7 @@ impl Function {
             return Err("a user context with a reserved uid");
         }
         let waiting = self.raised.len().max(self.notices.len());
+        let waiting = waiting.max(self.generated.len());
         if waiting > MAX_EVENTS_WAITING {
             return Err("more events than may wait");
         }

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `fwctl-emu list`: what there is, from the tables that the firmware itself reads.
+
+use fw_model::{
+    Profile,
+    profile::{CAP_GENERAL, Pci},
+    reg::REGISTERS,
+    table::{Coverage, OPS, Op, ScopeRule},
+};
+use fwctl_proto::{cap_type, layout::View, layouts::CmdHcaCap, opcode, register};
+use serde_json::{Value, json};
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Lines for a reader.
+    Text,
+    /// One JSON array.
+    Json,
+    /// A table for docs/.
+    Markdown,
+}
+
+/// Name of a command; every row of the table has one.
+fn name(o: &Op) -> &'static str {
+    opcode::name(o.opcode).unwrap_or("?")
+}
+
+/// Bytes of inbox and outbox; for what is refused nobody looks at them.
+fn lengths(o: &Op) -> Option<(u16, u16)> {
+    (o.coverage() == Coverage::Implemented).then_some((o.in_len, o.out_len))
+}
+
+/// The least scope of a fwctl user, in words.
+fn scope(rule: ScopeRule) -> String {
+    match rule {
+        ScopeRule::Never => "never".into(),
+        ScopeRule::From(scope) => format!("{scope:?}"),
+        ScopeRule::WriteOrRead => "Configuration to write, DebugReadOnly to read".into(),
+    }
+}
+
+fn json_of(o: &Op) -> Value {
+    let lengths = lengths(o);
+    json!({
+        "opcode": o.opcode,
+        "name": name(o),
+        "in_len": lengths.map(|l| l.0),
+        "out_len": lengths.map(|l| l.1),
+        "states": format!("{:?}", o.needs),
+        "callers": format!("{:?}", o.callers),
+        "scope": scope(o.scope),
+        "coverage": o.coverage().name(),
+        "evidence": format!("{:?}", o.evidence),
+        "reason": o.reason(),
+    })
+}
+
+/// Commands by opcode.
+fn commands() -> Vec<&'static Op> {
+    let mut all: Vec<&Op> = OPS.iter().collect();
+    all.sort_by_key(|o| o.opcode);
+    all
+}
+
+/// The opcode table.
+#[must_use]
+pub fn list_commands(format: Format) -> String {
+    let all = commands();
+    match format {
+        Format::Json => lines(&all.iter().map(|o| json_of(o)).collect::<Vec<_>>()),
+        Format::Text => {
+            let line = |o: &&Op| {
+                let (i, out) = lengths(o).map_or(("-".into(), "-".into()), |(i, o)| {
+                    (i.to_string(), o.to_string())
+                });
+                format!(
+                    "{:#06x} {:<34} in {i:>4} out {out:>4} {:<11} {:<11} {:<11} {}\n",
+                    o.opcode,
+                    name(o),
+                    format!("{:?}", o.needs),
+                    format!("{:?}", o.callers),
+                    o.coverage().name(),
+                    o.reason()
+                )
+            };
+            let count = |c| all.iter().filter(|o| o.coverage() == c).count();
+            let sum = format!(
+                "{} commands: {} implemented, {} refused, {} gaps\n",
+                all.len(),
+                count(Coverage::Implemented),
+                count(Coverage::Refused),
+                count(Coverage::Gap)
+            );
+            all.iter().map(line).chain([sum]).collect()
+        }
+        Format::Markdown => {
+            let mut text = String::from(
+                "| opcode | name | inbox | outbox | states | callers | scope | coverage | why |\n\
+                 |---|---|---|---|---|---|---|---|---|\n",
+            );
+            for o in &all {
+                let (i, out) = lengths(o).map_or((String::new(), String::new()), |(i, o)| {
+                    (i.to_string(), o.to_string())
+                });
+                text += &format!(
+                    "| {:#06x} | {} | {i} | {out} | {:?} | {:?} | {} | {} | {} |\n",
+                    o.opcode,
+                    name(o),
+                    o.needs,
+                    o.callers,
+                    scope(o.scope),
+                    o.coverage().name(),
+                    o.reason()
+                );
+            }
+            text
+        }
+    }
+}
+
+/// The register table.
+#[must_use]
+pub fn list_registers(format: Format) -> String {
+    let fields = |r: &fw_model::reg::Register| r.layout.map_or(0, |l| l.fields.len());
+    let access = |r: &fw_model::reg::Register| if r.can_write() { "RW" } else { "RO" };
+    let name = |id| register::name(id).unwrap_or("?");
+    let index = |r: &fw_model::reg::Register| {
+        let names: Vec<&str> = r.index.iter().map(|i| i.0).collect();
+        names.join(", ")
+    };
+    match format {
+        Format::Json => lines(
+            &REGISTERS
+                .iter()
+                .map(|r| {
+                    json!({
+                        "id": r.id,
+                        "name": name(r.id),
+                        "bytes": r.bytes,
+                        "access": access(r),
+                        "index": r.index.iter().map(|i| i.0).collect::<Vec<_>>(),
+                        "writable": r.writable,
+                        "follows_the_model": r.read.is_some(),
+                    })
+                })
+                .collect::<Vec<_>>(),
+        ),
+        Format::Text => REGISTERS
+            .iter()
+            .map(|r| {
+                format!(
+                    "{:#06x} {:<16} {:>4} bytes {} {:>2} fields {}\n",
+                    r.id,
+                    name(r.id),
+                    r.bytes,
+                    access(r),
+                    fields(r),
+                    index(r)
+                )
+            })
+            .collect(),
+        Format::Markdown => {
+            let mut text = String::from(
+                "| id | name | bytes | access | chosen by | written fields | follows the model |\n\
+                 |---|---|---|---|---|---|---|\n",
+            );
+            for r in REGISTERS {
+                text += &format!(
+                    "| {:#06x} | {} | {} | {} | {} | {} | {} |\n",
+                    r.id,
+                    name(r.id),
+                    r.bytes,
+                    access(r),
+                    index(r),
+                    r.writable.join(", "),
+                    if r.read.is_some() { "yes" } else { "" }
+                );
+            }
+            text
+        }
+    }
+}
+
+/// The built-in profiles.
+#[must_use]
+pub fn list_profiles(format: Format) -> String {
+    let all: Vec<_> = Profile::names()
+        .filter_map(|n| Profile::builtin(n).ok())
+        .collect();
+    match format {
+        Format::Json => lines(
+            &all.iter()
+                .map(|p| {
+                    let Pci {
+                        vendor_id,
+                        device_id,
+                        ..
+                    } = p.pci;
+                    json!({
+                        "name": p.name,
+                        "description": p.description,
+                        "pci": format!("{vendor_id:04x}:{device_id:04x}"),
+                        "firmware": version(p),
+                        "psid": p.firmware.psid,
+                    })
+                })
+                .collect::<Vec<_>>(),
+        ),
+        Format::Text => all
+            .iter()
+            .map(|p| format!("{:<12} {}\n", p.name, p.description))
+            .collect(),
+        Format::Markdown => {
+            let mut text = String::from(
+                "| name | what it is | PCI id | firmware | PSID |\n|---|---|---|---|---|\n",
+            );
+            for p in &all {
+                text += &format!(
+                    "| {} | {} | {:04x}:{:04x} | {} | {} |\n",
+                    p.name,
+                    p.description,
+                    p.pci.vendor_id,
+                    p.pci.device_id,
+                    version(p),
+                    p.firmware.psid
+                );
+            }
+            text
+        }
+    }
+}
+
+fn version(p: &Profile) -> String {
+    let [major, minor, sub] = p.firmware.version;
+    format!("{major}.{minor}.{sub}")
+}
+
+/// Everything that a profile says, with the capability fields that are not 0.
+#[must_use]
+pub fn show_profile(p: &Profile) -> String {
+    let pci = &p.pci;
+    let mut text = format!(
+        "{}: {}\nPCI {:04x}:{:04x}, subsystem {:04x}:{:04x}, {} MSI-X vectors, BAR0 of {} bytes\n\
+         firmware {}, PSID {}, {} boot pages, {} init pages\n",
+        p.name,
+        p.description,
+        pci.vendor_id,
+        pci.device_id,
+        pci.subsystem_vendor_id,
+        pci.subsystem_id,
+        pci.msix_vectors,
+        1u64 << pci.log_bar0,
+        version(p),
+        p.firmware.psid,
+        p.pages.boot,
+        p.pages.init
+    );
+    for &(number, name) in cap_type::ALL {
+        let Some(cap) = p.cap(number) else { continue };
+        text += &format!("[caps.{}]\n", name.to_ascii_lowercase());
+        for (field, value, max) in cap.values() {
+            text += &if value == max {
+                format!("{field} = {value:#x}\n")
+            } else {
+                format!("{field} = {value:#x} # at most {max:#x}\n")
+            };
+        }
+    }
+    let uctx = p
+        .cap(CAP_GENERAL)
+        .and_then(|c| View::<CmdHcaCap>::new(&c.current));
+    let tools = uctx.is_some_and(|v| v.get(CmdHcaCap::UCTX_CAP) & 4 != 0);
+    text += if tools {
+        "# fwctl users get tools resources.\n"
+    } else {
+        "# fwctl users are plain DEVX contexts.\n"
+    };
+    text
+}
+
+/// A JSON array with a line for each element.
+fn lines(all: &[Value]) -> String {
+    let rows: Vec<String> = all.iter().map(|v| format!("  {v}")).collect();
+    format!("[\n{}\n]\n", rows.join(",\n"))
+}
