@@ -41,6 +41,18 @@ scenario_guest() {
     guest_must load_drivers
 }
 
+# profile_scenario NAME: the whole scenario of a card with an Ethernet port.
+profile_scenario() {
+    scenario_open iproute2,ethtool
+    scenario_emulator "$1" vfio-user
+    scenario_guest
+    suite mlx5-probe
+    suite mlx5-eth
+    suite mlx5-link
+    suite mlx5-ib
+    scenario_end
+}
+
 # guest_must FUNCTION ARGUMENT...: FUNCTION gets a deadline first. Without a guest nothing can go on.
 guest_must() {
     local function=$1 deadline=$((SECONDS + UP_SECONDS))

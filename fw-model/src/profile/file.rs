@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(mine.current[32..], theirs.current[32..]);
         let refused = |text: &str| Profile::parse(text, "p").unwrap_err().what;
         assert!(refused("inherits = \"connectx\"\n").starts_with(
-            "inherits: there is no built-in profile \"connectx\"; there are: connectx7, "
+            "inherits: there is no built-in profile \"connectx\"; there are: connectx5, "
         ));
         let unknown = refused("inherits = \"minimal\"\ncolour = 1\n");
         assert!(unknown.contains("unknown field `colour`"), "{unknown}");

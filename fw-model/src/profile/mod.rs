@@ -23,8 +23,16 @@ pub const CAP_PAGE_BYTES: usize = 4096;
 
 /// Names and texts of the built-in profiles.
 const BUILTIN: &[(&str, &str)] = &[
+    ("connectx5", include_str!("../../profiles/connectx5.toml")),
+    (
+        "connectx6dx",
+        include_str!("../../profiles/connectx6dx.toml"),
+    ),
     ("connectx7", include_str!("../../profiles/connectx7.toml")),
+    ("connectx8", include_str!("../../profiles/connectx8.toml")),
+    ("bluefield3", include_str!("../../profiles/bluefield3.toml")),
     ("minimal", include_str!("../../profiles/minimal.toml")),
+    ("all-caps", include_str!("../../profiles/all-caps.toml")),
 ];
 
 /// Why a profile was not taken: where, what, and what to do.

@@ -71,11 +71,9 @@ fn active(ctx: &Ctx) -> Done {
             "Ethernet",
             "link_layer"
         );
-        check_eq!(
-            read_file(format!("{port}/rate"))?,
-            "100 Gb/sec (4X EDR)",
-            "rate"
-        );
+        let rate = read_file(format!("{port}/rate"))?;
+        let gigabits: Option<u32> = rate.split(' ').next().and_then(|n| n.parse().ok());
+        check!(gigabits.is_some_and(|g| g >= 100), "rate {rate}");
     }
     let text = run_program(ctx, "rdma", &["link"])?;
     let lines = text
@@ -105,6 +103,21 @@ fn gids(ctx: &Ctx) -> Done {
     Ok(())
 }
 
+/// The MAC addresses of the netdevs as EUI-64, written as GUIDs are.
+fn addresses() -> Done<Vec<String>> {
+    let mut all = Vec::new();
+    for name in netdevs()? {
+        let text = read_file(format!("/sys/class/net/{name}/address"))?;
+        let bytes = crate::hex::decode(&text)?;
+        let [a, b, c, d, e, f] = bytes[..] else {
+            fail!("{text:?} is no MAC address")
+        };
+        let a = a ^ 2;
+        all.push(format!("{a:02x}{b:02x}:{c:02x}ff:fe{d:02x}:{e:02x}{f:02x}"));
+    }
+    Ok(all)
+}
+
 fn guids(ctx: &Ctx) -> Done {
     let mut nodes = Vec::new();
     let mut cards = Vec::new();
@@ -114,12 +127,11 @@ fn guids(ctx: &Ctx) -> Done {
     }
     ctx.note(format!("node {nodes:?}, card {cards:?}"));
     nodes.sort();
-    // The MAC addresses 02:c9:07:00:00:00 and on as EUI-64.
-    for (i, node) in nodes.iter().enumerate() {
-        check_eq!(*node, format!("00c9:07ff:fe00:{i:04x}"), "node GUID");
-    }
+    let mut expected = addresses()?;
+    expected.sort();
+    check_eq!(nodes, expected, "node GUIDs");
     check!(
-        cards.iter().all(|c| c == "00c9:07ff:fe00:0000"),
+        cards.iter().all(|c| *c == expected[0]),
         "system image GUIDs"
     );
     Ok(())
