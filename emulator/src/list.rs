@@ -7,7 +7,12 @@ use fw_model::{
     reg::REGISTERS,
     table::{Coverage, OPS, Op, ScopeRule},
 };
-use fwctl_proto::{cap_type, layout::View, layouts::CmdHcaCap, opcode, register};
+use fwctl_proto::{
+    cap_type,
+    layout::{View, get_bits},
+    layouts::CmdHcaCap,
+    opcode, register,
+};
 use serde_json::{Value, json};
 
 /// How a list is printed.
@@ -236,7 +241,7 @@ fn version(p: &Profile) -> String {
     format!("{major}.{minor}.{sub}")
 }
 
-/// Everything that a profile says, with the capability fields that are not 0.
+/// Everything that a profile says, with the fields that are not 0.
 #[must_use]
 pub fn show_profile(p: &Profile) -> String {
     let pci = &p.pci;
@@ -265,6 +270,18 @@ pub fn show_profile(p: &Profile) -> String {
             } else {
                 format!("{field} = {value:#x} # at most {max:#x}\n")
             };
+        }
+    }
+    for r in REGISTERS {
+        let (Some(image), Some(layout)) = (p.register(r.id), r.layout) else {
+            continue;
+        };
+        text += &format!("[registers.{}]\n", register::name(r.id).unwrap_or("?"));
+        for f in layout.leaves() {
+            let value = get_bits(image, f.offset, f.width);
+            if value != 0 {
+                text += &format!("{} = {value:#x}\n", f.path);
+            }
         }
     }
     let uctx = p

@@ -15,6 +15,7 @@ use fwctl_emu::{
     serve::{Door, Options, Transport, profile, serve},
     socket::Place,
 };
+use fwctl_uapi::{Roots, capture::capture};
 
 /// Exit code for what the caller got wrong: options, sockets, profiles.
 const USAGE: u8 = 2;
@@ -77,6 +78,11 @@ enum Command {
         #[command(subcommand)]
         what: Show,
     },
+    /// Make a profile of a device.
+    Profile {
+        #[command(subcommand)]
+        what: ProfileCommand,
+    },
     /// Tell what a number or name of the firmware means.
     #[command(after_help = "Examples:\n  \
         fwctl-emu explain 0xe00003        a syndrome, as mlx5_core prints it\n  \
@@ -114,6 +120,22 @@ enum Show {
         /// Its name (see `list profiles`) or file.
         #[arg(value_name = "NAME|FILE")]
         name: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum ProfileCommand {
+    /// Read a profile off a device of this machine, real or emulated, through its fwctl device.
+    ///
+    /// It reads capabilities, registers and identity, and changes nothing. The result holds the
+    /// port's MAC address and the board's id.
+    Capture {
+        /// The device (default: the first one).
+        #[arg(long, value_name = "fwctlN")]
+        device: Option<String>,
+        /// Where to write (default: standard output).
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
 }
 
@@ -195,6 +217,15 @@ fn main() -> ExitCode {
         Command::Show {
             what: Show::Profile { name },
         } => told(profile(&name).map(|p| list::show_profile(&p)), USAGE),
+        Command::Profile {
+            what: ProfileCommand::Capture { device, output },
+        } => match (captured(device.as_deref()), output) {
+            (Ok(text), Some(file)) => match std::fs::write(&file, text) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(e) => fail(1, &anyhow::anyhow!("{}: {e}", file.display())),
+            },
+            (text, _) => told(text, 1),
+        },
         Command::Explain { what } => told(explain(&what).map_err(anyhow::Error::msg), 1),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -206,6 +237,20 @@ fn main() -> ExitCode {
             Err(e) => fail(1, &anyhow::anyhow!("{}: {e}", dir.display())),
         },
     }
+}
+
+/// The profile of a fwctl device.
+fn captured(device: Option<&str>) -> anyhow::Result<String> {
+    let roots = Roots::system();
+    let entry = match device {
+        Some(name) => roots
+            .device(name)?
+            .ok_or_else(|| anyhow::anyhow!("there is no fwctl device {name}"))?,
+        None => roots.devices()?.into_iter().next().ok_or_else(|| {
+            anyhow::anyhow!("there is no fwctl device: is the module mlx5_fwctl loaded?")
+        })?,
+    };
+    Ok(capture(&entry)?)
 }
 
 /// Prints a text, or says why there is none.

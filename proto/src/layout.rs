@@ -10,6 +10,8 @@
 mod bits;
 mod view;
 
+use alloc::{format, string::String, vec::Vec};
+
 pub use bits::{get_bits, set_bits};
 pub use view::{ArrayField, Field, Layout, SubField, View, ViewMut};
 
@@ -135,7 +137,42 @@ pub fn command(opcode: u16) -> Option<&'static Command> {
     all.get(i)
 }
 
+/// A plain field with its place in a whole layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Its path, as [`LayoutInfo::field`] takes it.
+    pub path: String,
+    /// Bits from the start of the layout.
+    pub offset: u32,
+    /// Bits; at most 64.
+    pub width: u32,
+}
+
 impl LayoutInfo {
+    /// All plain fields of at most 64 bits, also those of nested layouts; arrays are left out.
+    #[must_use]
+    pub fn leaves(&'static self) -> Vec<Leaf> {
+        let mut all = Vec::new();
+        self.collect("", 0, &mut all);
+        all
+    }
+
+    fn collect(&'static self, path: &str, base: u32, all: &mut Vec<Leaf>) {
+        for f in self.fields.iter().filter(|f| f.count == 1) {
+            let path = format!("{path}{}", f.name);
+            let offset = base + f.offset;
+            match f.nested {
+                Some(nested) => nested.collect(&format!("{path}."), offset, all),
+                None if f.width <= 64 => all.push(Leaf {
+                    path,
+                    offset,
+                    width: f.width,
+                }),
+                None => {}
+            }
+        }
+    }
+
     /// Size in bytes, without a variable tail.
     #[must_use]
     pub fn bytes(&self) -> usize {

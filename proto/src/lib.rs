@@ -10,6 +10,8 @@
 #[cfg(test)]
 extern crate std;
 
+extern crate alloc;
+
 pub mod cap_type;
 pub mod cmdif;
 pub mod eqe;

@@ -35,6 +35,7 @@
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 
+pub mod capture;
 mod device;
 mod errno;
 mod error;

@@ -164,32 +164,13 @@ impl Cap {
     /// The fields that are not 0, by their path, with their current and their largest value.
     #[must_use]
     pub fn values(&self) -> Vec<(String, u64, u64)> {
-        let mut all = Vec::new();
-        if let Some(l) = layout::find(self.layout) {
-            self.collect(l, "", 0, &mut all);
-        }
-        all
-    }
-
-    fn collect(
-        &self,
-        l: &'static LayoutInfo,
-        path: &str,
-        base: u32,
-        all: &mut Vec<(String, u64, u64)>,
-    ) {
-        for f in l.fields {
-            let name = format!("{path}{}", f.name);
-            if let Some(nested) = f.nested.filter(|_| f.count == 1) {
-                self.collect(nested, &format!("{name}."), base + f.offset, all);
-            } else if f.nested.is_none() && f.count == 1 && f.width <= 64 {
-                let get = |page: &[u8]| layout::get_bits(page, base + f.offset, f.width);
-                let (value, max) = (get(&self.current), get(&self.max));
-                if (value, max) != (0, 0) {
-                    all.push((name, value, max));
-                }
-            }
-        }
+        let leaves = layout::find(self.layout).map(LayoutInfo::leaves);
+        let leaves = leaves.unwrap_or_default().into_iter();
+        let both = leaves.map(|l| {
+            let get = |page: &[u8]| layout::get_bits(page, l.offset, l.width);
+            (l.path, get(&self.current), get(&self.max))
+        });
+        both.filter(|v| (v.1, v.2) != (0, 0)).collect()
     }
 }
 

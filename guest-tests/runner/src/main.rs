@@ -29,6 +29,8 @@ enum Command {
     List,
     /// Print FWCTL_INFO.
     Info(Device),
+    /// Print a device as an emulator's profile (`fwctl-emu profile capture`).
+    Capture(Device),
     /// Open a device, print its information, send a few RPCs.
     Demo(Device),
     /// Send one RPC and print the answer.
@@ -143,6 +145,12 @@ struct Usage(String);
 fn run(command: &Command) -> Result<bool> {
     match command {
         Command::List => demo::list()?,
+        Command::Capture(device) => {
+            print!(
+                "{}",
+                fwctl_uapi::capture::capture(&find_device(device.name())?)?
+            );
+        }
         Command::Info(device) => demo::info(device.name())?,
         Command::Demo(device) => return Ok(demo::run(device.name())?),
         Command::Rpc(rpc) => return send(rpc),
