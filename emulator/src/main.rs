@@ -151,6 +151,9 @@ struct ServeArgs {
     /// What the card is: a built-in profile (see `list profiles`) or a TOML file.
     #[arg(long, value_name = "NAME|FILE", default_value = "connectx7")]
     profile: String,
+    /// Add the commands and registers of this TOML file to the firmware (docs/overlays.md).
+    #[arg(long, value_name = "FILE")]
+    overlay: Option<PathBuf>,
     /// Keep the non-volatile configuration in this folder; without it, it is lost at the end.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -295,6 +298,7 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
     let options = Options {
         doors: doors(&a, matches),
         profile: a.profile,
+        overlay: a.overlay,
         state: a.state,
         load: a.load,
         control: a.control,

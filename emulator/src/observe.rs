@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use fw_model::{Effects, Observed, syndrome::Syndrome};
+use fw_model::{Effects, Observed, Overlay, syndrome::Syndrome};
 use fwctl_proto::{
     cmdif::DeliveryStatus,
     layout::{self, get_bits},
@@ -13,23 +13,29 @@ use fwctl_proto::{
 
 use crate::decode::{self, Message};
 
+/// Where a register lies in ACCESS_REG.
+const REGISTER: usize = 16;
 /// Fields shown per direction; more are counted.
 const MAX_FIELDS: usize = 12;
 
-/// Logs one command at level info, target `command`.
-pub fn log(o: &Observed, fx: &Effects) {
+/// Logs one command at level info, target `command`. What an overlay adds is decoded as well.
+pub fn log(o: &Observed, fx: &Effects, overlay: Option<&Overlay>) {
     if log::log_enabled!(target: "command", log::Level::Info) {
-        log::info!(target: "command", "{}", line(o, fx.bytes(o.inbox), fx.bytes(o.outbox)));
+        let text = line(o, fx.bytes(o.inbox), fx.bytes(o.outbox), overlay);
+        log::info!(target: "command", "{text}");
     }
 }
 
 /// One command in one line: function, slot, opcode, status, time, fields that are not zero.
 #[must_use]
-pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8]) -> String {
+pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>) -> String {
     let op = get_bits(inbox, 0, 16) as u16;
     let uid = get_bits(inbox, 16, 16);
     let op_mod = get_bits(inbox, 48, 16);
-    let name = opcode::name(op).map_or_else(|| format!("{op:#06x}"), str::to_owned);
+    let added = overlay.and_then(|v| v.command(op));
+    let name = added.map(|c| c.name).or_else(|| opcode::name(op));
+    let name = name.map_or_else(|| format!("{op:#06x}"), str::to_owned);
+    let mut register = None;
     let mut s = format!("f{} ", o.function.0);
     if let Some(slot) = o.slot {
         let _ = write!(s, "slot {slot} ");
@@ -37,7 +43,9 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8]) -> String {
     let _ = write!(s, "{name}");
     if name == "ACCESS_REG" {
         let id = get_bits(inbox, 0x50, 16) as u16;
-        let reg = register::name(id).map_or_else(|| format!("{id:#06x}"), str::to_owned);
+        register = overlay.and_then(|v| v.register(id));
+        let reg = register.map(|r| r.name).or_else(|| register::name(id));
+        let reg = reg.map_or_else(|| format!("{id:#06x}"), str::to_owned);
         let _ = write!(s, " {reg} {}", if op_mod == 0 { "write" } else { "read" });
     }
     let _ = write!(s, " op_mod={op_mod:#x}");
@@ -69,18 +77,29 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8]) -> String {
     if !took.is_zero() {
         let _ = write!(s, " after {took:?}");
     }
-    if let Some(c) = layout::command(op) {
-        let input = Message {
-            layout: c.input,
-            bytes: inbox,
+    let layouts = match (register, added, layout::command(op)) {
+        // The register alone: the rest of the inbox was told before.
+        (Some(r), _, _) => Some((r.layout, r.layout, REGISTER)),
+        (_, Some(c), _) => Some((c.input, c.output, 0)),
+        (_, _, Some(c)) => Some((c.input, c.output, 0)),
+        _ => None,
+    };
+    if let Some((input, output, from)) = layouts {
+        let message = |layout, bytes: &'_ [u8]| {
+            decode::fields(
+                Message {
+                    layout,
+                    bytes: bytes.get(from..).unwrap_or_default(),
+                },
+                (from == 0).then_some(Message {
+                    layout: input,
+                    bytes: inbox,
+                }),
+            )
         };
-        show(&mut s, " | in", &decode::fields(input, None));
+        show(&mut s, " | in", &message(input, inbox));
         if status == 0 {
-            let output = Message {
-                layout: c.output,
-                bytes: outbox,
-            };
-            show(&mut s, " | out", &decode::fields(output, Some(input)));
+            show(&mut s, " | out", &message(output, outbox));
         }
     }
     s
@@ -124,8 +143,32 @@ mod tests {
         inbox[..2].copy_from_slice(&[0x01, 0x0b]);
         inbox[11] = 1;
         assert_eq!(
-            line(&observed(0), &inbox, &[0; 16]),
+            line(&observed(0), &inbox, &[0; 16], None),
             "f0 slot 3 SET_ISSI op_mod=0x0 in=16 out=16 -> OK | in: current_issi=0x1"
+        );
+    }
+
+    #[test]
+    fn what_an_overlay_adds_reads_as_built_in() {
+        let text = include_str!("../examples/widget.toml");
+        let overlay = Overlay::parse(text, "widget.toml").unwrap();
+        let mut inbox = [0u8; 16];
+        (inbox[0], inbox[1], inbox[11]) = (0x0b, 0xf0, 7);
+        let mut out = [0u8; 32];
+        (out[19], out[24]) = (7, 2);
+        assert_eq!(
+            line(&observed(0), &inbox, &out, Some(&*overlay)),
+            "f0 slot 3 QUERY_WIDGET op_mod=0x0 in=16 out=32 -> OK | in: widget_id=0x7 \
+             | out: widget_id=0x7 state=0x2"
+        );
+        let mut inbox = [0u8; 24];
+        (inbox[0], inbox[1], inbox[7]) = (0x08, 0x05, 1);
+        (inbox[10], inbox[11]) = (0x90, 0xf0);
+        let mut out = [0u8; 24];
+        (out[16], out[17]) = (1, 7);
+        assert_eq!(
+            line(&observed(0), &inbox, &out, Some(&*overlay)),
+            "f0 slot 3 ACCESS_REG MWDG read op_mod=0x1 in=24 out=24 -> OK | out: speed=0x1 most=0x7"
         );
     }
 
@@ -137,11 +180,11 @@ mod tests {
         out[0] = 5;
         out[4..8].copy_from_slice(&0x00e0_0007u32.to_be_bytes());
         assert_eq!(
-            line(&observed(0), &inbox, &out),
+            line(&observed(0), &inbox, &out, None),
             "f0 slot 3 NOP op_mod=0x0 uid=9 in=16 out=16 -> BAD_RES syndrome 0xe00007: \
              The uid in the header is not a user context of this function."
         );
-        assert!(line(&observed(2), &inbox, &[]).ends_with("-> not delivered: TOK_ERR"));
-        assert!(line(&observed(0), &[], &[]).starts_with("f0 slot 3 0x0000 "));
+        assert!(line(&observed(2), &inbox, &[], None).ends_with("-> not delivered: TOK_ERR"));
+        assert!(line(&observed(0), &[], &[], None).starts_with("f0 slot 3 0x0000 "));
     }
 }

@@ -296,7 +296,10 @@ impl Inner {
                     Effect::Notice { function, notice } => {
                         log::warn!("function {}: {notice}", function.0);
                     }
-                    Effect::Observed(o) => observe::log(o, &self.fx),
+                    Effect::Observed(o) => {
+                        let overlay = self.card.profile().overlay.as_deref();
+                        observe::log(o, &self.fx, overlay);
+                    }
                 }
             }
             if commits.is_empty() {

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use fw_model::{
-    Card, CardOptions, EventPath, FunctionId, MemStore, Profile, Store,
+    Card, CardOptions, EventPath, FunctionId, MemStore, Overlay, Profile, Store,
     limits::{MAX_FUNCTIONS, MAX_SAVED},
 };
 
@@ -63,6 +63,8 @@ pub struct Options {
     pub doors: Vec<Door>,
     /// Built-in profile or TOML file.
     pub profile: String,
+    /// A file that adds commands and registers to the firmware.
+    pub overlay: Option<PathBuf>,
     /// State directory.
     pub state: Option<PathBuf>,
     /// A saved card to go on with.
@@ -143,7 +145,10 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
             bail!("socket {p}: given twice");
         }
     }
-    let profile = profile(&options.profile)?;
+    let mut profile = profile(&options.profile)?;
+    if let Some(file) = &options.overlay {
+        profile = profile.with_overlay(overlay(file)?);
+    }
     let mut store: Box<dyn Store + Send> = match &options.state {
         Some(dir) => Box::new(FileStore::open(dir)?),
         None => Box::new(MemStore::default()),
@@ -224,6 +229,21 @@ pub fn profile(name: &str) -> anyhow::Result<Arc<Profile>> {
     }
     let text = fs::read_to_string(name).with_context(|| format!("profile {name}"))?;
     Ok(Profile::parse(&text, name)?)
+}
+
+/// Bytes of an overlay's file.
+const MAX_OVERLAY: u64 = 1 << 20;
+
+fn overlay(file: &Path) -> anyhow::Result<Arc<Overlay>> {
+    let name = file.display();
+    let mut text = String::new();
+    File::open(file)
+        .and_then(|f| f.take(MAX_OVERLAY + 1).read_to_string(&mut text))
+        .with_context(|| format!("--overlay {name}"))?;
+    if text.len() as u64 > MAX_OVERLAY {
+        bail!("--overlay {name}: longer than {MAX_OVERLAY} bytes");
+    }
+    Ok(Overlay::parse(&text, &name.to_string())?)
 }
 
 fn ready_file(fd: RawFd) -> anyhow::Result<File> {

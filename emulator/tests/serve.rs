@@ -82,6 +82,14 @@ fn bad_options_are_said_in_one_line_with_exit_code_2() {
             "u.toml: caps.general.colour: cmd_hca_cap has no such field",
         ),
         (
+            vec!["--vfio-user", s, "--overlay", text(&unknown)],
+            "u.toml: line ",
+        ),
+        (
+            vec!["--vfio-user", s, "--overlay", text(&missing)],
+            "no/such/s: No such file",
+        ),
+        (
             vec!["--vfio-user", s, "--state", text(&file)],
             "file: cannot be made",
         ),

@@ -21,7 +21,8 @@ const STATUS_BYTES: usize = 8;
 pub fn run(ctx: &mut Ctx<'_>, out_len: usize, outbox: &mut Vec<u8>) {
     let opcode = get_bits(ctx.inbox, 0, 16) as u16;
     outbox.clear();
-    let row = table::find(opcode);
+    let profile = ctx.profile;
+    let row = profile.op(opcode);
     let room = row
         .map_or(STATUS_BYTES, |o| usize::from(o.out_len))
         .max(out_len);
@@ -41,7 +42,7 @@ pub fn refuse(outbox: &mut [u8], refusal: Refusal) {
     }
 }
 
-fn checked(ctx: &mut Ctx<'_>, row: Option<&'static table::Op>, out: &mut [u8]) -> Done {
+fn checked(ctx: &mut Ctx<'_>, row: Option<&table::Op>, out: &mut [u8]) -> Done {
     let op = row.ok_or(Syndrome::UnknownOpcode)?;
     ctx.uid = get_bits(ctx.inbox, 16, 16) as u16;
     ctx.op_mod = get_bits(ctx.inbox, 48, 16) as u16;

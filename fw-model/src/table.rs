@@ -12,7 +12,7 @@ use crate::{
     function::State,
     input::Scope,
     object::{self, Kind, kinds},
-    reg,
+    overlay, reg,
     syndrome::Syndrome,
 };
 
@@ -108,6 +108,8 @@ pub enum Action {
     Query(&'static Kind),
     /// Refuses it: no shipped profile advertises the feature.
     Refuse(Why),
+    /// What an overlay says, by its index there.
+    Overlay(u16),
 }
 
 /// Why a command is refused, and so what would have to be advertised for it to be there.
@@ -185,6 +187,7 @@ impl core::fmt::Debug for Action {
             Self::Modify(k) => write!(f, "Modify({})", k.name),
             Self::Query(k) => write!(f, "Query({})", k.name),
             Self::Refuse(why) => write!(f, "Refuse({why:?})"),
+            Self::Overlay(i) => write!(f, "Overlay({i})"),
         }
     }
 }
@@ -202,6 +205,7 @@ impl Action {
             Self::Modify(k) => object::ops::modify(k, ctx, out),
             Self::Query(k) => object::ops::query(k, ctx, out),
             Self::Refuse(_) => Err(Syndrome::NotAdvertised.into()),
+            Self::Overlay(i) => overlay::run(*i, ctx, out),
         }
     }
 }

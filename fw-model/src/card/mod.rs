@@ -566,7 +566,7 @@ impl Card {
             return;
         };
         let out_len = outbox_len as usize;
-        if let Err(delivery) = at_the_door(f, caller, inbox, out_len) {
+        if let Err(delivery) = at_the_door(f, &self.profile, caller, inbox, out_len) {
             let outbox = fx.store(&[]);
             fx.push(Effect::Reply {
                 function: id,
@@ -716,7 +716,13 @@ impl Card {
 }
 
 /// The checks of a command channel's door: lengths, scope, user context, room.
-fn at_the_door(f: &Function, caller: Caller, inbox: &[u8], out_len: usize) -> Result<(), Delivery> {
+fn at_the_door(
+    f: &Function,
+    profile: &Profile,
+    caller: Caller,
+    inbox: &[u8],
+    out_len: usize,
+) -> Result<(), Delivery> {
     if inbox.len() < 16 || out_len < 16 {
         return Err(Delivery::TooShort);
     }
@@ -729,7 +735,9 @@ fn at_the_door(f: &Function, caller: Caller, inbox: &[u8], out_len: usize) -> Re
     if let Caller::User { scope, uid } = caller {
         let opcode = get_bits(inbox, 0, 16) as u16;
         let op_mod = get_bits(inbox, 48, 16) as u16;
-        let rule = table::find(opcode).map_or(table::ScopeRule::Never, |o| o.scope);
+        let rule = profile
+            .op(opcode)
+            .map_or(table::ScopeRule::Never, |o| o.scope);
         if !rule.allows(scope, op_mod) {
             return Err(Delivery::ScopeDenied);
         }

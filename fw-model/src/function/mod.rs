@@ -16,6 +16,7 @@ use crate::{
     effect::{Effects, Notice},
     input::EventPath,
     object::{KindId, Objects},
+    overlay::OverlayState,
     profile::Profile,
     reg::RegisterState,
     syndrome::Syndrome,
@@ -104,6 +105,8 @@ pub struct Function {
     pub vport: Vport,
     /// Register fields that differ from the profile.
     pub registers: RegisterState,
+    /// What its overlay remembers.
+    pub overlay: OverlayState,
     /// Commands that are executed and not yet answered.
     pub pending: Vec<Pending>,
     /// What the operator should be told.
@@ -139,6 +142,7 @@ impl Function {
             work: Work::default(),
             vport: Vport::default(),
             registers: RegisterState::default(),
+            overlay: OverlayState::default(),
             pending: Vec::new(),
             notices: VecDeque::new(),
             raised: VecDeque::new(),

@@ -48,6 +48,7 @@ impl Function {
         }
         self.vport.check()?;
         self.registers.check()?;
+        self.overlay.check()?;
         self.tables.check()?;
         if !self.objects.recount() {
             return Err("objects that share an id");

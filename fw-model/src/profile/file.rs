@@ -141,6 +141,7 @@ impl Profile {
             caps,
             registers,
             without,
+            overlay: None,
         }))
     }
 }

@@ -14,7 +14,7 @@ use fwctl_proto::{
 };
 use serde::Deserialize;
 
-use crate::FunctionId;
+use crate::{FunctionId, Overlay, table};
 
 /// Capability type of the general page.
 pub const CAP_GENERAL: u16 = cap_type::GENERAL;
@@ -196,12 +196,30 @@ pub struct Profile {
     caps: Vec<Option<Cap>>,
     registers: BTreeMap<u16, Box<[u8]>>,
     without: BTreeSet<u16>,
+    /// What an overlay adds to the firmware.
+    pub overlay: Option<Arc<Overlay>>,
 }
 
 impl Profile {
     /// Names of the built-in profiles.
     pub fn names() -> impl Iterator<Item = &'static str> {
         BUILTIN.iter().map(|b| b.0)
+    }
+
+    /// The same card with an overlay.
+    #[must_use]
+    pub fn with_overlay(&self, overlay: Arc<Overlay>) -> Arc<Self> {
+        Arc::new(Self {
+            overlay: Some(overlay),
+            ..self.clone()
+        })
+    }
+
+    /// The row of a command: the overlay's, or the table's.
+    #[must_use]
+    pub fn op(&self, opcode: u16) -> Option<&table::Op> {
+        let added = self.overlay.as_deref().and_then(|o| o.command(opcode));
+        added.map(|c| &c.op).or_else(|| table::find(opcode))
     }
 
     /// A checksum of everything that a card takes from its profile: saved cards name it.
@@ -217,6 +235,9 @@ impl Profile {
                 h.update(&c.current);
                 h.update(&c.max);
             }
+        }
+        if let Some(o) = &self.overlay {
+            h.update(&o.fingerprint().to_le_bytes());
         }
         for id in &self.without {
             h.update(&id.to_le_bytes());

@@ -60,10 +60,11 @@ fn read(ctx: &Ctx<'_>, groups: &[u16], given: &[u8], image: &mut [u8]) -> Done {
 
 /// Sets the bits of the registers from `first` on that there are.
 fn registers(profile: &Profile, first: u16, mask: &mut [u8]) {
-    for r in REGISTERS {
-        if let Some(n) = r.id.checked_sub(first).filter(|n| *n < GROUP)
-            && profile.has_register(r.id)
-        {
+    let known = REGISTERS.iter().map(|r| r.id);
+    let known = known.filter(|id| profile.has_register(*id));
+    let added = profile.overlay.iter().flat_map(|o| o.register_ids());
+    for id in known.chain(added) {
+        if let Some(n) = id.checked_sub(first).filter(|n| *n < GROUP) {
             set_bits(mask, u32::from(GROUP - 1 - n), 1, 1);
         }
     }

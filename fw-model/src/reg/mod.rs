@@ -24,6 +24,7 @@ use fwctl_proto::{
 
 use crate::{
     cmd::{Ctx, Done, view},
+    overlay,
     syndrome::Syndrome,
 };
 
@@ -196,6 +197,10 @@ pub fn find(id: u16) -> Option<&'static Register> {
 pub fn access(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     let v: View<'_, AccessRegisterIn> = view(ctx.inbox)?;
     let id = v.get(AccessRegisterIn::REGISTER_ID) as u16;
+    let profile = ctx.profile;
+    if let Some(added) = profile.overlay.as_deref().and_then(|o| o.register(id)) {
+        return overlay::access(added, ctx, out);
+    }
     let reg = find(id)
         .filter(|r| ctx.profile.has_register(r.id))
         .ok_or(Syndrome::RegisterUnknown)?;

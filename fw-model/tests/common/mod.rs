@@ -94,7 +94,10 @@ impl Reply {
 
 impl Driver {
     pub fn new(profile: &str) -> Self {
-        let profile = Profile::builtin(profile).expect("built in");
+        Self::of(Profile::builtin(profile).expect("built in"))
+    }
+
+    pub fn of(profile: std::sync::Arc<Profile>) -> Self {
         let mut card = Card::new(profile, CardOptions::default(), &BTreeMap::new());
         let f = card
             .add_function(EventPath::EventQueues)
