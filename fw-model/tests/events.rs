@@ -217,3 +217,51 @@ fn gen_eqe_puts_an_entry_into_one_queue_and_int_moderation_reads_back() {
     assert_eq!(d.ok(&moderate(1, 62, 0), 16)[8..12], [0, 0, 0, 62]);
     assert_eq!(d.exec(&moderate(0, 64, 1), 16).syndrome(), 0x00e5_0004);
 }
+
+#[test]
+fn a_vport_tells_once_of_what_it_was_asked_to_tell() {
+    const NIC_VPORT_CHANGE: u8 = 0xd;
+    let mut d = Driver::new("connectx7");
+    d.bring_up();
+    d.ok(&cmd(0x802, 0, 16), 16);
+    d.guest.map(0x700_0000, 4 * 4096);
+    let mut eq = cmd(0x301, 0, 304);
+    eq[28..32].copy_from_slice(&(8u32 << 24 | 0x40).to_be_bytes());
+    eq[88..96].copy_from_slice(&(1u64 << NIC_VPORT_CHANGE).to_be_bytes());
+    for i in 0..4u64 {
+        let at = 272 + 8 * i as usize;
+        eq[at..at + 8].copy_from_slice(&(0x700_0000 + i * 4096).to_be_bytes());
+    }
+    d.ok(&eq, 16);
+    let types = |d: &Driver| [0u64, 64, 128].map(|at| d.guest.bytes(0x700_0000 + at, 64)[1]);
+    // field_select in the dword at 12: change_event, promisc, mtu; the context begins at 256.
+    let modify = |select: &str, fill: &dyn Fn(&mut [u8])| {
+        let mut c = cmd(0x755, 0, 512);
+        let l = fwctl_proto::layout::find("modify_nic_vport_context_in").unwrap();
+        let p = l.field(&format!("field_select.{select}")).unwrap();
+        set_bits(&mut c, p.offset, 1, 1);
+        fill(&mut c[256..]);
+        c
+    };
+    let arm = modify("change_event", &|c| {
+        // arm_change_event, event_on_promisc_change.
+        (c[4], c[7]) = (0x80, 0x08);
+    });
+    let mtu = modify("mtu", &|c| {
+        c[0x26..0x28].copy_from_slice(&9000u16.to_be_bytes());
+    });
+    let promisc = |on: u8| modify("promisc", &move |c| c[0xf0] = on << 5);
+    d.ok(&promisc(1), 16);
+    assert_eq!(types(&d), [0; 3], "not armed");
+    d.ok(&arm, 16);
+    d.ok(&mtu, 16);
+    d.ok(&promisc(1), 16);
+    assert_eq!(types(&d), [0; 3], "another change, and none");
+    d.ok(&promisc(0), 16);
+    assert_eq!(types(&d), [NIC_VPORT_CHANGE, 0, 0]);
+    d.ok(&promisc(1), 16);
+    assert_eq!(types(&d), [NIC_VPORT_CHANGE, 0, 0], "once");
+    d.ok(&arm, 16);
+    d.ok(&promisc(0), 16);
+    assert_eq!(types(&d), [NIC_VPORT_CHANGE, NIC_VPORT_CHANGE, 0]);
+}

@@ -2,6 +2,7 @@
 //! The NIC vport context, vport state and counters. A function has its own vport, number 0.
 
 use fwctl_proto::{
+    eqe, event,
     layout::{View, ViewMut},
     layouts::{
         MacAddressLayout, ModifyNicVportContextIn, ModifyNicVportFieldSelect as Select,
@@ -14,12 +15,15 @@ use fwctl_proto::{
 use super::{Ctx, Done, view, view_mut};
 use crate::{
     FunctionId,
+    function::eq::Event,
     object::KindId,
     reg,
     syndrome::Syndrome,
-    vport::{LISTS, MAX_LIST},
+    vport::{LISTS, MAX_LIST, Vport},
 };
 
+/// `arm_change_event` in the dword of events.
+const ARMED: u32 = 1 << 31;
 /// MTU of a fresh vport, in bytes.
 const DEFAULT_MTU: u16 = 1500;
 /// `admin_state`: down, whatever the uplink is.
@@ -146,8 +150,37 @@ pub fn modify_nic(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
         }
         p.lists[list_type] = list;
     }
+    if !select.flag(Select::CHANGE_EVENT) {
+        change_event(ctx, &mut p);
+    }
     ctx.f.vport = p;
     Ok(())
+}
+
+/// Raises NIC_VPORT_CHANGE if something changes that was asked for: once, until it is armed anew.
+fn change_event(ctx: &mut Ctx<'_>, new: &mut Vport) {
+    let old = &ctx.f.vport;
+    // The second dword of the context, bit by bit: UC, MC and VLAN lists, promiscuity, MTU.
+    let changed = [
+        old.lists[0] != new.lists[0],
+        old.lists[1] != new.lists[1],
+        old.lists[2] != new.lists[2],
+        old.promisc != new.promisc,
+        old.mtu != new.mtu,
+    ];
+    let asked = (0..)
+        .zip(changed)
+        .any(|(bit, c)| c && new.events >> bit & 1 == 1);
+    if !asked || new.events & ARMED == 0 {
+        return;
+    }
+    new.events &= !ARMED;
+    // Vport 0: the function's own.
+    ctx.f.raise(Event {
+        event_type: event::NIC_VPORT_CHANGE,
+        sub_type: 0,
+        data: [0; eqe::DATA_BYTES],
+    });
 }
 
 /// QUERY_VPORT_STATE.
