@@ -49,6 +49,8 @@ pub struct Health {
     hangs: Option<Time>,
     /// It starts, and is ready then.
     pub ready: Time,
+    /// Commands of command channels wait for it.
+    pub awaited: bool,
 }
 
 impl Health {
@@ -76,6 +78,7 @@ impl Health {
     pub fn restart(&mut self, ready: Time) {
         *self = Self {
             ready,
+            awaited: self.awaited,
             ..Self::default()
         };
     }
@@ -84,6 +87,12 @@ impl Health {
     #[must_use]
     pub fn runs(&self, now: Time) -> bool {
         self.hangs.is_none() && now >= self.ready
+    }
+
+    /// When commands that wait can be given back, if a start ends then.
+    #[must_use]
+    pub fn deadline(&self, now: Time) -> Option<Time> {
+        (self.awaited && self.ready > now).then_some(self.ready)
     }
 
     /// The time that the health counter shows.

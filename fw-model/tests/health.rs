@@ -152,3 +152,24 @@ fn after_a_forced_teardown_the_answer_still_has_its_event() {
         assert_eq!(d.card.report(d.f).unwrap().eqs, 0, "gone with INIT_HCA");
     }
 }
+
+#[test]
+fn a_command_on_a_channel_waits_for_firmware_that_runs_and_is_told_that_it_did_not() {
+    use common::pair::{ANSWER, Pair};
+    use fw_model::Delivery;
+    let mut p = Pair::new("");
+    p.submit(Input::Hang(true));
+    p.send(0, ANSWER, &cmd(0x80d, 0, 16), 16);
+    p.later(1_000);
+    assert!(p.replies.is_empty());
+    assert_eq!(p.card.next_deadline(), None, "nothing is due");
+    p.submit(Input::Hang(false));
+    assert_eq!(p.replies.pop(), Some((ANSWER, Delivery::Reset, vec![])));
+    p.submit(Input::Start { nanos: 5_000_000 });
+    p.send(1, ANSWER, &cmd(0x80d, 0, 16), 16);
+    assert_eq!(p.card.next_deadline(), Some(Time(p.now.0 + 5_000_000)));
+    p.later(5);
+    assert_eq!(p.replies.pop(), Some((ANSWER, Delivery::Reset, vec![])));
+    assert_eq!(p.card.next_deadline(), None);
+    p.ok(1, &cmd(0x80d, 0, 16), 16);
+}

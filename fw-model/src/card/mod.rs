@@ -440,6 +440,7 @@ impl Card {
             .filter(|p| p.wait.is_none())
             .map(|p| p.due)
             .chain(self.shared.reset.deadline())
+            .chain(self.shared.health.deadline(self.shared.time))
             .min()
     }
 
@@ -577,7 +578,8 @@ impl Card {
             return;
         }
         if !self.shared.health.runs(now) {
-            // Nobody answers before the firmware is reset.
+            // Nobody answers before it runs again, and then only that it did not.
+            self.shared.health.awaited = true;
             let pending = Pending {
                 origin: Origin::Channel { tag },
                 submitted: now,

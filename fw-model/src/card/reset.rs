@@ -20,9 +20,13 @@ use serde::{Deserialize, Serialize};
 use super::Card;
 use crate::{
     FunctionId,
-    effect::Effects,
+    effect::{Delivery, Effect, Effects},
     exec,
-    function::{Function, State, eq::Event, pending::Wait},
+    function::{
+        Function, State,
+        eq::Event,
+        pending::{Origin, Wait},
+    },
     gateway::Semaphores,
     input::ResetKind,
     profile::CAP_GENERAL,
@@ -190,6 +194,9 @@ fn unloads(f: &Function) -> bool {
 impl Card {
     /// Takes resets of the firmware a step further, as far as they go.
     pub(super) fn settle(&mut self, now: Time, fx: &mut Effects) {
+        if self.shared.health.awaited && self.shared.health.runs(now) {
+            self.give_back(fx);
+        }
         let forced = |f: &Function| f.segment.nic_interface == nic_interface::SW_RESET;
         if self.shared.reset.asked.is_none()
             && !self.shared.reset.busy()
@@ -226,6 +233,30 @@ impl Card {
             }
             Phase::Forced(until) if now >= until => self.restart(now, fx),
             _ => {}
+        }
+    }
+
+    /// Ends the commands that came over command channels while the firmware did not run.
+    fn give_back(&mut self, fx: &mut Effects) {
+        self.shared.health.awaited = false;
+        for f in &mut self.functions {
+            let id = f.id;
+            f.pending.retain(|p| {
+                let Origin::Channel { tag } = p.origin else {
+                    return true;
+                };
+                let waits = p.wait == Some(Wait::Firmware);
+                if waits {
+                    let outbox = fx.store(&[]);
+                    fx.push(Effect::Reply {
+                        function: id,
+                        tag,
+                        delivery: Delivery::Reset,
+                        outbox,
+                    });
+                }
+                !waits
+            });
         }
     }
 
