@@ -327,3 +327,49 @@ fn priorities_of_marked_dscps_alone_change() {
     let r = read(&mut d, id::QPDPM, &[0; QpdpmReg::BYTES]);
     assert_eq!(r[4 + 6..4 + 10], [0, 5, 0, 0]);
 }
+
+#[test]
+fn the_boot_image_has_a_version_and_can_be_asked_for_in_pieces() {
+    let mut d = up();
+    let mcqs = read(&mut d, id::MCQS, &[0; 16]);
+    // last_index_flag; identifier 1 is the boot image; it is there, and nothing is pending.
+    assert_eq!((mcqs[0] >> 7, &mcqs[6..8]), (1, &[0, 1][..]));
+    assert_eq!((mcqs[10] & 1, mcqs[11]), (0, 0x10));
+    let mcqi = |d: &mut Driver, info: u8, from: u8, size: u8| {
+        let mut ask = [0; 148];
+        (ask[11], ask[19], ask[23]) = (info, from, size);
+        try_register(d, id::MCQI, READ, &ask)
+    };
+    let version = mcqi(&mut d, 1, 0, 124).unwrap();
+    assert_eq!(version[12..16], [0, 0, 0, 124], "info_size");
+    assert_eq!(version[28..32], [28, 43, 0x03, 0xf6]);
+    assert_eq!(&version[24 + 32..24 + 32 + 10], b"28.43.1014");
+    assert_eq!(version[24 + 3], 10, "version_string_length");
+    let piece = mcqi(&mut d, 1, 4, 4).unwrap();
+    assert_eq!((piece[23], &piece[24..28]), (4, &[28, 43, 0x03, 0xf6][..]));
+    assert_eq!(piece[28..], [0; 120]);
+    let caps = mcqi(&mut d, 0, 0, 20).unwrap();
+    // Capabilities, version and activation method can be asked for; 16 MiB at most.
+    assert_eq!(caps[24..28], [0, 0, 0, 0b10_0011]);
+    assert_eq!(caps[32..36], [1, 0, 0, 0]);
+    assert_eq!(mcqi(&mut d, 5, 0, 4).unwrap()[15], 4);
+    assert_eq!(mcqi(&mut d, 2, 0, 4), Err((BAD_PARAM, 0x00e6_0004)));
+}
+
+#[test]
+fn what_is_trusted_and_which_sensors_there_are() {
+    let mut d = up();
+    for (trust, ok) in [(1, true), (2, true), (3, false)] {
+        let mut qpts = [0; 8];
+        qpts[7] = trust;
+        let written = try_register(&mut d, id::QPTS, WRITE, &qpts);
+        assert_eq!(written.is_ok(), ok, "trust_state {trust}");
+    }
+    assert_eq!(read(&mut d, id::QPTS, &[0; 8])[7], 2);
+    let mtcap = read(&mut d, id::MTCAP, &[0; 16]);
+    assert_eq!((mtcap[3], &mtcap[8..]), (1, &[0, 0, 0, 0, 0, 0, 0, 1][..]));
+    let mut module = [0; MtmpReg::BYTES];
+    module[3] = 64;
+    let r = read(&mut d, id::MTMP, &module);
+    assert_eq!((&r[24..32], &r[6..8]), (&b"module00"[..], &[1, 0x18][..]));
+}

@@ -139,3 +139,40 @@ fn term(word: &str, input: &LayoutInfo) -> Result<Term, String> {
         .map(Term::Number)
         .ok_or_else(|| format!("{word:?} is no number, in.FIELD or var.NAME"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operator_from_left_to_right() {
+        let layout = LayoutInfo {
+            name: "none",
+            bits: 0,
+            fields: &[],
+        };
+        let vars = BTreeMap::from([("x".to_owned(), 7)]);
+        let value = |text| Expr::parse(text, &layout).unwrap().value(&[], &vars);
+        for (text, expected) in [
+            ("1 + 2 - 4", u64::MAX),
+            ("6 & 3 | 8 ^ 1", 11),
+            ("1 << 4 >> 1", 8),
+            ("1 << 64", 0),
+            ("1 >> 99999999999", 0),
+            ("var.x == 7", 1),
+            ("var.x != 7", 0),
+            ("var.y < 1", 1),
+            ("var.x > 7", 0),
+            ("var.x <= 7", 1),
+            ("0x8 >= var.x", 1),
+        ] {
+            assert_eq!(value(text), expected, "{text}");
+        }
+        let long = format!("1{}", " + 1".repeat(MAX_TERMS));
+        assert_eq!(
+            Expr::parse(&long, &layout).unwrap_err(),
+            "more than 16 terms"
+        );
+        assert!(Expr::parse("", &layout).is_err());
+    }
+}
