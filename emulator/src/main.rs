@@ -7,9 +7,12 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{
+    ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    builder::PossibleValuesParser,
+};
 use fwctl_emu::{
-    control,
+    control::{self, Argument, VERBS, argument},
     explain::explain,
     list::{self, Format},
     serve::{Door, Options, Transport, profile, serve},
@@ -47,7 +50,8 @@ enum Command {
         qemu-system-x86_64 … -chardev socket,id=c0,path=/run/fw.sock \\\n    \
         -device vhost-user-test-device-pci,chardev=c0,virtio-id=38,num_vqs=2,vq_size=256,config_size=32")]
     Serve(ServeArgs),
-    /// Ask a running emulator through its control socket.
+    /// Ask or steer a running emulator through its control socket.
+    #[command(after_help = control::help())]
     Ctl {
         /// The socket that `serve --control` made.
         #[arg(long, value_name = "PATH")]
@@ -55,12 +59,13 @@ enum Command {
         /// Print JSON as it came.
         #[arg(long)]
         json: bool,
-        /// What to ask: delay, event, functions, hang, health, link, page-demand, power-cycle,
-        /// quit, save, start, temperature, version.
+        /// What to ask or do (see below).
+        #[arg(value_parser = PossibleValuesParser::new(VERBS.iter().map(|v| v.name)),
+              hide_possible_values = true)]
         query: String,
-        /// Its arguments (page-demand function=0 count=16).
-        #[arg(value_name = "NAME=VALUE")]
-        arguments: Vec<String>,
+        /// Its arguments.
+        #[arg(value_name = "NAME=VALUE", value_parser = argument)]
+        arguments: Vec<Argument>,
     },
     /// Show what there is: profiles, commands or registers.
     List {
@@ -193,7 +198,7 @@ fn main() -> ExitCode {
             json,
             query,
             arguments,
-        } => match control::ask(&control, &query, &arguments, json) {
+        } => match control::ask(&control, &query, arguments, json) {
             Ok(text) => {
                 print!("{text}");
                 ExitCode::SUCCESS

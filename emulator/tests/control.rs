@@ -241,16 +241,30 @@ fn ctl_shows_a_table_or_json_and_quit_ends_the_process() {
     let (code, json, _) = ctl(&["functions", "--json"]);
     let all: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, all.as_array().unwrap().len()), (Some(0), 2));
-    assert_eq!(ctl(&["page-demand", "function=0", "count=0"]).0, Some(0));
+    let silent = (Some(0), String::new(), String::new());
+    assert_eq!(ctl(&["page-demand", "function=0", "count=0"]), silent);
+    let version = format!("fwctl-emu: {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(ctl(&["version"]).1, version);
     let (code, _, err) = ctl(&["page-demand", "function"]);
     assert!(
-        code == Some(1) && err.contains("is not NAME=VALUE"),
+        code == Some(2) && err.contains("is not NAME=VALUE"),
         "{err}"
     );
     let (code, _, err) = ctl(&["fly"]);
     assert!(
-        code == Some(1) && err.contains("there is no command \"fly\""),
+        code == Some(2) && err.contains("[possible values: delay, event,"),
         "{err}"
+    );
+    let (code, _, err) = ctl(&["health", "syndrome=COLD"]);
+    assert!(
+        code == Some(1) && err.contains("there are: 0, FW_INTERNAL_ERR, DEAD_IRISC"),
+        "{err}"
+    );
+    let (code, help, _) = ctl(&["--help"]);
+    assert!(code == Some(0) && help.contains("link         Plug or pull the cable"));
+    assert!(
+        help.contains("    ms=N                   for how long"),
+        "{help}"
     );
     assert_eq!(ctl(&["quit"]).0, Some(0));
     let (status, _) = e.end();

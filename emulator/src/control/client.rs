@@ -15,21 +15,31 @@ use super::ANSWER_TIMEOUT;
 /// Longest conversation that `ctl` listens to in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
 
-/// `fwctl-emu ctl`: one command over the socket at `path`, as JSON or as text. Each argument is
-/// `NAME=VALUE`, the value JSON or else a string.
+/// An argument `NAME=VALUE`, its value JSON or else a string.
+pub type Argument = (String, Value);
+
+/// Takes `NAME=VALUE` apart.
+///
+/// # Errors
+/// There is no `=`.
+pub fn argument(text: &str) -> Result<Argument, String> {
+    let (name, value) = text.split_once('=').ok_or("it is not NAME=VALUE")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.to_owned(), value))
+}
+
+/// `fwctl-emu ctl`: one command over the socket at `path`, as JSON or as text.
 ///
 /// # Errors
 /// No such socket, no answer in time, or the error that came back.
-pub fn ask(path: &Path, command: &str, arguments: &[String], json: bool) -> anyhow::Result<String> {
+pub fn ask(
+    path: &Path,
+    command: &str,
+    arguments: Vec<Argument>,
+    json: bool,
+) -> anyhow::Result<String> {
     let shown = path.display();
-    let mut named = Map::new();
-    for a in arguments {
-        let (name, value) = a
-            .split_once('=')
-            .ok_or_else(|| anyhow!("argument {a:?} is not NAME=VALUE"))?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-        named.insert(name.to_owned(), value);
-    }
+    let named: Map<_, _> = arguments.into_iter().collect();
     let mut stream = UnixStream::connect(path).with_context(|| {
         format!("control socket {shown}: is `fwctl-emu serve --control {shown}` running?")
     })?;
@@ -58,28 +68,37 @@ pub fn ask(path: &Path, command: &str, arguments: &[String], json: bool) -> anyh
     )?;
     let reply = receive("answer")?;
     let value = reply.get("return").cloned().unwrap_or_default();
-    if json || command != "functions" {
-        return Ok(format!("{value}\n"));
-    }
-    Ok(table(&value))
+    Ok(match &value {
+        _ if json => format!("{value}\n"),
+        Value::Array(_) => table(&value),
+        // Actions say nothing when they are done.
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(k, v)| format!("{k}: {}\n", text(v)))
+            .collect(),
+        other => format!("{}\n", text(other)),
+    })
+}
+
+/// A value for a human reader: strings without quotes.
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn table(functions: &Value) -> String {
-    let mut text = format!(
+    let mut all = format!(
         "{:<3} {:<10} {:<9} {:<8} {:>4} {:>4} {:>6} {:>7}  {}\n",
         "F", "TRANSPORT", "CONNECTED", "STATE", "UCTX", "EQS", "PAGES", "OBJECTS", "SOCKET"
     );
     for f in functions.as_array().into_iter().flatten() {
-        let s = |k: &str| {
-            f.get(k)
-                .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
-                .unwrap_or_default()
-        };
+        let s = |k: &str| f.get(k).map(text).unwrap_or_default();
         let objects: u64 = f
             .get("objects")
             .and_then(Value::as_object)
             .map_or(0, |o| o.values().filter_map(Value::as_u64).sum());
-        text += &format!(
+        all += &format!(
             "{:<3} {:<10} {:<9} {:<8} {:>4} {:>4} {:>6} {objects:>7}  {}\n",
             s("function"),
             s("transport"),
@@ -91,5 +110,5 @@ fn table(functions: &Value) -> String {
             s("socket")
         );
     }
-    text
+    all
 }

@@ -24,8 +24,8 @@ use crate::{clients::Clients, owner::Owner};
 mod client;
 mod verbs;
 
-pub use client::ask;
-use verbs::COMMANDS;
+pub use client::{Argument, argument, ask};
+pub use verbs::{VERBS, help};
 
 /// Longest request line in bytes.
 pub const MAX_LINE: u64 = 64 << 10;
@@ -165,8 +165,8 @@ impl Server {
                 id,
             );
         };
-        let Some((_, takes, run)) = COMMANDS.iter().find(|c| c.0 == name) else {
-            let known: Vec<_> = COMMANDS.iter().map(|c| c.0).collect();
+        let Some(verb) = VERBS.iter().find(|v| v.name == name) else {
+            let known: Vec<_> = VERBS.iter().map(|v| v.name).collect();
             let desc = format!(
                 "there is no command {name:?}; there are: {}",
                 known.join(", ")
@@ -179,13 +179,25 @@ impl Server {
             Some(Value::Object(a)) => a,
             Some(_) => return (error("GenericError", "\"arguments\" is not an object"), id),
         };
-        if let Some(k) = arguments.keys().find(|k| !takes.contains(&k.as_str())) {
+        if let Some(k) = arguments
+            .keys()
+            .find(|k| verb.arguments.iter().all(|a| a.0 != *k))
+        {
+            let known: Vec<_> = verb.arguments.iter().map(|a| a.0).collect();
+            let known = if known.is_empty() {
+                "it takes none".to_owned()
+            } else {
+                format!("there are: {}", known.join(", "))
+            };
             return (
-                error("GenericError", &format!("{name} has no argument {k:?}")),
+                error(
+                    "GenericError",
+                    &format!("{name} has no argument {k:?}; {known}"),
+                ),
                 id,
             );
         }
-        match run(self, arguments) {
+        match (verb.run)(self, arguments) {
             Ok(v) => (json!({ "return": v }), id),
             Err(e) => (error("GenericError", &e), id),
         }

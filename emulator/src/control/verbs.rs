@@ -16,26 +16,141 @@ type Arguments = Map<String, Value>;
 /// Carries out a command; on `Err` a sentence that says what is wrong.
 type Run = fn(&Server, &Arguments) -> Result<Value, String>;
 
-/// Every command: its name, its arguments and what it does.
-pub(super) const COMMANDS: &[(&str, &[&str], Run)] = &[
-    ("delay", &["opcode", "ms"], delay),
-    ("event", &["function", "type", "sub-type", "data"], event),
-    ("functions", &[], functions),
-    ("hang", &["on"], hang),
-    (
+/// A command of the control socket.
+pub struct Verb {
+    /// Its name in requests.
+    pub name: &'static str,
+    /// What it does, for whoever reads the help.
+    pub about: &'static str,
+    /// Its arguments: name, what to give, and what it means.
+    pub arguments: &'static [(&'static str, &'static str, &'static str)],
+    pub(super) run: Run,
+}
+
+const FUNCTION: (&str, &str, &str) = ("function", "N", "which function, from 0");
+
+const fn verb(
+    name: &'static str,
+    about: &'static str,
+    arguments: &'static [(&'static str, &'static str, &'static str)],
+    run: Run,
+) -> Verb {
+    Verb {
+        name,
+        about,
+        arguments,
+        run,
+    }
+}
+
+/// Every command, by name.
+pub const VERBS: &[Verb] = &[
+    verb(
+        "delay",
+        "Hold back the answers to a command.",
+        &[
+            ("opcode", "NAME|N", "the command (see `list commands`)"),
+            ("ms", "N", "for how long, in milliseconds; 0 ends it"),
+        ],
+        delay,
+    ),
+    verb(
+        "event",
+        "Raise an asynchronous event.",
+        &[
+            FUNCTION,
+            ("type", "NAME|N", "event type, as PORT_CHANGE"),
+            ("sub-type", "N", "its sub-type (default 0)"),
+            (
+                "data",
+                "HEX",
+                "event data of at most 28 bytes (default zeros)",
+            ),
+        ],
+        event,
+    ),
+    verb(
+        "functions",
+        "Show the functions and what they hold.",
+        &[],
+        functions,
+    ),
+    verb(
+        "hang",
+        "Let the firmware hang: no command is executed and the health counter stands.",
+        &[("on", "0|1", "hang, or run again")],
+        hang,
+    ),
+    verb(
         "health",
-        &["syndrome", "ext", "severity", "fatal", "cold"],
+        "Report that something is wrong with the firmware.",
+        &[
+            (
+                "syndrome",
+                "NAME|N",
+                "what, as FW_INTERNAL_ERR; 0 for nothing any more",
+            ),
+            ("ext", "N", "extended syndrome (default 0)"),
+            ("severity", "0..7", "as in a log, 0 is worst (default 3)"),
+            ("fatal", "0|1", "ask the driver for a reset"),
+            ("cold", "0|1", "ask for a power cycle"),
+        ],
         health,
     ),
-    ("link", &["function", "up"], link),
-    ("page-demand", &["function", "count"], page_demand),
-    ("power-cycle", &[], power_cycle),
-    ("quit", &[], quit),
-    ("save", &["path"], save),
-    ("start", &["ms"], start),
-    ("temperature", &["celsius"], temperature),
-    ("version", &[], version),
+    verb(
+        "link",
+        "Plug or pull the cable of a function's port.",
+        &[FUNCTION, ("up", "0|1", "pull or plug")],
+        link,
+    ),
+    verb(
+        "page-demand",
+        "Ask the driver for more pages, or give some back.",
+        &[FUNCTION, ("count", "N", "pages; negative to give back")],
+        page_demand,
+    ),
+    verb(
+        "power-cycle",
+        "Power off and on: next-boot configuration becomes current.",
+        &[],
+        power_cycle,
+    ),
+    verb("quit", "End the emulator.", &[], quit),
+    verb(
+        "save",
+        "Write the whole card to a new file, for `serve --load`.",
+        &[("path", "FILE", "must not exist yet")],
+        save,
+    ),
+    verb(
+        "start",
+        "Let the firmware say for a while that it is starting.",
+        &[("ms", "N", "for how long, in milliseconds")],
+        start,
+    ),
+    verb(
+        "temperature",
+        "Set the chip's temperature.",
+        &[("celsius", "0..1000", "degrees; 105 and more is a warning")],
+        temperature,
+    ),
+    verb("version", "Show the emulator's version.", &[], version),
 ];
+
+/// The verbs and their arguments as a help text.
+#[must_use]
+pub fn help() -> String {
+    let mut text = String::from("What to ask:");
+    for v in VERBS {
+        text += &format!("\n  {:<12} {}", v.name, v.about);
+        for (name, value, about) in v.arguments {
+            text += &format!("\n    {:<22} {about}", format!("{name}={value}"));
+        }
+    }
+    text + "\n\nExamples:\n  fwctl-emu ctl --control fw.ctl functions\n  \
+            fwctl-emu ctl --control fw.ctl link function=0 up=0\n  \
+            fwctl-emu ctl --control fw.ctl delay opcode=QUERY_HCA_CAP ms=500"
+}
 
 fn functions(s: &Server, _: &Arguments) -> Result<Value, String> {
     let reports = s.owner.with_card(|c, _| {
@@ -168,7 +283,7 @@ fn health(s: &Server, a: &Arguments) -> Result<Value, String> {
         }
     };
     let report = Report {
-        syndrome: u8::try_from(named(a, "syndrome", find)?)
+        syndrome: u8::try_from(named(a, "syndrome", find).map_err(|e| with_syndromes(&e))?)
             .map_err(|_| "\"syndrome\" is above 0xff".to_owned())?,
         ext_syndrome: small("ext", 0xffff, 0)? as u16,
         severity: small("severity", 7, 3)? as u8,
@@ -178,6 +293,12 @@ fn health(s: &Server, a: &Arguments) -> Result<Value, String> {
     };
     s.owner.submit(Input::Health(report), &NoMemory);
     Ok(json!({}))
+}
+
+/// An error about a syndrome, with the names that there are.
+fn with_syndromes(e: &str) -> String {
+    let names: Vec<_> = segment::health::SYNDROMES.iter().map(|k| k.1).collect();
+    format!("{e}; there are: 0, {}", names.join(", "))
 }
 
 /// The firmware hangs (`on=1`): no command is executed and the health counter stands; `on=0` ends
