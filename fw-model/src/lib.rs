@@ -30,6 +30,7 @@ pub mod syndrome;
 pub mod table;
 pub mod tables;
 pub mod time;
+pub mod tracer;
 pub mod vport;
 pub mod work;
 

@@ -122,6 +122,9 @@ syndromes! {
     ResetNotAsked = 0x00e6_000a, BAD_RES_STATE, "Nobody waits for this function's answer to a reset of the firmware.";
     ResetRefused = 0x00e6_000b, BAD_RES_STATE, "A driver did not agree to the reset of the firmware, or did not answer; MFRL.reset_state says which.";
 
+    TracerOwner = 0x00e6_000c, BAD_RES_STATE, "The firmware tracer belongs to another function, or to none.";
+    TracerMemory = 0x00e6_000d, BAD_PARAM, "The memory key of the trace buffer does not exist, must not be written, or is shorter than the buffer.";
+
     ObjectLimit = 0x00e7_0001, LIM_ERR, "As many objects of this kind exist as the capabilities allow.";
     ObjectUnknown = 0x00e7_0002, BAD_RES, "There is no object of this kind with this id.";
     ObjectBusy = 0x00e7_0003, RES_BUSY, "Another object still refers to this one.";

@@ -72,7 +72,7 @@ impl Card {
                     None
                 }
             };
-            self.observe(id, slot, p.submitted, now, 0, &p.inbox, &p.outbox, fx);
+            self.ended(id, slot, p.submitted, now, 0, &p.inbox, &p.outbox, fx);
         }
     }
 
@@ -90,9 +90,10 @@ impl Card {
         }
     }
 
+    /// A command has its answer: says so to whoever listens.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn observe(
-        &self,
+    pub(super) fn ended(
+        &mut self,
         function: FunctionId,
         slot: Option<u8>,
         submitted: Time,
@@ -102,6 +103,7 @@ impl Card {
         outbox: &[u8],
         fx: &mut Effects,
     ) {
+        self.trace_command(function, inbox, outbox, fx);
         if self.observed {
             let inbox = fx.store(inbox);
             let outbox = fx.store(outbox);

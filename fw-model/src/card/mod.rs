@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod reset;
+mod tracing;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -34,12 +35,14 @@ use crate::{
     store::Batch,
     table,
     time::Time,
+    tracer::{Tracer, strings::Line},
     work,
 };
 
 use self::{
     answer::{answer_slot, completion_event},
     reset::Reset,
+    tracing::health_words,
 };
 
 /// A function of a card, counted from 0 in the order in which they were added.
@@ -76,6 +79,8 @@ pub struct Shared {
     pub semaphores: Semaphores,
     /// The reset of the firmware that goes on.
     pub reset: Reset,
+    /// The firmware tracer.
+    pub tracer: Tracer,
     last_token: u64,
 }
 
@@ -122,6 +127,7 @@ impl Shared {
     pub fn check(&self, functions: usize) -> Result<(), &'static str> {
         self.reset.check(functions)?;
         self.semaphores.check()?;
+        self.tracer.check(functions)?;
         if self.ports.len() != functions {
             return Err("not a port for each function");
         }
@@ -190,6 +196,7 @@ impl Card {
                 health: Health::default(),
                 semaphores: Semaphores::default(),
                 reset: Reset::default(),
+                tracer: Tracer::default(),
                 last_token: 0,
             },
             observed: false,
@@ -373,7 +380,10 @@ impl Card {
             }
             Input::Link { function, up } => self.link(function, up, fx),
             Input::Temperature { eighths } => self.temperature(eighths, fx),
-            Input::Health(report) => self.shared.health.set(report, now),
+            Input::Health(report) => {
+                self.shared.health.set(report, now);
+                self.trace(FunctionId(0), Line::Health, &health_words(report), fx);
+            }
             Input::Hang(on) => self.shared.health.hang(on, now),
             Input::Start { nanos } => {
                 let nanos = nanos.min(MAX_DELAY_NANOS);
@@ -396,6 +406,7 @@ impl Card {
             reg::changed(f, after);
             f.deliver(fx);
         }
+        self.trace(id, Line::Cable, &[u32::from(id.0), u32::from(up)], fx);
     }
 
     /// The chip becomes warmer or colder; crossing the threshold is a warning to all functions,
@@ -441,6 +452,7 @@ impl Card {
             .map(|p| p.due)
             .chain(self.shared.reset.deadline())
             .chain(self.shared.health.deadline(self.shared.time))
+            .chain(self.trace_deadline())
             .min()
     }
 
@@ -493,7 +505,7 @@ impl Card {
                 if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
                     completion_event(f, eq, slot, fx);
                 }
-                self.observe(
+                self.ended(
                     id,
                     Some(slot),
                     now,
@@ -542,7 +554,7 @@ impl Card {
                 } else if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
                     let bytes = fx.store(&outbox);
                     answer_slot(f, slot, entry, &taken, checksum, eq, bytes, fx);
-                    self.observe(id, Some(slot), now, now, 0, &taken.inbox, &outbox, fx);
+                    self.ended(id, Some(slot), now, now, 0, &taken.inbox, &outbox, fx);
                 }
                 self.outbox = outbox;
             }
@@ -631,7 +643,7 @@ impl Card {
                 outbox: bytes,
             });
             f.deliver(fx);
-            self.observe(id, None, now, now, 0, &taken.inbox, &outbox, fx);
+            self.ended(id, None, now, now, 0, &taken.inbox, &outbox, fx);
         }
         self.outbox = outbox;
         self.taken = taken;
@@ -677,6 +689,9 @@ impl Card {
         let held = ctx.held;
         for addr in core::mem::take(&mut ctx.marks) {
             fx.write(id, addr, &pages::mark(addr), Order::Relaxed);
+        }
+        if self.shared.tracer.dump {
+            self.core_dump(fx);
         }
         let stored = self.commit(batch, fx).map(Wait::Stored);
         stored.or(held.then_some(Wait::Agreement))

@@ -33,6 +33,7 @@ use crate::{
     store::Batch,
     syndrome::Syndrome,
     time::Time,
+    tracer::Tracer,
 };
 
 /// How long drivers may take to answer the request.
@@ -197,6 +198,7 @@ impl Card {
         if self.shared.health.awaited && self.shared.health.runs(now) {
             self.give_back(fx);
         }
+        self.settle_tracer(now, fx);
         let forced = |f: &Function| f.segment.nic_interface == nic_interface::SW_RESET;
         if self.shared.reset.asked.is_none()
             && !self.shared.reset.busy()
@@ -370,6 +372,7 @@ impl Card {
         self.shared.health.restart(now.after(start));
         self.shared.semaphores = Semaphores::default();
         self.shared.reset = Reset::default();
+        self.shared.tracer = Tracer::default();
     }
 
     /// Tells the drivers that `whom` names a step.

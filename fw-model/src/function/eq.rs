@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Event queues: rings of 64-byte EQEs in guest memory, their doorbells and their interrupts.
 
-use fwctl_proto::eqe;
+use fwctl_proto::{eqe, event};
 
 use crate::{
     FunctionId,
@@ -22,6 +22,18 @@ pub struct Event {
     pub sub_type: u8,
     /// Bytes 32..60 of the EQE.
     pub data: [u8; 28],
+}
+
+impl Event {
+    /// An event of the firmware tracer.
+    #[must_use]
+    pub fn tracer(sub_type: u8) -> Self {
+        Self {
+            event_type: event::DEVICE_TRACER,
+            sub_type,
+            data: [0; 28],
+        }
+    }
 }
 
 /// An event queue as CREATE_EQ made it.

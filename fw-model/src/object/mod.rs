@@ -7,6 +7,7 @@
 
 pub mod general;
 pub mod kinds;
+pub mod mkey;
 pub mod ops;
 mod rules;
 mod states;

@@ -14,6 +14,7 @@ mod qos;
 mod reset;
 mod rows;
 mod thermal;
+mod tracer;
 
 use std::collections::BTreeMap;
 

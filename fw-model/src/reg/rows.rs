@@ -4,15 +4,15 @@
 use fwctl_proto::{
     layout::Layout as _,
     layouts::{
-        DcbxParam, DtorReg, McamReg, MciaReg, McqiReg, McqsReg, MfrlReg, MlcrReg, MpcntReg,
-        MpeinReg, MpirReg, MrtcReg, MtcapReg, MtmpReg, PaosReg, PcamReg, PcapReg, PcmrReg, PddrReg,
-        PfccReg, PmaosReg, PmlpReg, PmtuReg, PpcntReg, PplmReg, PtysReg, PvlcReg, QcamReg, QetcReg,
-        QpdpmReg, QptsReg, QtctReg,
+        CoreDumpReg, DcbxParam, DtorReg, McamReg, MciaReg, McqiReg, McqsReg, MfrlReg, MlcrReg,
+        MpcntReg, MpeinReg, MpirReg, MrtcReg, MtcapReg, MtmpReg, MtrcCap, MtrcConf, MtrcCtrl,
+        MtrcStdb, PaosReg, PcamReg, PcapReg, PcmrReg, PddrReg, PfccReg, PmaosReg, PmlpReg, PmtuReg,
+        PpcntReg, PplmReg, PtysReg, PvlcReg, QcamReg, QetcReg, QpdpmReg, QptsReg, QtctReg,
     },
     register as id,
 };
 
-use super::{Register, components, masks, module, nvda, ports, qos, reset, thermal};
+use super::{Register, components, masks, module, nvda, ports, qos, reset, thermal, tracer};
 
 /// Bytes of HOST_ENDIANNESS (`struct mlx5_reg_host_endianness`).
 const HOST_ENDIANNESS_BYTES: usize = 16;
@@ -54,6 +54,7 @@ pub static REGISTERS: &[Register] = &[
             "pfc_cap_admin",
             "num_of_tc_admin",
         ]),
+    Register::of::<CoreDumpReg>(id::CORE_DUMP).write(tracer::write_core_dump),
     Register::of::<PcapReg>(id::PCAP).index(PORT),
     Register::of::<PmlpReg>(id::PMLP)
         .index(PORT)
@@ -158,6 +159,19 @@ pub static REGISTERS: &[Register] = &[
         .writable(&["beacon_duration"])
         .read(ports::read_mlcr),
     Register::of::<MrtcReg>(id::MRTC).writable(&["time_synced", "time_h", "time_l"]),
+    Register::of::<MtrcCap>(id::MTRC_CAP)
+        .read(tracer::read_cap)
+        .write(tracer::write_cap),
+    Register::of::<MtrcConf>(id::MTRC_CONF)
+        .read(tracer::read_conf)
+        .write(tracer::write_conf),
+    Register::new(id::MTRC_STDB, Some(MtrcStdb::INFO), tracer::STDB_BYTES)
+        .echo(&["string_db_index", "read_size", "start_offset"])
+        .read(tracer::strings)
+        .write(tracer::strings),
+    Register::of::<MtrcCtrl>(id::MTRC_CTRL)
+        .read(tracer::read_ctrl)
+        .write(tracer::write_ctrl),
     Register::of::<MpeinReg>(id::MPEIN).echo(&["depth", "pcie_index", "node"]),
     Register::of::<MpcntReg>(id::MPCNT).echo(&["pcie_index", "grp"]),
     Register::of::<MpirReg>(id::MPIR).echo(&["local_port"]),

@@ -84,7 +84,8 @@ pub const RECOVERS: Suite = Suite {
     ],
 };
 
-fn first() -> Done<String> {
+/// The first function as devlink names it.
+pub fn first() -> Done<String> {
     match mlx5_probe::functions()?.first() {
         Some(f) => Ok(format!("pci/{}", f.name)),
         None => fail!("no function"),

@@ -11,6 +11,7 @@ mod mlx5_ib;
 mod mlx5_probe;
 mod mlx5_reload;
 mod mlx5_reset;
+mod mlx5_tracer;
 mod mlx5_two;
 mod virtio_probe;
 mod virtio_unbind;
@@ -31,6 +32,7 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_ib::SUITE,
     &mlx5_two::SUITE,
     &mlx5_two::ACTIVATE,
+    &mlx5_tracer::SUITE,
     &mlx5_health::SICK,
     &mlx5_health::HEALED,
     &mlx5_health::RECOVERS,
