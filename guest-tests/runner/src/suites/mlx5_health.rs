@@ -5,7 +5,7 @@
 use crate::{
     check, fail,
     suites::{
-        mlx5_probe,
+        mlx5_probe::{self, first},
         mlx5_reload::{program, replies, run_program},
     },
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
@@ -83,14 +83,6 @@ pub const RECOVERS: Suite = Suite {
         test("rpcs-go-on", 60, goes_on),
     ],
 };
-
-/// The first function as devlink names it.
-pub fn first() -> Done<String> {
-    match mlx5_probe::functions()?.first() {
-        Some(f) => Ok(format!("pci/{}", f.name)),
-        None => fail!("no function"),
-    }
-}
 
 /// The line of a reporter's state.
 fn state(reporter: &str) -> Done<String> {

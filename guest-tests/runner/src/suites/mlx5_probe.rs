@@ -27,6 +27,14 @@ pub const SUITE: Suite = Suite {
     ],
 };
 
+/// The first function, as devlink calls it.
+pub fn first() -> Done<String> {
+    match functions()?.first() {
+        Some(f) => Ok(format!("pci/{}", f.name)),
+        None => crate::fail!("no function"),
+    }
+}
+
 /// The mlx5 PCI functions of this guest.
 pub fn functions() -> Done<Vec<BusDevice>> {
     let found = sysfs::pci_functions(VENDOR_MELLANOX);

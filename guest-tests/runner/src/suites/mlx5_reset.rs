@@ -8,7 +8,7 @@ use crate::{
     check, check_eq, fail,
     rpcs::named,
     suites::{
-        mlx5_probe::{self, clean_since_boot},
+        mlx5_probe::{self, clean_since_boot, first},
         mlx5_reload::{back, program, replies, run_program},
     },
     sysfs,
@@ -66,14 +66,6 @@ pub const HOT: Suite = Suite {
 
 fn dmesg_clean(ctx: &Ctx) -> Done {
     clean_since_boot(ctx, mlx5_probe::SUBJECTS)
-}
-
-/// The first function, as devlink calls it.
-fn first() -> Done<String> {
-    match mlx5_probe::functions()?.first() {
-        Some(f) => Ok(format!("pci/{}", f.name)),
-        None => fail!("no function"),
-    }
 }
 
 fn activate(ctx: &Ctx) -> Done {
@@ -162,5 +154,10 @@ fn hot_reset(ctx: &Ctx) -> Done {
     })?;
     drop(device);
     ctx.note("the driver has left");
-    back(&before)
+    let after = wait_for("the device that comes back", APPEAR, || Ok(replies().ok()))?;
+    check!(
+        after == before,
+        "the device answers differently than before"
+    );
+    Ok(())
 }

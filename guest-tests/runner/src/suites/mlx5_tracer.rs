@@ -6,7 +6,10 @@ use std::fs;
 use crate::{
     check,
     rpcs::named,
-    suites::{mlx5_health::first, mlx5_probe, mlx5_reload::program_output},
+    suites::{
+        mlx5_probe::{self, first},
+        mlx5_reload::program_output,
+    },
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
 };
