@@ -122,10 +122,11 @@ impl Card {
         }
     }
 
-    /// When lines must go out. Firmware that does not run writes nothing.
+    /// When lines must go out. Firmware that does not run writes nothing, and while it prepares a
+    /// reset it leaves drivers alone: they are leaving.
     pub(super) fn trace_deadline(&self) -> Option<Time> {
-        let runs = self.shared.health.runs(self.shared.time);
-        self.shared.tracer.deadline().filter(|_| runs)
+        let calm = self.shared.health.runs(self.shared.time) && !self.shared.reset.busy();
+        self.shared.tracer.deadline().filter(|_| calm)
     }
 
     fn say(&mut self, about: FunctionId, string: u32, params: &[u32], fx: &mut Effects) {

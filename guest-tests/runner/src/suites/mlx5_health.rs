@@ -7,6 +7,7 @@ use crate::{
     suites::{
         mlx5_probe::{self, first},
         mlx5_reload::{program, replies, run_program},
+        mlx5_reset::INTERRUPTED,
     },
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
 };
@@ -67,6 +68,7 @@ pub const RECOVERS: Suite = Suite {
         "irisc_index ",
         "synd 0x",
         "ext_synd ",
+        INTERRUPTED,
         "Fatal error 5 detected",
         "mlx5_error_sw_reset",
         "Issuing FW Reset",
