@@ -11,7 +11,11 @@ use common::{
     pair::{ANSWER, Pair},
 };
 use fw_model::{Caller, Effect, Effects, FunctionId, Input, NoMemory, ResetKind};
-use fwctl_proto::{layouts::MfrlReg, opcode as op, register};
+use fwctl_proto::{
+    layout::{ViewMut, get_bits},
+    layouts::{CreateMkeyIn, MfrlReg, Mkc, MtrcCap, MtrcConf, MtrcCtrl},
+    opcode as op, register,
+};
 
 const REQUEST: u8 = 0;
 const NOW: u8 = 1;
@@ -230,4 +234,53 @@ fn next_boot_configuration_is_in_force_after_it() {
     p.later(50);
     p.up(0, true, false);
     assert_eq!(current(&mut p), [1, 2, 3, 4]);
+}
+
+#[test]
+fn who_takes_the_trace_is_dismissed_a_little_later() {
+    let mut p = Pair::new("");
+    let own = |on: u64| {
+        let mut c = cmd(op::ACCESS_REG, 0, 16 + 128);
+        c[10..12].copy_from_slice(&register::MTRC_CAP.to_be_bytes());
+        ViewMut::<MtrcCap>::new(&mut c[16..])
+            .unwrap()
+            .set(MtrcCap::TRACE_OWNER, on);
+        c
+    };
+    p.ok(0, &own(1), 144);
+    let mut mkey = cmd(op::CREATE_MKEY, 0, 288);
+    let mut v = ViewMut::<CreateMkeyIn>::new(&mut mkey).unwrap();
+    let mut k = v.sub_mut(CreateMkeyIn::MEMORY_KEY_MKEY_ENTRY);
+    k.set(Mkc::LW, 1);
+    k.set(Mkc::LENGTH64, 1);
+    let out = p.ok(0, &mkey, 16);
+    let mut conf = cmd(op::ACCESS_REG, 0, 16 + 128);
+    conf[10..12].copy_from_slice(&register::MTRC_CONF.to_be_bytes());
+    let mut v = ViewMut::<MtrcConf>::new(&mut conf[16..]).unwrap();
+    v.set(MtrcConf::TRACE_MODE, 1);
+    v.set(MtrcConf::TRACE_MKEY, get_bits(&out, 0x48, 24) << 8);
+    p.ok(0, &conf, 144);
+    let mut ctrl = cmd(op::ACCESS_REG, 0, 16 + 64);
+    ctrl[10..12].copy_from_slice(&register::MTRC_CTRL.to_be_bytes());
+    let mut v = ViewMut::<MtrcCtrl>::new(&mut ctrl[16..]).unwrap();
+    v.set(MtrcCtrl::MODIFY_FIELD_SELECT, 1);
+    v.set(MtrcCtrl::TRACE_STATUS, 1);
+    v.set(MtrcCtrl::ARM_EVENT, 1);
+    p.ok(0, &ctrl, 80);
+    p.events.clear();
+    p.start(0);
+    assert_eq!(p.steps(), [(0, 0), (1, 0)]);
+    p.answer(0, 1);
+    p.answer(1, 1);
+    // Its lines do not go out, and arming tells of nothing.
+    p.later(199);
+    p.ok(0, &ctrl, 80);
+    assert_eq!((p.steps(), p.started()), (vec![], None));
+    p.later(1);
+    assert_eq!(p.steps(), [(0, 1), (1, 1)]);
+    assert_eq!(p.started(), Some((0, 0)));
+    p.leaves(0);
+    p.leaves(1);
+    p.later(1000);
+    assert_eq!((p.events.len(), p.state(0).1), (0, 1));
 }

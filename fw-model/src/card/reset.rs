@@ -38,6 +38,9 @@ use crate::{
 
 /// How long drivers may take to answer the request.
 const NEGOTIATION: Duration = Duration::from_secs(10);
+/// How long the firmware tracer is silent before they must leave: a driver that leaves cannot take
+/// what it was told of.
+const QUIET: Duration = Duration::from_millis(200);
 /// How long they may take to leave.
 const LEAVING: Duration = Duration::from_secs(60);
 /// How long the firmware waits for the link to be toggled, which it does not see.
@@ -81,6 +84,7 @@ enum Phase {
     #[default]
     Idle,
     Negotiating(Time),
+    Agreed(Time),
     Leaving(Time),
     Toggling(Time),
     Forced(Time),
@@ -159,9 +163,11 @@ impl Reset {
     pub fn deadline(&self) -> Option<Time> {
         match self.phase {
             Phase::Idle => None,
-            Phase::Negotiating(t) | Phase::Leaving(t) | Phase::Toggling(t) | Phase::Forced(t) => {
-                Some(t)
-            }
+            Phase::Negotiating(t)
+            | Phase::Agreed(t)
+            | Phase::Leaving(t)
+            | Phase::Toggling(t)
+            | Phase::Forced(t) => Some(t),
         }
     }
 
@@ -225,6 +231,11 @@ impl Card {
         }
         if let Phase::Negotiating(until) = self.shared.reset.phase {
             self.negotiate(until, now, fx);
+        }
+        if let Phase::Agreed(until) = self.shared.reset.phase
+            && now >= until
+        {
+            self.dismiss(now, fx);
         }
         if let Phase::Leaving(until) = self.shared.reset.phase {
             self.leave(until, now, fx);
@@ -298,18 +309,28 @@ impl Card {
         } else if silent {
             return;
         } else {
-            let steps = |f: &Function| if unloads(f) { Step::Unload } else { Step::Now };
-            let reset = &mut self.shared.reset;
-            reset.phase = Phase::Leaving(now.after(LEAVING));
-            reset.outcome = Outcome::InProgress;
-            for f in &mut self.functions {
-                f.segment.unloaded = false;
-            }
-            self.release(Ok(()), now, fx);
-            self.tell(|_| true, steps, fx);
+            let quiet = if self.shared.tracer.listens() {
+                now.after(QUIET)
+            } else {
+                now
+            };
+            self.shared.reset.phase = Phase::Agreed(quiet);
             return;
         };
         self.abort(failed, now, fx);
+    }
+
+    /// Tells the drivers to leave, as all have agreed.
+    fn dismiss(&mut self, now: Time, fx: &mut Effects) {
+        let steps = |f: &Function| if unloads(f) { Step::Unload } else { Step::Now };
+        let reset = &mut self.shared.reset;
+        reset.phase = Phase::Leaving(now.after(LEAVING));
+        reset.outcome = Outcome::InProgress;
+        for f in &mut self.functions {
+            f.segment.unloaded = false;
+        }
+        self.release(Ok(()), now, fx);
+        self.tell(|_| true, steps, fx);
     }
 
     fn abort(&mut self, outcome: Outcome, now: Time, fx: &mut Effects) {

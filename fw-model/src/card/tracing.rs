@@ -101,6 +101,10 @@ impl Card {
 
     /// Gives the tracer back if its owner is gone, and writes out what has waited long enough.
     pub(super) fn settle_tracer(&mut self, now: Time, fx: &mut Effects) {
+        // Drivers that leave for a reset, or whose firmware does not run, are left alone.
+        if !self.is_calm() {
+            return;
+        }
         let tracer = &mut self.shared.tracer;
         if let Some(owner) = tracer.owner {
             let there = self.functions.get(usize::from(owner.function.0));
@@ -122,11 +126,13 @@ impl Card {
         }
     }
 
-    /// When lines must go out. Firmware that does not run writes nothing, and while it prepares a
-    /// reset it leaves drivers alone: they are leaving.
+    fn is_calm(&self) -> bool {
+        self.shared.health.runs(self.shared.time) && !self.shared.reset.busy()
+    }
+
+    /// When lines must go out.
     pub(super) fn trace_deadline(&self) -> Option<Time> {
-        let calm = self.shared.health.runs(self.shared.time) && !self.shared.reset.busy();
-        self.shared.tracer.deadline().filter(|_| calm)
+        self.shared.tracer.deadline().filter(|_| self.is_calm())
     }
 
     fn say(&mut self, about: FunctionId, string: u32, params: &[u32], fx: &mut Effects) {

@@ -156,7 +156,7 @@ pub fn write_ctrl(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Done {
         }
         tracer.on = status == 1;
     }
-    if v.flag(MtrcCtrl::ARM_EVENT) && tracer.arm() {
+    if v.flag(MtrcCtrl::ARM_EVENT) && tracer.arm(ctx.shared.reset.busy()) {
         ctx.f.raise(Event::tracer(subtype::TRACES_AVAILABLE));
     }
     Ok(())

@@ -183,11 +183,13 @@ impl Tracer {
     }
 
     /// The owner wants an event. True if there are blocks that no event has told of: it comes at
-    /// once.
-    pub fn arm(&mut self) -> bool {
-        let now = core::mem::take(&mut self.unannounced);
-        self.armed = !now;
-        now
+    /// once, unless it must wait for the next block.
+    pub fn arm(&mut self, must_wait: bool) -> bool {
+        self.armed = must_wait || !self.unannounced;
+        if !self.armed {
+            self.unannounced = false;
+        }
+        !self.armed
     }
 
     /// Checks what was read from a file.
@@ -260,9 +262,10 @@ mod tests {
     #[test]
     fn arming_behind_an_untold_block_tells_at_once() {
         let mut t = Tracer::default();
-        assert!(!t.arm());
+        assert!(!t.arm(false));
         assert!(t.written() && !t.written());
-        assert!(t.arm() && !t.armed);
-        assert!(!t.arm() && t.armed);
+        assert!(!t.arm(true) && t.armed);
+        assert!(t.arm(false) && !t.armed);
+        assert!(!t.arm(false) && t.armed);
     }
 }

@@ -15,15 +15,11 @@ use crate::{
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
 };
 
-/// What the driver says if it falls into its error state while it takes the firmware's trace.
-pub const INTERRUPTED: &str = "FWTracer: Failed to arm tracer event -67";
-
 /// What the driver says at every reset that it is asked for: it announces each step as a warning.
 const ANNOUNCED: &[&str] = &[
     "PCI Sync FW Update Reset Ack. Device reset is expected.",
     "Sync Reset now. Device is going to reset.",
     "Skipping wait for vf pages stage",
-    INTERRUPTED,
     // The link toggle, in a port that cannot tell whether its link is up.
     "No PCI link reporting capability",
 ];
@@ -61,7 +57,6 @@ pub const HOT: Suite = Suite {
         "PCI Sync FW Update Reset Ack. Device reset is expected.",
         "Sync Reset now. Device is going to reset.",
         "Skipping wait for vf pages stage",
-        INTERRUPTED,
         // The PCI core announces its resets as warnings.
         ": resetting",
         ": reset done",

@@ -16,7 +16,6 @@ use crate::{
     suites::{
         mlx5_probe,
         mlx5_reload::{back, program_output, replies, run_program},
-        mlx5_reset::INTERRUPTED,
     },
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, read_file, test, wait_for},
@@ -40,7 +39,6 @@ pub const ACTIVATE: Suite = Suite {
     about: "fw_activate on one of two functions: both drivers agree and come back",
     subjects: mlx5_probe::SUBJECTS,
     expects: &[
-        INTERRUPTED,
         "PCI Sync FW Update Reset Ack. Device reset is expected.",
         "Sync Reset now. Device is going to reset.",
         "Skipping wait for vf pages stage",
