@@ -18,6 +18,7 @@ pub mod eqe;
 pub mod event;
 pub mod layout;
 pub mod layouts;
+pub mod mst;
 pub mod opcode;
 pub mod register;
 pub mod segment;

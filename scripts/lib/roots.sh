@@ -6,6 +6,7 @@
 #   toolchain  compiler, make and kernel headers, entered with chroot
 #   kernel     kernel image and modules
 #   source     drivers/fwctl of the kernel's source
+#   mstflint   the vendor's tools of the next release, for their databases
 #
 # A root is kept until `scripts/fetch --update` looks for newer packages.
 
@@ -149,6 +150,17 @@ make_tools_root() {
     local packages=(busybox-static cpio kmod socat xz-utils zstd)
     host_qemu || packages+=(qemu-system-x86)
     make_root tools closure "${packages[@]}"
+}
+
+# make_mstflint_root: not part of what guests need; made when facts are compared.
+make_mstflint_root() {
+    apt_want_next
+    make_root mstflint single "mstflint/$SUITE_NEXT"
+}
+
+# mstflint_version: the version of the mstflint root, without its Debian revision.
+mstflint_version() {
+    sed -n 's/^mstflint_\([^_-]*\).*/\1/p' "$(root_path mstflint)/.packages" | sed 's/%3a/:/;s/%2b/+/'
 }
 
 # in_tools PROGRAM ARGUMENT...: runs a program of the tools root with that root's own libraries.
