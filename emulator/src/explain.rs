@@ -6,7 +6,9 @@ use fw_model::{
     syndrome::Syndrome,
     table::{self, Coverage},
 };
-use fwctl_proto::{event, layout, layout::LayoutInfo, opcode, register, status::Status};
+use fwctl_proto::{event, layout, layout::LayoutInfo, mst, opcode, register, status::Status};
+
+use crate::list::register_name;
 
 /// What is known of `what`: a syndrome, opcode, status, register or event by name or number; the
 /// numbers of several kinds overlap, so all that fit are told.
@@ -28,7 +30,9 @@ pub fn explain(what: &str) -> Result<String, String> {
     );
     let found = opcode::number(&upper).or_else(|| u16::try_from(number?).ok());
     parts.extend(found.and_then(command));
-    let found = register::number(&upper).or_else(|| u16::try_from(number?).ok());
+    let found = register::number(&upper)
+        .or_else(|| mst::named(&upper).map(|r| r.id))
+        .or_else(|| u16::try_from(number?).ok());
     parts.extend(found.and_then(access_register));
     let found = event::number(&upper).or_else(|| u8::try_from(number?).ok());
     let name = |n| event::name(n).map(|name| (n, name));
@@ -106,11 +110,18 @@ fn command(code: u16) -> Option<String> {
 }
 
 fn access_register(id: u16) -> Option<String> {
-    let name = register::name(id)?;
+    let name = register_name(id)?;
     let mut text = format!("register {name} ({id:#x})\n");
-    match reg::find(id) {
-        None => text += "  not in the register table: BAD_PARAM\n",
-        Some(r) => {
+    match (reg::find(id), mst::find(id)) {
+        (None, None) => text += "  not in the register table: BAD_PARAM\n",
+        (None, Some(r)) => {
+            text += &format!(
+                "  {} bytes, a mere store: nothing in the model follows it\n",
+                r.layout.bytes()
+            );
+            text += &fields(r.layout);
+        }
+        (Some(r), _) => {
             text += &format!(
                 "  {} bytes, {}\n",
                 r.bytes,

@@ -4,14 +4,14 @@
 use fw_model::{
     Profile,
     profile::{CAP_GENERAL, Pci},
-    reg::REGISTERS,
+    reg::{self, REGISTERS},
     table::{Coverage, OPS, Op, ScopeRule},
 };
 use fwctl_proto::{
     cap_type,
     layout::{View, get_bits},
     layouts::CmdHcaCap,
-    opcode, register,
+    mst, opcode, register,
 };
 use serde_json::{Value, json};
 
@@ -124,62 +124,114 @@ pub fn list_commands(format: Format) -> String {
     }
 }
 
+/// A register as it is listed.
+struct Row {
+    id: u16,
+    name: &'static str,
+    bytes: usize,
+    writes: bool,
+    /// Fields that choose a part.
+    index: Vec<&'static str>,
+    /// Fields that a write changes; of a mere store they stand in the tools' database.
+    written: &'static [&'static str],
+    fields: usize,
+    /// Where its content comes from.
+    content: &'static str,
+}
+
+/// Every register: those of the table, and the tools' that are mere stores.
+fn registers() -> Vec<Row> {
+    let table = REGISTERS.iter().map(|r| Row {
+        id: r.id,
+        name: register_name(r.id).unwrap_or("?"),
+        bytes: r.bytes,
+        writes: r.can_write(),
+        index: r.index.iter().map(|i| i.0).collect(),
+        written: r.writable,
+        fields: r.layout.map_or(0, |l| l.fields.len()),
+        content: if r.read.is_some() || r.write.is_some() {
+            "model"
+        } else {
+            "profile"
+        },
+    });
+    let tools = mst::REGISTERS.iter().filter(|r| reg::find(r.id).is_none());
+    let tools = tools.map(|r| {
+        let fields = r.layout.fields.iter().zip(r.access);
+        let index = fields.filter(|(_, a)| **a == mst::Access::Index);
+        Row {
+            id: r.id,
+            name: r.layout.name,
+            bytes: r.layout.bytes(),
+            writes: reg::stored::can_write(r),
+            index: index.map(|(f, _)| f.name).collect(),
+            written: &[],
+            fields: r.layout.fields.len(),
+            content: "store",
+        }
+    });
+    let mut all: Vec<_> = table.chain(tools).collect();
+    all.sort_by_key(|r| r.id);
+    all
+}
+
+/// The name of a register: as the kernel has it, else as the tools have it.
+#[must_use]
+pub fn register_name(id: u16) -> Option<&'static str> {
+    register::name(id).or_else(|| mst::find(id).map(|r| r.layout.name))
+}
+
 /// The register table.
 #[must_use]
 pub fn list_registers(format: Format) -> String {
-    let fields = |r: &fw_model::reg::Register| r.layout.map_or(0, |l| l.fields.len());
-    let access = |r: &fw_model::reg::Register| if r.can_write() { "RW" } else { "RO" };
-    let name = |id| register::name(id).unwrap_or("?");
-    let index = |r: &fw_model::reg::Register| {
-        let names: Vec<&str> = r.index.iter().map(|i| i.0).collect();
-        names.join(", ")
-    };
+    let access = |r: &Row| if r.writes { "RW" } else { "RO" };
+    let all = registers();
     match format {
         Format::Json => lines(
-            &REGISTERS
-                .iter()
+            &all.iter()
                 .map(|r| {
                     json!({
                         "id": r.id,
-                        "name": name(r.id),
+                        "name": r.name,
                         "bytes": r.bytes,
                         "access": access(r),
-                        "index": r.index.iter().map(|i| i.0).collect::<Vec<_>>(),
-                        "writable": r.writable,
-                        "follows_the_model": r.read.is_some(),
+                        "index": r.index,
+                        "writable": r.written,
+                        "content": r.content,
                     })
                 })
                 .collect::<Vec<_>>(),
         ),
-        Format::Text => REGISTERS
+        Format::Text => all
             .iter()
             .map(|r| {
                 format!(
-                    "{:#06x} {:<16} {:>4} bytes {} {:>2} fields {}\n",
+                    "{:#06x} {:<29} {:>4} bytes {} {:<7} {:>3} fields {}\n",
                     r.id,
-                    name(r.id),
+                    r.name,
                     r.bytes,
                     access(r),
-                    fields(r),
-                    index(r)
+                    r.content,
+                    r.fields,
+                    r.index.join(", ")
                 )
             })
             .collect(),
         Format::Markdown => {
             let mut text = String::from(
-                "| id | name | bytes | access | chosen by | written fields | follows the model |\n\
+                "| id | name | bytes | access | content | chosen by | written fields |\n\
                  |---|---|---|---|---|---|---|\n",
             );
-            for r in REGISTERS {
+            for r in &all {
                 text += &format!(
                     "| {:#06x} | {} | {} | {} | {} | {} | {} |\n",
                     r.id,
-                    name(r.id),
+                    r.name,
                     r.bytes,
                     access(r),
-                    index(r),
-                    r.writable.join(", "),
-                    if r.read.is_some() { "yes" } else { "" }
+                    r.content,
+                    r.index.join(", "),
+                    r.written.join(", "),
                 );
             }
             text

@@ -3,15 +3,18 @@
 
 use std::fmt::Write;
 
-use fw_model::{Effects, Observed, Overlay, syndrome::Syndrome};
+use fw_model::{Effects, Observed, Overlay, reg, syndrome::Syndrome};
 use fwctl_proto::{
     cmdif::DeliveryStatus,
     layout::{self, get_bits},
-    opcode, register,
+    mst, opcode,
     status::Status,
 };
 
-use crate::decode::{self, Message};
+use crate::{
+    decode::{self, Message},
+    list::register_name,
+};
 
 /// Where a register lies in ACCESS_REG.
 const REGISTER: usize = 16;
@@ -43,8 +46,11 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>
     let _ = write!(s, "{name}");
     if name == "ACCESS_REG" {
         let id = get_bits(inbox, 0x50, 16) as u16;
-        register = overlay.and_then(|v| v.register(id));
-        let reg = register.map(|r| r.name).or_else(|| register::name(id));
+        let added = overlay.and_then(|v| v.register(id));
+        // What the kernel's header knows, its command's layout shows.
+        let store = mst::find(id).filter(|_| reg::find(id).is_none());
+        register = added.map(|r| r.layout).or(store.map(|r| r.layout));
+        let reg = added.map(|r| r.name).or_else(|| register_name(id));
         let reg = reg.map_or_else(|| format!("{id:#06x}"), str::to_owned);
         let _ = write!(s, " {reg} {}", if op_mod == 0 { "write" } else { "read" });
     }
@@ -79,7 +85,7 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>
     }
     let layouts = match (register, added, layout::command(op)) {
         // The register alone: the rest of the inbox was told before.
-        (Some(r), _, _) => Some((r.layout, r.layout, REGISTER)),
+        (Some(r), _, _) => Some((r, r, REGISTER)),
         (_, Some(c), _) => Some((c.input, c.output, 0)),
         (_, _, Some(c)) => Some((c.input, c.output, 0)),
         _ => None,
@@ -169,6 +175,18 @@ mod tests {
         assert_eq!(
             line(&observed(0), &inbox, &out, Some(&*overlay)),
             "f0 slot 3 ACCESS_REG MWDG read op_mod=0x1 in=24 out=24 -> OK | out: speed=0x1 most=0x7"
+        );
+    }
+
+    #[test]
+    fn a_register_of_the_tools_reads_by_their_names() {
+        let mut inbox = [0u8; 24];
+        (inbox[0], inbox[1]) = (0x08, 0x05);
+        (inbox[10], inbox[11]) = (0x50, 0x17);
+        inbox[17] = 1;
+        assert_eq!(
+            line(&observed(0), &inbox, &[0; 24], None),
+            "f0 slot 3 ACCESS_REG PIPG write op_mod=0x0 in=24 out=24 -> OK | in: local_port=0x1"
         );
     }
 

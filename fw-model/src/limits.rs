@@ -32,6 +32,9 @@ pub const MAX_OBJECT_BYTES: usize = 256 << 20;
 /// Bytes of guest memory pages that one event queue may have (log_eq_size 18 of 64 B).
 pub const MAX_LOG_EQ_SIZE: u8 = 18;
 
+/// Parts of registers that are mere stores, written to one function.
+pub const MAX_STORED_REGISTERS: usize = 4096;
+
 /// Bytes of a saved card.
 pub const MAX_SAVED: usize = 1 << 30;
 

@@ -124,6 +124,7 @@ syndromes! {
 
     TracerOwner = 0x00e6_000c, BAD_RES_STATE, "The firmware tracer belongs to another function, or to none.";
     TracerMemory = 0x00e6_000d, BAD_PARAM, "The memory key of the trace buffer does not exist, must not be written, or is shorter than the buffer.";
+    RegisterLimit = 0x00e6_000e, NO_RES, "As many parts of registers were written as a function keeps.";
 
     ObjectLimit = 0x00e7_0001, LIM_ERR, "As many objects of this kind exist as the capabilities allow.";
     ObjectUnknown = 0x00e7_0002, BAD_RES, "There is no object of this kind with this id.";

@@ -3,7 +3,8 @@
 //!
 //! A register's image is what the profile says, overlaid with what was written to this function,
 //! overlaid with what follows from the model's state. Which fields choose a part of a register and
-//! which can be written stands in its row.
+//! which can be written stands in its row. What the tools know and the table does not is a store
+//! ([`stored`]).
 
 mod components;
 pub mod masks;
@@ -13,6 +14,7 @@ mod ports;
 mod qos;
 mod reset;
 mod rows;
+pub mod stored;
 mod thermal;
 mod tracer;
 
@@ -21,10 +23,12 @@ use std::collections::BTreeMap;
 use fwctl_proto::{
     layout::{Layout, LayoutInfo, View, get_bits, set_bits},
     layouts::AccessRegisterIn,
+    mst,
 };
 
 use crate::{
     cmd::{Ctx, Done, view},
+    limits::MAX_STORED_REGISTERS,
     overlay,
     syndrome::Syndrome,
 };
@@ -47,6 +51,8 @@ const INDEX_BITS: u32 = 16;
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct RegisterState {
     images: BTreeMap<(u16, u64), Box<[u8]>>,
+    /// Registers that are mere stores.
+    stored: BTreeMap<stored::Part, Box<[u8]>>,
 }
 
 impl RegisterState {
@@ -56,7 +62,16 @@ impl RegisterState {
     /// What there is that no register can hold.
     pub fn check(&self) -> Result<(), &'static str> {
         let right = |id: u16, bytes: usize| find(id).is_some_and(|r| r.bytes == bytes);
-        if self.images.iter().all(|((id, _), i)| right(*id, i.len())) {
+        let same = |id: u16, part: usize, image: usize| {
+            part == image && mst::find(id).is_some_and(|r| r.layout.bytes() == image)
+        };
+        let stored = &self.stored;
+        if self.images.iter().all(|((id, _), i)| right(*id, i.len()))
+            && stored.len() <= MAX_STORED_REGISTERS
+            && stored
+                .iter()
+                .all(|((id, p), i)| same(*id, p.len(), i.len()))
+        {
             Ok(())
         } else {
             Err("a register of another length")
@@ -187,7 +202,7 @@ impl Register {
     }
 }
 
-/// The register with this id.
+/// The register with this id that the model gives a meaning.
 #[must_use]
 pub fn find(id: u16) -> Option<&'static Register> {
     REGISTERS.iter().find(|r| r.id == id)
@@ -202,13 +217,17 @@ pub fn access(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     if let Some(added) = profile.overlay.as_deref().and_then(|o| o.register(id)) {
         return overlay::access(added, ctx, out);
     }
-    let reg = find(id)
-        .filter(|r| ctx.profile.has_register(r.id))
-        .ok_or(Syndrome::RegisterUnknown)?;
-    let mut given = vec![0; reg.bytes];
-    for (to, from) in given.iter_mut().zip(ctx.inbox.iter().skip(DATA)) {
-        *to = *from;
+    if !profile.has_register(id) {
+        return Err(Syndrome::RegisterUnknown.into());
     }
+    let Some(reg) = find(id) else {
+        let reg = mst::find(id).ok_or(Syndrome::RegisterUnknown)?;
+        let given = sent(ctx.inbox, reg.layout.bytes());
+        let image = stored::access(ctx, reg, &given)?;
+        give(out, &image);
+        return Ok(());
+    };
+    let given = sent(ctx.inbox, reg.bytes);
     let part = reg.part(&given)?;
     let mut image = load(ctx, reg, part);
     let names: Vec<&str> = reg.index.iter().map(|i| i.0).collect();
@@ -232,10 +251,24 @@ pub fn access(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     if let Some(read) = reg.read {
         read(ctx, &given, &mut image)?;
     }
-    for (to, from) in out.iter_mut().skip(DATA).zip(&image) {
+    give(out, &image);
+    Ok(())
+}
+
+/// The register part of an inbox, as long as the register: what is missing is zero.
+fn sent(inbox: &[u8], bytes: usize) -> Vec<u8> {
+    let mut given = vec![0; bytes];
+    for (to, from) in given.iter_mut().zip(inbox.iter().skip(DATA)) {
         *to = *from;
     }
-    Ok(())
+    given
+}
+
+/// Puts a register into an outbox.
+fn give(out: &mut [u8], image: &[u8]) {
+    for (to, from) in out.iter_mut().skip(DATA).zip(image) {
+        *to = *from;
+    }
 }
 
 /// The image as it is: written to this function, else the profile's, else zero.

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Registers that nothing in the model gives a meaning: each is a store that keeps to what the tools'
+//! database says may be done to its fields.
+
+use fwctl_proto::{
+    layout::{FieldInfo, get_bits, set_bits},
+    mst::{Access, Register},
+};
+
+use super::{READ, WRITE};
+use crate::{cmd::Ctx, limits::MAX_STORED_REGISTERS, syndrome::Syndrome};
+
+/// A part of a register: its id, and an image with nothing but the index fields.
+pub type Part = (u16, Box<[u8]>);
+
+/// The index field that names a port; a function has one, which 0 names as well.
+const PORT: &str = "local_port";
+
+/// The fields of a register with one of these kinds of access.
+fn fields<'a>(r: &'a Register, kinds: &'a [Access]) -> impl Iterator<Item = &'a FieldInfo> {
+    let all = r.layout.fields.iter().zip(r.access);
+    all.filter(|(_, a)| kinds.contains(a)).map(|(f, _)| f)
+}
+
+fn copy(f: &FieldInfo, from: &[u8], to: &mut [u8]) {
+    for i in 0..f.count {
+        let at = f.offset + i * f.width;
+        set_bits(to, at, f.width, get_bits(from, at, f.width));
+    }
+}
+
+/// True if a write changes anything.
+#[must_use]
+pub fn can_write(r: &Register) -> bool {
+    use Access::{Operation, Rw, Unsaid, Wo};
+    fields(r, &[Operation, Rw, Unsaid, Wo]).next().is_some()
+}
+
+/// Reads or writes it; `given` is the register as it was sent, as long as its layout.
+pub(super) fn access(ctx: &mut Ctx<'_>, r: &Register, given: &[u8]) -> Result<Vec<u8>, Syndrome> {
+    let mut part = vec![0; given.len()];
+    for f in fields(r, &[Access::Index]) {
+        copy(f, given, &mut part);
+        if f.name == PORT {
+            if get_bits(given, f.offset, f.width) > 1 {
+                return Err(Syndrome::RegisterPort);
+            }
+            set_bits(&mut part, f.offset, f.width, 0);
+        }
+    }
+    let key = (r.id, part.into_boxed_slice());
+    let stored = &mut ctx.f.registers.stored;
+    let mut image = match stored.get(&key) {
+        Some(kept) => kept.to_vec(),
+        None => vec![0; given.len()],
+    };
+    match ctx.op_mod {
+        READ => {}
+        WRITE if can_write(r) => {
+            for f in fields(r, &[Access::Rw, Access::Unsaid]) {
+                copy(f, given, &mut image);
+            }
+            if stored.len() >= MAX_STORED_REGISTERS && !stored.contains_key(&key) {
+                return Err(Syndrome::RegisterLimit);
+            }
+            stored.insert(key, image.clone().into_boxed_slice());
+        }
+        WRITE => return Err(Syndrome::RegisterReadOnly),
+        _ => return Err(Syndrome::UnsupportedOpMod),
+    }
+    for f in fields(r, &[Access::Index, Access::Operation]) {
+        copy(f, given, &mut image);
+    }
+    Ok(image)
+}
