@@ -134,7 +134,8 @@ fn access_register(id: u16) -> Option<String> {
             if !r.writable.is_empty() {
                 text += &format!("  a write changes {}\n", r.writable.join(", "));
             }
-            text += &r.layout.map(fields).unwrap_or_default();
+            let layout = r.layout.or_else(|| mst::find(id).map(|r| r.layout));
+            text += &layout.map(fields).unwrap_or_default();
         }
     }
     Some(text)

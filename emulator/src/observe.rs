@@ -48,7 +48,7 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>
         let id = get_bits(inbox, 0x50, 16) as u16;
         let added = overlay.and_then(|v| v.register(id));
         // What the kernel's header knows, its command's layout shows.
-        let store = mst::find(id).filter(|_| reg::find(id).is_none());
+        let store = mst::find(id).filter(|_| reg::find(id).is_none_or(|r| r.layout.is_none()));
         register = added.map(|r| r.layout).or(store.map(|r| r.layout));
         let reg = added.map(|r| r.name).or_else(|| register_name(id));
         let reg = reg.map_or_else(|| format!("{id:#06x}"), str::to_owned);

@@ -373,3 +373,58 @@ fn what_is_trusted_and_which_sensors_there_are() {
     let r = read(&mut d, id::MTMP, &module);
     assert_eq!((&r[24..32], &r[6..8]), (&b"module00"[..], &[1, 0x18][..]));
 }
+
+/// Offsets are those of mstflint's database.
+#[test]
+fn the_card_says_who_it_is() {
+    let mut d = up();
+    let started = d.now;
+    d.now.0 += 90 * 1_000_000_000;
+    let m = read(&mut d, 0x9020, &[0; 160]);
+    let bits = |at, width| get_bits(&m, at, width);
+    assert_eq!(
+        (bits(16, 16), bits(80, 16), bits(36, 12)),
+        (0x1021, 0x218, 1)
+    );
+    assert_eq!((bits(144, 16), bits(160, 32)), (0x02c9, 0x0700_0000));
+    assert_eq!(bits(224, 32), started.as_millis() / 1000 + 90, "uptime");
+    // 28.43.1014: the last part does not fit a byte.
+    assert_eq!(
+        (bits(264, 8), bits(272, 8), bits(280, 8)),
+        (28, 43, 1014 & 0xff)
+    );
+    assert_eq!(
+        (bits(544, 32), bits(576, 32), bits(608, 32)),
+        (28, 43, 1014)
+    );
+    assert_eq!(&m[48..64], b"EMU0000000007\0\0\0");
+}
+
+#[test]
+fn strings_are_read_piece_by_piece() {
+    let mut d = up();
+    let ask = |kind: u8, from: u16, len: u16| {
+        let mut r = [0; 24];
+        r[3] = kind;
+        r[8..10].copy_from_slice(&from.to_be_bytes());
+        r[10..12].copy_from_slice(&len.to_be_bytes());
+        r
+    };
+    let mut text = Vec::new();
+    loop {
+        let r = read(&mut d, 0x9064, &ask(1, text.len() as u16, 8));
+        let total = usize::from(u16::from_be_bytes([r[6], r[7]]));
+        text.extend_from_slice(&r[16..24]);
+        if text.len() >= total {
+            text.truncate(total);
+            break;
+        }
+    }
+    assert_eq!(text, b"emulated-connectx7\0");
+    let none = read(&mut d, 0x9064, &ask(3, 0, 8));
+    assert_eq!((none[3], none[7], &none[16..]), (3, 0, &[0; 8][..]));
+    for wrong in [ask(9, 0, 8), ask(1, 20, 8), ask(1, 0, 9)] {
+        let refused = try_register(&mut d, 0x9064, READ, &wrong);
+        assert_eq!(refused, Err((BAD_PARAM, 0x00e6_0004)));
+    }
+}

@@ -7,6 +7,7 @@
 //! ([`stored`]).
 
 mod components;
+pub mod identity;
 pub mod masks;
 mod module;
 mod nvda;
@@ -276,4 +277,15 @@ fn load(ctx: &Ctx<'_>, reg: &Register, part: u64) -> Vec<u8> {
     let kept = ctx.f.registers.images.get(&(reg.id, part)).map(|b| &**b);
     let from = kept.or_else(|| ctx.profile.register(reg.id));
     from.map_or_else(|| vec![0; reg.bytes], <[u8]>::to_vec)
+}
+
+/// Sets a field of a register that the tools' database describes; of an array its elements from the
+/// first on.
+fn put(image: &mut [u8], register: u16, name: &str, values: impl IntoIterator<Item = u64>) {
+    let fields = mst::find(register).map_or(&[][..], |r| r.layout.fields);
+    if let Some(f) = fields.iter().find(|f| f.name == name) {
+        for (i, v) in (0..f.count).zip(values) {
+            set_bits(image, f.offset + i * f.width, f.width, v);
+        }
+    }
 }

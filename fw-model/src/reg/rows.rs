@@ -12,7 +12,9 @@ use fwctl_proto::{
     register as id,
 };
 
-use super::{Register, components, masks, module, nvda, ports, qos, reset, thermal, tracer};
+use super::{
+    Register, components, identity, masks, module, nvda, ports, qos, reset, thermal, tracer,
+};
 
 /// Bytes of HOST_ENDIANNESS (`struct mlx5_reg_host_endianness`).
 const HOST_ENDIANNESS_BYTES: usize = 16;
@@ -148,6 +150,7 @@ pub static REGISTERS: &[Register] = &[
             "size",
         ])
         .read(module::read_mcia),
+    Register::new(identity::MGIR, None, identity::MGIR_BYTES).read(identity::read_mgir),
     Register::new(id::MNVDA, None, MNVDA_BYTES)
         .read(nvda::read)
         .write(nvda::write),
@@ -182,6 +185,7 @@ pub static REGISTERS: &[Register] = &[
         .index(&[("component_index", components::LAST)])
         .echo(&["read_pending_component", "info_type", "offset"])
         .read(components::read_mcqi),
+    Register::new(identity::MQIS, None, identity::MQIS_BYTES).read(identity::read_mqis),
     Register::of::<McamReg>(id::MCAM)
         .index(GROUPS)
         .read(masks::read_mcam),

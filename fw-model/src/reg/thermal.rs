@@ -4,9 +4,10 @@
 use fwctl_proto::{
     layout::{View, ViewMut},
     layouts::{MtcapReg, MtmpReg},
+    register,
 };
 
-use super::module;
+use super::{module, put};
 use crate::{
     cmd::{Ctx, Done, view, view_mut},
     syndrome::Syndrome,
@@ -24,6 +25,8 @@ pub fn read_mtcap(_: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
     let mut m: ViewMut<'_, MtcapReg> = view_mut(image)?;
     m.set(MtcapReg::SENSOR_COUNT, 1);
     m.set(MtcapReg::SENSOR_MAP, 1 << CHIP);
+    // Only the tools know this field.
+    put(image, register::MTCAP, "internal_sensor_count", [1]);
     Ok(())
 }
 

@@ -13,6 +13,7 @@ mod mlx5_reload;
 mod mlx5_reset;
 mod mlx5_tracer;
 mod mlx5_two;
+mod mst_fwctl;
 mod virtio_probe;
 mod virtio_unbind;
 
@@ -32,6 +33,7 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_ib::SUITE,
     &mlx5_two::SUITE,
     &mlx5_two::ACTIVATE,
+    &mst_fwctl::SUITE,
     &mlx5_tracer::SUITE,
     &mlx5_health::SICK,
     &mlx5_health::HEALED,

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The vendor's unmodified tools over /dev/fwctl/fwctl0. What they must print follows from the
+//! profile connectx7 and from the facts of their own database.
+
+use std::collections::BTreeSet;
+
+use fwctl_proto::mst::REGISTERS;
+
+use crate::{
+    check, check_eq, skip,
+    suites::{
+        mlx5_probe,
+        mlx5_reload::{program, program_output},
+    },
+    test::{Ctx, Done, Suite, test},
+};
+
+/// The tools look for this name below /dev/fwctl.
+const DEVICE: &str = "fwctl0";
+/// The version whose database the facts are of.
+const VERSION: &str = "4.33.0";
+
+pub const SUITE: Suite = Suite {
+    name: "mst-fwctl",
+    about: "mstreg, mstmget_temp, mstconfig and mstcongestion over fwctl",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[],
+    tests: &[
+        test("mstreg-lists-every-register", 60, lists),
+        test("mstreg-reads-every-register", 600, reads),
+        test("mstreg-writes-and-reads-back", 120, writes),
+        test("mstreg-is-refused-what-is-not-there", 120, refused),
+        test("mstreg-shows-the-card", 60, card),
+        test("mstmget-temp", 60, temperature),
+        test("mstconfig-names-the-card", 120, named),
+        test("mstcongestion-query", 60, congestion),
+    ],
+};
+
+/// `mstreg -d fwctl0 …`
+fn mstreg(args: &[&str]) -> Done<(bool, String)> {
+    program("mstreg", &[&["-d", DEVICE], args].concat())
+}
+
+/// The value of a field in what mstreg prints.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|l| {
+        let (n, value) = l.split_once('|')?;
+        (n.trim() == name).then(|| value.trim())
+    })?;
+    u64::from_str_radix(line.strip_prefix("0x")?, 16).ok()
+}
+
+fn lists(ctx: &Ctx) -> Done {
+    let version = program_output("mstreg", &["-v"])?;
+    ctx.note(&version);
+    if !version.contains(VERSION) {
+        skip!("the facts are those of {VERSION}");
+    }
+    let text = program_output("mstreg", &["-d", DEVICE, "--show_regs"])?;
+    // Behind the title and its line.
+    let listed: BTreeSet<_> = text.lines().skip(2).map(str::trim).collect();
+    let known: BTreeSet<_> = REGISTERS.iter().map(|r| r.layout.name).collect();
+    let differ: Vec<_> = listed.symmetric_difference(&known).collect();
+    check!(
+        differ.is_empty(),
+        "listed or known, but not both: {differ:?}"
+    );
+    check_eq!(listed.len(), 186, "registers");
+    Ok(())
+}
+
+fn reads(ctx: &Ctx) -> Done {
+    let mut failed = Vec::new();
+    for r in REGISTERS {
+        let name = r.layout.name;
+        let (ok, text) = mstreg(&["--reg_name", name, "--get"])?;
+        if !ok {
+            ctx.note(format!("{name}: {}", text.lines().last().unwrap_or("")));
+            failed.push(name);
+        }
+    }
+    check!(failed.is_empty(), "not read: {failed:?}");
+    Ok(())
+}
+
+fn writes(_: &Ctx) -> Done {
+    const PORT: [&str; 2] = ["-i", "local_port=1,lp_msb=0"];
+    let ipg = || -> Done<Option<u64>> {
+        let (_, text) = mstreg(&[&["--reg_name", "PIPG", "--get"], &PORT[..]].concat())?;
+        Ok(field(&text, "ipg"))
+    };
+    check_eq!(ipg()?, Some(0), "ipg before");
+    for value in [5, 0] {
+        let set = format!("ipg={value}");
+        let (ok, text) =
+            mstreg(&[&["--reg_name", "PIPG", "--set", &set, "--yes"], &PORT[..]].concat())?;
+        check!(ok, "{text}");
+        check_eq!(ipg()?, Some(value), "ipg");
+    }
+    Ok(())
+}
+
+fn refused(_: &Ctx) -> Done {
+    // The last two by the firmware, BAD_PARAM: a register and a port that there are not.
+    for (args, why) in [
+        (
+            &["--reg_name", "NOSUCH", "--get"][..],
+            "Can't find access register name",
+        ),
+        (
+            &["--reg_name", "MGIR", "--set", "device_id=1", "--yes"][..],
+            "device_id is ReadOnly",
+        ),
+        (
+            &["--reg_id", "0x9999", "--reg_len", "16", "--get"][..],
+            "Failed send access register",
+        ),
+        (
+            &["--reg_name", "PIPG", "--get", "-i", "local_port=9,lp_msb=0"][..],
+            "Failed to send access register",
+        ),
+    ] {
+        let (ok, text) = mstreg(args)?;
+        check!(!ok && text.contains(why), "{args:?}: {text}");
+    }
+    Ok(())
+}
+
+fn card(_: &Ctx) -> Done {
+    let (_, text) = mstreg(&["--reg_name", "MGIR", "--get"])?;
+    for (name, value) in [
+        ("device_id", 0x1021),
+        ("hw_dev_id", 0x218),
+        ("num_ports", 1),
+        ("extended_major", 28),
+        ("extended_minor", 43),
+        ("extended_sub_minor", 1014),
+    ] {
+        check_eq!(field(&text, name), Some(value), "{name}");
+    }
+    Ok(())
+}
+
+fn temperature(_: &Ctx) -> Done {
+    check_eq!(
+        program_output("mstmget_temp", &["-d", DEVICE])?,
+        "45",
+        "degrees"
+    );
+    Ok(())
+}
+
+fn named(_: &Ctx) -> Done {
+    let text = program_output("mstconfig", &["-d", DEVICE, "q"])?;
+    let value = |title: &str| {
+        let line = text.lines().find_map(|l| l.trim().strip_prefix(title));
+        line.map(|l| l.trim().to_owned())
+    };
+    check_eq!(value("Device type:").as_deref(), Some("ConnectX7"), "type");
+    check_eq!(
+        value("Name:").as_deref(),
+        Some("emulated-connectx7"),
+        "name"
+    );
+    let description = value("Description:").unwrap_or_default();
+    check!(
+        description.starts_with("ConnectX-7-like: one Ethernet port"),
+        "description {description:?}"
+    );
+    Ok(())
+}
+
+fn congestion(_: &Ctx) -> Done {
+    let text = program_output("mstcongestion", &["-d", DEVICE, "-q"])?;
+    check!(
+        text.contains("Action: disabled") && text.contains("Mode: aggressive"),
+        "{text}"
+    );
+    Ok(())
+}
