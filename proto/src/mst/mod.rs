@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What the vendor's tools know: registers as mstflint's database describes them.
+//! What the vendor's tools know: registers and configuration items as mstflint's databases describe
+//! them.
 //!
 //! A register's fields are listed flat, those of nested layouts and of all arms of a union by their
 //! paths, so that a field name may hold dots.
 
+mod items;
+pub mod nv;
 mod registers;
 
 use crate::layout::LayoutInfo;
