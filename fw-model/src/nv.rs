@@ -13,6 +13,7 @@ pub const MAX_ITEMS: usize = 4096;
 pub const MAX_ITEM_BYTES: usize = 256;
 /// Where items lie in the card's store.
 const PREFIX: &str = "nv/next/";
+const CURRENT: &str = "nv/current/";
 
 /// Configuration items by their 32-bit type (class, index and parameter).
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -43,12 +44,7 @@ impl NvStore {
     fn load_current(stored: &BTreeMap<String, Vec<u8>>) -> BTreeMap<u32, Vec<u8>> {
         stored
             .iter()
-            .filter_map(|(k, v)| {
-                Some((
-                    u32::from_str_radix(k.strip_prefix("nv/current/")?, 16).ok()?,
-                    v,
-                ))
-            })
+            .filter_map(|(k, v)| Some((u32::from_str_radix(k.strip_prefix(CURRENT)?, 16).ok()?, v)))
             .filter(|(_, v)| v.len() <= MAX_ITEM_BYTES)
             .map(|(k, v)| (k, v.clone()))
             .take(MAX_ITEMS)
@@ -75,6 +71,14 @@ impl NvStore {
         self.next.get(&item).map(Vec::as_slice)
     }
 
+    /// The first item behind `item` that has a next-boot value.
+    #[must_use]
+    pub fn next_behind(&self, item: u32) -> Option<(u32, &[u8])> {
+        let from = item.checked_add(1)?;
+        let (item, value) = self.next.range(from..).next()?;
+        Some((*item, value))
+    }
+
     /// The value in force.
     #[must_use]
     pub fn current(&self, item: u32) -> Option<&[u8]> {
@@ -99,14 +103,30 @@ impl NvStore {
         Ok(())
     }
 
+    /// Takes a next-boot value back and adds the change to `batch`.
+    pub fn unset(&mut self, item: u32, batch: &mut Batch) {
+        if self.next.remove(&item).is_some() {
+            batch.puts.insert(format!("{PREFIX}{item:08x}"), None);
+        }
+    }
+
+    /// Takes all next-boot values back.
+    pub fn unset_all(&mut self, batch: &mut Batch) {
+        for item in core::mem::take(&mut self.next).keys() {
+            batch.puts.insert(format!("{PREFIX}{item:08x}"), None);
+        }
+    }
+
     /// The next-boot values become the current ones; `batch` gets the change.
     pub fn next_to_current(&mut self, batch: &mut Batch) {
+        let key = |item: &u32| format!("{CURRENT}{item:08x}");
         for (item, value) in &self.next {
             if self.current.get(item) != Some(value) {
-                batch
-                    .puts
-                    .insert(format!("nv/current/{item:08x}"), Some(value.clone()));
+                batch.puts.insert(key(item), Some(value.clone()));
             }
+        }
+        for item in self.current.keys().filter(|i| !self.next.contains_key(i)) {
+            batch.puts.insert(key(item), None);
         }
         self.current = self.next.clone();
     }
@@ -133,6 +153,33 @@ mod tests {
         nv.next_to_current(&mut batch);
         apply(&mut stored, &batch);
         assert_eq!(NvStore::load(&stored).current(0x80), Some(&[1u8, 2][..]));
+    }
+
+    #[test]
+    fn what_is_taken_back_is_gone_at_the_next_boot_and_stays_so() {
+        let mut stored = BTreeMap::new();
+        let mut nv = NvStore::load(&stored);
+        let mut batch = Batch::default();
+        nv.set(1, &[1], &mut batch).unwrap();
+        nv.set(2, &[2], &mut batch).unwrap();
+        nv.next_to_current(&mut batch);
+        apply(&mut stored, &batch);
+        let mut batch = Batch::default();
+        nv.unset(1, &mut batch);
+        nv.unset(3, &mut batch);
+        apply(&mut stored, &batch);
+        let mut nv = NvStore::load(&stored);
+        assert_eq!((nv.next(1), nv.current(1)), (None, Some(&[1u8][..])));
+        let mut batch = Batch::default();
+        nv.next_to_current(&mut batch);
+        apply(&mut stored, &batch);
+        let mut nv = NvStore::load(&stored);
+        assert_eq!((nv.current(1), nv.current(2)), (None, Some(&[2u8][..])));
+        let mut batch = Batch::default();
+        nv.unset_all(&mut batch);
+        nv.next_to_current(&mut batch);
+        apply(&mut stored, &batch);
+        assert!(stored.is_empty());
     }
 
     #[test]

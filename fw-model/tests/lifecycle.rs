@@ -53,7 +53,7 @@ fn item(mode: u8, value: Option<u8>) -> Vec<u8> {
     let mut c = cmd(op::ACCESS_REG, u16::from(value.is_none()), 16 + 268);
     c[10..12].copy_from_slice(&register::MNVDA.to_be_bytes());
     (c[17], c[19]) = (mode << 6, 4);
-    c[20..24].copy_from_slice(&0x0300_1234u32.to_be_bytes());
+    c[20..24].copy_from_slice(&0x0300_0080u32.to_be_bytes());
     c[31] = value.unwrap_or(0);
     c
 }

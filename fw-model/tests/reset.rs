@@ -200,7 +200,7 @@ fn next_boot_configuration_is_in_force_after_it() {
     let item = |mode: u8, write: bool| {
         let mut c = cmd(op::ACCESS_REG, u16::from(!write), 16 + 268);
         c[10..12].copy_from_slice(&register::MNVDA.to_be_bytes());
-        c[20..24].copy_from_slice(&0x8000_0010u32.to_be_bytes());
+        c[20..24].copy_from_slice(&0x0000_0080u32.to_be_bytes());
         (c[17], c[19]) = (mode << 6, 4);
         c[28..32].copy_from_slice(&[1, 2, 3, 4]);
         c

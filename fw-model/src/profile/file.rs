@@ -9,6 +9,7 @@ use std::{
 use fwctl_proto::{
     cap_type,
     layout::{self, LayoutInfo, set_bits},
+    mst::nv,
     register,
 };
 use serde::Deserialize;
@@ -46,6 +47,12 @@ struct File {
     registers: BTreeMap<String, BTreeMap<String, u64>>,
     #[serde(default)]
     without_registers: Vec<String>,
+    /// Configuration items that nobody has set, by name.
+    #[serde(default)]
+    nv: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Every capability item is all ones before `nv` is looked at.
+    #[serde(default)]
+    all_nv_capabilities: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -129,6 +136,24 @@ impl Profile {
                 ))
             })?);
         }
+        let mut items = BTreeMap::new();
+        if file.all_nv_capabilities {
+            for item in nv::ITEMS.iter().filter(|i| i.capability) {
+                let ones = vec![0xff; item.layout.bytes()];
+                items.insert((item.class, item.id), ones.into_boxed_slice());
+            }
+        }
+        for (name, fields) in &file.nv {
+            let item = nv::named(name).ok_or_else(|| {
+                error(format!(
+                    "nv.{name}: there is no configuration item of this name"
+                ))
+            })?;
+            let value = items
+                .entry((item.class, item.id))
+                .or_insert_with(|| vec![0; item.layout.bytes()].into_boxed_slice());
+            fill(value, item.layout, fields).map_err(|w| error(format!("nv.{name}.{w}")))?;
+        }
         Ok(Arc::new(Self {
             name: origin.into(),
             description: file.description,
@@ -141,6 +166,7 @@ impl Profile {
             caps,
             registers,
             without,
+            nv: items,
             overlay: None,
         }))
     }

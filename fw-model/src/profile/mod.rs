@@ -11,6 +11,7 @@ use std::{
 use fwctl_proto::{
     cap_type,
     layout::{self, FieldInfo, LayoutInfo},
+    mst::nv::Item,
 };
 use serde::Deserialize;
 
@@ -196,6 +197,7 @@ pub struct Profile {
     caps: Vec<Option<Cap>>,
     registers: BTreeMap<u16, Box<[u8]>>,
     without: BTreeSet<u16>,
+    nv: BTreeMap<(u8, u32), Box<[u8]>>,
     /// What an overlay adds to the firmware.
     pub overlay: Option<Arc<Overlay>>,
 }
@@ -242,6 +244,11 @@ impl Profile {
         for id in &self.without {
             h.update(&id.to_le_bytes());
         }
+        for ((class, id), value) in &self.nv {
+            h.update(&[*class]);
+            h.update(&id.to_le_bytes());
+            h.update(value);
+        }
         for (id, image) in &self.registers {
             h.update(&id.to_le_bytes());
             h.update(image);
@@ -283,6 +290,12 @@ impl Profile {
     #[must_use]
     pub fn register(&self, id: u16) -> Option<&[u8]> {
         self.registers.get(&id).map(|r| &**r)
+    }
+
+    /// The value of a configuration item that nobody has set, if it is not zero.
+    #[must_use]
+    pub fn nv(&self, item: &Item) -> Option<&[u8]> {
+        self.nv.get(&(item.class, item.id)).map(|v| &**v)
     }
 
     /// The MAC address of a function: the base address counted up.

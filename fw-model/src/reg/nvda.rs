@@ -1,76 +1,203 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! MNVDA: reads and writes a configuration item.
-//!
-//! The layout is not in mlx5_ifc.h; the driver has it in `lib/nv_param.c`: a dword with access
-//! mode (23:22), version (15:12) and length (8:0), the 32-bit type, and at byte 12 the data.
+//! Configuration items: MNVDA reads and sets one, MNVDI and MNVIA take settings back, MNVGN goes
+//! through them, MNVQC and MNVGC say what can be done. Which items there are says the tools' database.
 
-use fwctl_proto::layout::{get_bits, set_bits};
+use fwctl_proto::{
+    layout::{get_bits, set_bits},
+    mst::nv::{Item, Type, class},
+};
 
+use super::put;
 use crate::{
     cmd::{Ctx, Done},
     nv::MAX_ITEM_BYTES,
     syndrome::Syndrome,
 };
 
-/// Byte offset of the data.
+/// Management non-volatile data access: header and 64 dwords.
+pub const MNVDA_BYTES: usize = DATA + MAX_ITEM_BYTES;
+/// Invalidates one item.
+pub const MNVDI: u16 = 0x9025;
+/// Bytes of MNVDI: a header.
+pub const MNVDI_BYTES: usize = DATA;
+/// Says what can be done with an item.
+pub const MNVQC: u16 = 0x9030;
+/// Bytes of MNVQC.
+pub const MNVQC_BYTES: usize = 8;
+/// Invalidates all items.
+pub const MNVIA: u16 = 0x9033;
+/// Bytes of MNVIA.
+pub const MNVIA_BYTES: usize = 8;
+/// Says which values can be read.
+pub const MNVGC: u16 = 0x9034;
+/// Bytes of MNVGC.
+pub const MNVGC_BYTES: usize = 16;
+
+/// Goes through the items that were set.
+pub const MNVGN: u16 = 0x9035;
+/// Bytes of MNVGN: a pointer, and behind it an item.
+pub const MNVGN_BYTES: usize = MNVGN_ITEM + DATA + MAX_ITEM_BYTES;
+const MNVGN_ITEM: usize = 16;
+
+/// Byte offset of the data behind an item's header.
 const DATA: usize = 12;
 /// `access_mode`: bits 8..10 from the start.
 const ACCESS_MODE: (u32, u32) = (8, 2);
+/// `version`: bits 16..20.
+const VERSION: (u32, u32) = (16, 4);
 /// `length` in bytes: bits 23..32.
 const LENGTH: (u32, u32) = (23, 9);
 /// `type`: the second dword.
 const TYPE: (u32, u32) = (32, 32);
+/// `MNVIA.target`: all items, in bits 29..32.
+const TARGET: (u32, u32) = (29, 3);
+const ALL: u64 = 0;
 
 const NEXT: u64 = 0;
 const CURRENT: u64 = 1;
 const DEFAULT: u64 = 2;
 
-/// Reads an item; one that was never set reads as zeros.
+/// The item that a type word names, if this card has it.
+fn find(ctx: &Ctx<'_>, word: u32) -> Result<&'static Item, Syndrome> {
+    let t = Type::of(word);
+    let item = t.item().ok_or(Syndrome::NvTypeUnknown)?;
+    // Each function has a port and a module of its own, and all have one host.
+    let functions = 1 + ctx.others.before.len() + ctx.others.behind.len();
+    let there = match t.class {
+        class::PORT => (1..=functions).contains(&usize::from(t.unit)),
+        class::MODULE => usize::from(t.unit) < functions,
+        class::FUNCTION => t.host == 0 && usize::from(t.function) < functions,
+        class::HOST => t.host == 0,
+        _ => true,
+    };
+    if there && item.layout.bytes() <= MAX_ITEM_BYTES {
+        Ok(item)
+    } else {
+        Err(Syndrome::NvTypeUnknown)
+    }
+}
+
+fn word(given: &[u8]) -> u32 {
+    get_bits(given, TYPE.0, TYPE.1) as u32
+}
+
+/// Reads an item: what was set, or else the profile's value, or zeros.
 pub fn read(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    let item = get_bits(given, TYPE.0, TYPE.1) as u32;
-    let value = match get_bits(given, ACCESS_MODE.0, ACCESS_MODE.1) {
-        NEXT => ctx.shared.nv.next(item),
-        CURRENT => ctx.shared.nv.current(item),
+    if ctx.op_mod == super::WRITE {
+        // What was set stands in the image.
+        return Ok(());
+    }
+    let item = find(ctx, word(given))?;
+    let set = match get_bits(given, ACCESS_MODE.0, ACCESS_MODE.1) {
+        _ if item.capability => None,
+        NEXT => ctx.shared.nv.next(word(given)),
+        CURRENT => ctx.shared.nv.current(word(given)),
         DEFAULT => None,
         _ => return Err(Syndrome::RegisterField.into()),
     };
-    header(given, image)?;
-    if let Some(value) = value {
-        set_bits(image, LENGTH.0, LENGTH.1, value.len() as u64);
-        for (to, from) in image.iter_mut().skip(DATA).zip(value) {
-            *to = *from;
-        }
+    header(given, image, item);
+    let value = set.or_else(|| ctx.profile.nv(item));
+    let length = value.map_or(item.layout.bytes(), <[u8]>::len);
+    set_bits(image, LENGTH.0, LENGTH.1, length as u64);
+    for (to, from) in image.iter_mut().skip(DATA).zip(value.unwrap_or(&[])) {
+        *to = *from;
     }
     Ok(())
 }
 
 /// Sets an item's next-boot value; answered when it is stored.
 pub fn write(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+    let item = find(ctx, word(given))?;
+    if item.capability {
+        return Err(Syndrome::RegisterReadOnly.into());
+    }
     if get_bits(given, ACCESS_MODE.0, ACCESS_MODE.1) != NEXT {
         return Err(Syndrome::RegisterField.into());
     }
-    header(given, image)?;
     let length = get_bits(given, LENGTH.0, LENGTH.1) as usize;
     // What the inbox really carries: `given` is as long as the register.
     let carried = ctx.inbox.len().saturating_sub(super::DATA);
     let data = given
         .get(DATA..DATA + length)
-        .filter(|_| carried >= DATA + length)
+        .filter(|_| carried >= DATA + length && length <= item.layout.bytes())
         .ok_or(Syndrome::NvLength)?;
-    let item = get_bits(given, TYPE.0, TYPE.1) as u32;
-    ctx.shared.nv.set(item, data, &mut ctx.batch)?;
+    ctx.shared.nv.set(word(given), data, &mut ctx.batch)?;
+    header(given, image, item);
     for (to, from) in image.iter_mut().skip(DATA).zip(data) {
         *to = *from;
     }
     Ok(())
 }
 
-fn header(given: &[u8], image: &mut [u8]) -> Done {
-    if get_bits(given, LENGTH.0, LENGTH.1) as usize > MAX_ITEM_BYTES {
-        return Err(Syndrome::NvLength.into());
-    }
+/// An item's header comes back as it was sent, with the version that there is.
+fn header(given: &[u8], image: &mut [u8], item: &Item) {
     for (to, from) in image.iter_mut().take(DATA).zip(given) {
         *to = *from;
     }
+    set_bits(image, VERSION.0, VERSION.1, u64::from(item.version));
+}
+
+/// MNVDI: the next-boot value of an item is the profile's again.
+pub fn invalidate(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+    let item = find(ctx, word(given))?;
+    if item.capability {
+        return Err(Syndrome::RegisterReadOnly.into());
+    }
+    ctx.shared.nv.unset(word(given), &mut ctx.batch);
+    header(given, image, item);
+    Ok(())
+}
+
+/// MNVIA: all next-boot values are the profile's again.
+pub fn invalidate_all(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Done {
+    if get_bits(given, TARGET.0, TARGET.1) != ALL {
+        return Err(Syndrome::RegisterField.into());
+    }
+    ctx.shared.nv.unset_all(&mut ctx.batch);
+    Ok(())
+}
+
+/// MNVQC: whether an item can be read and set, and its version; of one that there is not, nothing.
+#[allow(clippy::unnecessary_wraps)]
+pub fn capabilities(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+    let word = get_bits(given, 0, 32);
+    put(image, MNVQC, "type", [word]);
+    if let Ok(item) = find(ctx, word as u32) {
+        put(image, MNVQC, "version", [u64::from(item.version)]);
+        put(image, MNVQC, "support_rd", [1]);
+        put(image, MNVQC, "support_wr", [u64::from(!item.capability)]);
+    }
+    Ok(())
+}
+
+/// MNVGN: the item behind the one that `nv_pointer` names, of those that have a next-boot value; its
+/// own pointer, or 0 behind the last.
+#[allow(clippy::unnecessary_wraps)]
+pub fn next_item(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+    // The type word of an item is its pointer: none is 0.
+    let behind = get_bits(given, 0, 32) as u32;
+    image.fill(0);
+    let Some((word, value)) = ctx.shared.nv.next_behind(behind) else {
+        return Ok(());
+    };
+    set_bits(image, 0, 32, u64::from(word));
+    let Some(item) = image.get_mut(MNVGN_ITEM..) else {
+        return Ok(());
+    };
+    set_bits(item, LENGTH.0, LENGTH.1, value.len() as u64);
+    set_bits(item, TYPE.0, TYPE.1, u64::from(word));
+    let version = Type::of(word).item().map_or(0, |i| i.version);
+    set_bits(item, VERSION.0, VERSION.1, u64::from(version));
+    for (to, from) in item.iter_mut().skip(DATA).zip(value) {
+        *to = *from;
+    }
+    Ok(())
+}
+
+/// MNVGC: current and default values can be read.
+#[allow(clippy::unnecessary_wraps)]
+pub fn modes(_: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
+    put(image, MNVGC, "nvda_read_current_settings", [1]);
+    put(image, MNVGC, "nvda_read_factory_settings", [1]);
     Ok(())
 }

@@ -20,8 +20,6 @@ use super::{
 const HOST_ENDIANNESS_BYTES: usize = 16;
 /// Bytes of NODE_DESC (`IB_DEVICE_NODE_DESC_MAX`).
 const NODE_DESC_BYTES: usize = 64;
-/// Bytes of MNVDA: header and 64 dwords.
-const MNVDA_BYTES: usize = 268;
 
 /// The one port of a function; 0 names it as well.
 const PORT: &[(&str, u64)] = &[("local_port", 1)];
@@ -151,9 +149,10 @@ pub static REGISTERS: &[Register] = &[
         ])
         .read(module::read_mcia),
     Register::new(identity::MGIR, None, identity::MGIR_BYTES).read(identity::read_mgir),
-    Register::new(id::MNVDA, None, MNVDA_BYTES)
+    Register::new(id::MNVDA, None, nvda::MNVDA_BYTES)
         .read(nvda::read)
         .write(nvda::write),
+    Register::new(nvda::MNVDI, None, nvda::MNVDI_BYTES).write(nvda::invalidate),
     Register::of::<MfrlReg>(id::MFRL)
         .read(reset::read)
         .write(reset::write),
@@ -162,6 +161,10 @@ pub static REGISTERS: &[Register] = &[
         .writable(&["beacon_duration"])
         .read(ports::read_mlcr),
     Register::of::<MrtcReg>(id::MRTC).writable(&["time_synced", "time_h", "time_l"]),
+    Register::new(nvda::MNVQC, None, nvda::MNVQC_BYTES).read(nvda::capabilities),
+    Register::new(nvda::MNVIA, None, nvda::MNVIA_BYTES).write(nvda::invalidate_all),
+    Register::new(nvda::MNVGC, None, nvda::MNVGC_BYTES).read(nvda::modes),
+    Register::new(nvda::MNVGN, None, nvda::MNVGN_BYTES).read(nvda::next_item),
     Register::of::<MtrcCap>(id::MTRC_CAP)
         .read(tracer::read_cap)
         .write(tracer::write_cap),

@@ -3669,7 +3669,7 @@ pub static ITEMS: &[Item] = &[
         class: 1,
         id: 0x108,
         capability: false,
-        version: 0,
+        version: 1,
         layout: &LayoutInfo {
             name: "nv_roce_cc_ecn",
             bits: 0x220,
@@ -3845,7 +3845,7 @@ pub static ITEMS: &[Item] = &[
         class: 1,
         id: 0x192,
         capability: false,
-        version: 0,
+        version: 1,
         layout: &LayoutInfo {
             name: "nv_qos_conf",
             bits: 0x60,
@@ -4394,7 +4394,7 @@ pub static ITEMS: &[Item] = &[
         class: 3,
         id: 0x192,
         capability: false,
-        version: 0,
+        version: 1,
         layout: &LayoutInfo {
             name: "nv_external_port_ctrl",
             bits: 0x20,

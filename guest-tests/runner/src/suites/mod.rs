@@ -13,6 +13,7 @@ mod mlx5_reload;
 mod mlx5_reset;
 mod mlx5_tracer;
 mod mlx5_two;
+mod mst_config;
 mod mst_fwctl;
 mod virtio_probe;
 mod virtio_unbind;
@@ -34,6 +35,8 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_two::SUITE,
     &mlx5_two::ACTIVATE,
     &mst_fwctl::SUITE,
+    &mst_config::SUITE,
+    &mst_config::ALL,
     &mlx5_tracer::SUITE,
     &mlx5_health::SICK,
     &mlx5_health::HEALED,

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Configuration items as mstconfig and the kernel's nv_param.c read and set them. Types, lengths and
+//! parameters are those of mstflint's database.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Driver, cmd};
+use fw_model::{Input, Profile};
+use fwctl_proto::{
+    layout::{get_bits, set_bits},
+    mst::nv::{ITEMS, Item, named},
+    opcode as op,
+};
+
+const READ: u16 = 1;
+const WRITE: u16 = 0;
+const MNVDA: u16 = 0x9024;
+const MNVDI: u16 = 0x9025;
+const MNVQC: u16 = 0x9030;
+const MNVIA: u16 = 0x9033;
+const MNVGC: u16 = 0x9034;
+const NEXT: u8 = 0;
+const CURRENT: u8 = 1;
+const DEFAULT: u8 = 2;
+const BAD_PARAM: u8 = 3;
+const UNKNOWN: (u8, u32) = (BAD_PARAM, 0x00e6_0006);
+
+fn up(profile: &str) -> Driver {
+    let mut d = Driver::new(profile);
+    d.bring_up();
+    d
+}
+
+fn access(d: &mut Driver, id: u16, op_mod: u16, r: &[u8]) -> Result<Vec<u8>, (u8, u32)> {
+    let mut c = cmd(op::ACCESS_REG, op_mod, 16);
+    c[10..12].copy_from_slice(&id.to_be_bytes());
+    c.extend_from_slice(r);
+    let reply = d.exec_any(&c, c.len());
+    match reply.status() {
+        0 => Ok(reply.out[16..].to_vec()),
+        s => Err((s, reply.syndrome())),
+    }
+}
+
+/// The type word of an item of port 1, function 0, host 0 or module 0.
+fn word(i: &Item) -> u32 {
+    let port = if i.class == 1 { 1 << 16 } else { 0 };
+    u32::from(i.class) << 24 | port | i.id
+}
+
+fn header(mode: u8, length: usize, word: u32) -> Vec<u8> {
+    let mut r = vec![0; 12];
+    r[1] = mode << 6;
+    r[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+    r[4..8].copy_from_slice(&word.to_be_bytes());
+    r
+}
+
+/// Length and data of an item, as mstconfig asks: 256 bytes.
+fn get(d: &mut Driver, mode: u8, word: u32) -> Result<(usize, Vec<u8>), (u8, u32)> {
+    let mut r = header(mode, 256, word);
+    r.resize(268, 0);
+    let out = access(d, MNVDA, READ, &r)?;
+    let length = get_bits(&out, 23, 9) as usize;
+    Ok((length, out[12..].to_vec()))
+}
+
+fn set(d: &mut Driver, word: u32, value: &[u8]) -> Result<(), (u8, u32)> {
+    let mut r = header(NEXT, value.len(), word);
+    r.extend_from_slice(value);
+    access(d, MNVDA, WRITE, &r).map(|_| ())
+}
+
+#[test]
+fn every_item_is_there_with_its_length_and_version() {
+    let mut d = up("connectx7");
+    for i in ITEMS {
+        let name = i.layout.name;
+        let mut ask = vec![0; 8];
+        ask[..4].copy_from_slice(&word(i).to_be_bytes());
+        let q = access(&mut d, MNVQC, READ, &ask).unwrap();
+        assert_eq!(q[..4], ask[..4], "{name}");
+        if i.layout.bytes() > 256 {
+            assert_eq!(
+                (q[7], get(&mut d, NEXT, word(i))),
+                (0, Err(UNKNOWN)),
+                "{name}"
+            );
+            continue;
+        }
+        let can = 1 | u8::from(!i.capability) << 1;
+        assert_eq!(q[7], i.version << 4 | can, "{name}");
+        for mode in [NEXT, CURRENT, DEFAULT] {
+            let (length, data) = get(&mut d, mode, word(i)).unwrap();
+            assert_eq!(length, i.layout.bytes(), "{name}");
+            assert_eq!(data.len(), 256);
+        }
+        let zeros = vec![0; i.layout.bytes()];
+        let expected = if i.capability {
+            Err((BAD_PARAM, 0x00e6_0002))
+        } else {
+            Ok(())
+        };
+        assert_eq!(set(&mut d, word(i), &zeros), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_is_set_is_there_at_the_next_boot_until_it_is_taken_back() {
+    let mut d = up("connectx7");
+    let item = named("nv_global_pci_conf").unwrap();
+    let mut value = vec![0; item.layout.bytes()];
+    for (name, v) in [("sriov_valid", 1), ("sriov_en", 1), ("total_vfs", 8)] {
+        let f = item.layout.fields.iter().find(|f| f.name == name).unwrap();
+        set_bits(&mut value, f.offset, f.width, v);
+    }
+    // Bit 31 of dword 0, bits 31 and 15:0 of dword 1.
+    assert_eq!(value[..8], [0x80, 0, 0, 0, 0x80, 0, 0, 8]);
+    let data = |d: &mut Driver, mode| get(d, mode, 0x80).unwrap().1[..12].to_vec();
+    set(&mut d, 0x80, &value).unwrap();
+    let zeros = vec![0; 12];
+    assert_eq!(
+        (data(&mut d, NEXT), data(&mut d, CURRENT)),
+        (value.clone(), zeros.clone())
+    );
+    assert_eq!(data(&mut d, DEFAULT), zeros);
+    let boot = |d: &mut Driver| {
+        d.submit(Input::PowerCycle);
+        d.now.0 += 1_000_000_000;
+        d.clear_queue();
+        d.bring_up();
+    };
+    boot(&mut d);
+    assert_eq!(data(&mut d, CURRENT), value);
+    access(&mut d, MNVDI, WRITE, &header(NEXT, 0, 0x80)).unwrap();
+    assert_eq!(
+        (data(&mut d, NEXT), data(&mut d, CURRENT)),
+        (zeros.clone(), value.clone())
+    );
+    set(&mut d, 0x80, &value).unwrap();
+    access(&mut d, MNVIA, WRITE, &[0; 8]).unwrap();
+    assert_eq!(
+        (data(&mut d, NEXT), data(&mut d, CURRENT)),
+        (zeros.clone(), value)
+    );
+    boot(&mut d);
+    assert_eq!(data(&mut d, CURRENT), zeros);
+}
+
+#[test]
+fn what_is_not_there_is_refused() {
+    let mut d = up("connectx7");
+    for word in [
+        0x0000_0000,
+        0x00ff_ffff,
+        0x2200_0080,
+        // Port 0 and 2 of one; function 1, host 1, module 1.
+        0x0100_0012,
+        0x0102_0012,
+        0x0300_0480,
+        0x0304_0080,
+        0x0900_4000 | ITEMS.iter().find(|i| i.class == 9).unwrap().id,
+    ] {
+        assert_eq!(get(&mut d, NEXT, word), Err(UNKNOWN), "{word:#x}");
+        assert_eq!(set(&mut d, word, &[0; 4]), Err(UNKNOWN), "{word:#x}");
+        let di = access(&mut d, MNVDI, WRITE, &header(NEXT, 0, word));
+        assert_eq!(di, Err(UNKNOWN), "{word:#x}");
+        let q = access(
+            &mut d,
+            MNVQC,
+            READ,
+            &[&word.to_be_bytes()[..], &[0; 4]].concat(),
+        );
+        assert_eq!(q.unwrap()[4..], [0; 4], "{word:#x}");
+    }
+    assert_eq!(
+        set(&mut d, 0x80, &[0; 16]),
+        Err((BAD_PARAM, 0x00e6_0007)),
+        "12 bytes"
+    );
+    let field = Err((BAD_PARAM, 0x00e6_0004));
+    assert_eq!(get(&mut d, 3, 0x80).map(|_| ()), field);
+    let mut all_of_a_kind = [0; 8];
+    all_of_a_kind[3] = 1;
+    assert_eq!(
+        access(&mut d, MNVIA, WRITE, &all_of_a_kind).map(|_| ()),
+        field
+    );
+    let read_only = Err((BAD_PARAM, 0x00e6_0002));
+    let cap = access(&mut d, MNVDI, WRITE, &header(NEXT, 0, 0x81));
+    assert_eq!(cap.map(|_| ()), read_only);
+}
+
+#[test]
+fn a_profile_says_what_nobody_has_set() {
+    let text = "inherits = \"connectx7\"\n[nv.nv_global_pci_conf]\nsriov_en = 1\ntotal_vfs = 3\n";
+    let mut d = Driver::of(Profile::parse(text, "mine").unwrap());
+    d.bring_up();
+    for mode in [NEXT, CURRENT, DEFAULT] {
+        let (_, data) = get(&mut d, mode, 0x80).unwrap();
+        assert_eq!(data[4..8], [0x80, 0, 0, 3], "{mode}");
+    }
+    // sriov_support, max_vfs_per_pf_valid, max_vfs_per_pf of connectx7.
+    let (_, cap) = get(&mut d, NEXT, 0x81).unwrap();
+    assert_eq!(cap[..8], [0x80, 0, 0, 0, 0x80, 0, 0, 127]);
+    set(&mut d, 0x80, &[0; 12]).unwrap();
+    assert_eq!(get(&mut d, NEXT, 0x80).unwrap().1[..12], [0; 12]);
+    assert_eq!(get(&mut d, DEFAULT, 0x80).unwrap().1[7], 3);
+    let wrong = |t: &str| {
+        let text = format!("inherits = \"connectx7\"\n{t}");
+        Profile::parse(&text, "mine").unwrap_err().to_string()
+    };
+    assert!(
+        wrong("[nv.nv_nothing]\nx = 1\n").contains("nv.nv_nothing: there is no configuration item")
+    );
+    assert!(wrong("[nv.nv_global_pci_conf]\nvfs = 1\n").contains("nv.nv_global_pci_conf."));
+    let mut d = up("all-caps");
+    let caps = ITEMS.iter().filter(|i| i.capability);
+    for i in caps {
+        let (length, data) = get(&mut d, NEXT, word(i)).unwrap();
+        assert_eq!(data[..length], vec![0xff; length], "{}", i.layout.name);
+    }
+}
+
+#[test]
+fn the_registers_say_what_can_be_read() {
+    let mut d = up("connectx7");
+    let gc = access(&mut d, MNVGC, READ, &[0; 16]).unwrap();
+    assert_eq!(gc[..4], [0, 0, 0, 3], "current and factory settings");
+}
+
+#[test]
+fn what_was_set_is_gone_through_one_by_one() {
+    const MNVGN: u16 = 0x9035;
+    let mut d = up("connectx7");
+    let next = |d: &mut Driver, pointer: u32| {
+        let mut r = vec![0; 28 + 128];
+        r[..4].copy_from_slice(&pointer.to_be_bytes());
+        let out = access(d, MNVGN, READ, &r).unwrap();
+        let item = &out[16..];
+        let length = get_bits(item, 23, 9) as usize;
+        let word = get_bits(item, 32, 32) as u32;
+        (
+            get_bits(&out, 0, 32) as u32,
+            word,
+            item[12..12 + length].to_vec(),
+        )
+    };
+    assert_eq!(next(&mut d, 0), (0, 0, vec![]));
+    set(&mut d, 0x0300_0080, &[5; 4]).unwrap();
+    set(&mut d, 0x80, &[7; 12]).unwrap();
+    let mut all = Vec::new();
+    let mut pointer = 0;
+    loop {
+        let (to, word, value) = next(&mut d, pointer);
+        if to == 0 {
+            break;
+        }
+        pointer = to;
+        all.push((word, value));
+    }
+    assert_eq!(all, [(0x80, vec![7; 12]), (0x0300_0080, vec![5; 4])]);
+    assert_eq!(next(&mut d, u32::MAX).0, 0);
+}
