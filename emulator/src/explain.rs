@@ -6,7 +6,9 @@ use fw_model::{
     syndrome::Syndrome,
     table::{self, Coverage},
 };
-use fwctl_proto::{event, layout, layout::LayoutInfo, mst, opcode, register, status::Status};
+use fwctl_proto::{
+    event, layout, layout::LayoutInfo, mst, mst::nv, opcode, register, status::Status,
+};
 
 use crate::list::register_name;
 
@@ -42,9 +44,11 @@ pub fn explain(what: &str) -> Result<String, String> {
             .map(|(n, name)| format!("event {name} ({n:#x})\n")),
     );
     parts.extend(status(&upper, number));
+    parts.extend(configuration(what));
     if parts.is_empty() {
         return Err(format!(
-            "{what}: no syndrome, opcode, status, register or event has this name or number"
+            "{what}: no syndrome, opcode, status, register, event, configuration item or parameter \
+             has this name or number"
         ));
     }
     Ok(parts.join("\n"))
@@ -141,6 +145,38 @@ fn access_register(id: u16) -> Option<String> {
     Some(text)
 }
 
+/// A configuration item by its name, or a parameter by the name that mstconfig gives it.
+fn configuration(what: &str) -> Option<String> {
+    let title = |i: &nv::Item| {
+        let kind = if i.capability { " (a capability)" } else { "" };
+        format!(
+            "configuration item {}: class {}, id {:#x}, {} bytes, version {}{kind}\n",
+            i.layout.name,
+            i.class,
+            i.id,
+            i.layout.bytes(),
+            i.version
+        )
+    };
+    if let Some(item) = nv::named(&what.to_ascii_lowercase()) {
+        return Some(title(item) + &fields(item.layout));
+    }
+    let upper = what.to_ascii_uppercase();
+    nv::ITEMS.iter().find_map(|i| {
+        let at = i.shown.iter().position(|n| *n == upper)?;
+        let f = i.layout.fields.get(at)?;
+        let (byte, bit) = (f.offset / 8, f.offset % 8);
+        let mut text = format!(
+            "parameter {upper}: {}.{}, byte {byte:#x} bit {bit}, {} bits\n",
+            i.layout.name, f.name, f.width
+        );
+        for (value, name) in f.values.iter().flat_map(|v| v.values) {
+            text += &format!("  {value:#x} {name}\n");
+        }
+        Some(text + &title(i))
+    })
+}
+
 /// A layout's fields: byte and bit, width, name.
 fn fields(l: &LayoutInfo) -> String {
     let mut text = format!("  {}:\n", l.name);
@@ -162,6 +198,34 @@ fn fields(l: &LayoutInfo) -> String {
 #[cfg(test)]
 mod tests {
     use super::explain;
+
+    #[test]
+    fn a_parameter_is_known_by_the_name_of_mstconfig() {
+        let text = explain("sriov_en").unwrap();
+        let (first, rest) = text.split_once('\n').unwrap();
+        assert_eq!(
+            first,
+            "parameter SRIOV_EN: nv_global_pci_conf.sriov_en, byte 0x4 bit 0, 1 bits"
+        );
+        assert_eq!(
+            rest,
+            "configuration item nv_global_pci_conf: class 0, id 0x80, 12 bytes, version 0\n"
+        );
+        let text = explain("LINK_TYPE").unwrap();
+        assert!(text.contains("\n  0x1 IB\n  0x2 ETH\n"), "{text}");
+        let item = explain("nv_global_pci_cap").unwrap();
+        assert!(item.contains("(a capability)") && item.contains(" bits max_vfs_per_pf\n"));
+    }
+
+    #[test]
+    fn a_register_of_the_tools_is_called_a_store() {
+        let text = explain("PIPG").unwrap();
+        assert!(
+            text.starts_with("register PIPG (0x5017)\n  8 bytes, a mere store"),
+            "{text}"
+        );
+        assert!(text.contains(" ipg_max_cap\n"));
+    }
 
     #[test]
     fn every_syndrome_is_a_sentence() {

@@ -93,9 +93,10 @@ enum Command {
         fwctl-emu explain 0xe00003        a syndrome, as mlx5_core prints it\n  \
         fwctl-emu explain BAD_RES_STATE   a status, and which checks give it\n  \
         fwctl-emu explain MODIFY_QP       a command: layout, states, callers\n  \
-        fwctl-emu explain MFRL            a register")]
+        fwctl-emu explain MFRL            a register\n  \
+        fwctl-emu explain SRIOV_EN        a parameter of mstconfig")]
     Explain {
-        /// A syndrome, opcode, status, register or event.
+        /// A syndrome, opcode, status, register, event, configuration item or parameter.
         what: String,
     },
     /// Print a script that completes this command line in a shell.

@@ -7,7 +7,8 @@ use fw_model::{Effects, Observed, Overlay, reg, syndrome::Syndrome};
 use fwctl_proto::{
     cmdif::DeliveryStatus,
     layout::{self, get_bits},
-    mst, opcode,
+    mst::{self, nv::Type},
+    opcode, register,
     status::Status,
 };
 
@@ -18,6 +19,9 @@ use crate::{
 
 /// Where a register lies in ACCESS_REG.
 const REGISTER: usize = 16;
+/// Where MNVDA has an item's type word and its data.
+const ITEM_TYPE: usize = REGISTER + 4;
+const ITEM_DATA: usize = REGISTER + 12;
 /// Fields shown per direction; more are counted.
 const MAX_FIELDS: usize = 12;
 
@@ -38,6 +42,7 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>
     let added = overlay.and_then(|v| v.command(op));
     let name = added.map(|c| c.name).or_else(|| opcode::name(op));
     let name = name.map_or_else(|| format!("{op:#06x}"), str::to_owned);
+    // The layout of the register and where it lies, if the command's own layout does not have it.
     let mut register = None;
     let mut s = format!("f{} ", o.function.0);
     if let Some(slot) = o.slot {
@@ -49,10 +54,22 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>
         let added = overlay.and_then(|v| v.register(id));
         // What the kernel's header knows, its command's layout shows.
         let store = mst::find(id).filter(|_| reg::find(id).is_none_or(|r| r.layout.is_none()));
-        register = added.map(|r| r.layout).or(store.map(|r| r.layout));
+        let layout = added.map(|r| r.layout).or(store.map(|r| r.layout));
+        let item = Type::of(get_bits(inbox, ITEM_TYPE as u32 * 8, 32) as u32)
+            .item()
+            .filter(|_| id == register::MNVDA);
+        register = match item {
+            Some(item) => Some((item.layout, ITEM_DATA)),
+            None => layout.map(|l| (l, REGISTER)),
+        };
         let reg = added.map(|r| r.name).or_else(|| register_name(id));
         let reg = reg.map_or_else(|| format!("{id:#06x}"), str::to_owned);
-        let _ = write!(s, " {reg} {}", if op_mod == 0 { "write" } else { "read" });
+        let item = item.map_or(String::new(), |i| format!(" {}", i.layout.name));
+        let _ = write!(
+            s,
+            " {reg}{item} {}",
+            if op_mod == 0 { "write" } else { "read" }
+        );
     }
     let _ = write!(s, " op_mod={op_mod:#x}");
     if uid != 0 {
@@ -85,7 +102,7 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>
     }
     let layouts = match (register, added, layout::command(op)) {
         // The register alone: the rest of the inbox was told before.
-        (Some(r), _, _) => Some((r, r, REGISTER)),
+        (Some((layout, from)), _, _) => Some((layout, layout, from)),
         (_, Some(c), _) => Some((c.input, c.output, 0)),
         (_, _, Some(c)) => Some((c.input, c.output, 0)),
         _ => None,
@@ -187,6 +204,21 @@ mod tests {
         assert_eq!(
             line(&observed(0), &inbox, &[0; 24], None),
             "f0 slot 3 ACCESS_REG PIPG write op_mod=0x0 in=24 out=24 -> OK | in: local_port=0x1"
+        );
+    }
+
+    #[test]
+    fn a_configuration_item_reads_by_its_parameters() {
+        let mut inbox = [0u8; 40];
+        (inbox[0], inbox[1]) = (0x08, 0x05);
+        (inbox[10], inbox[11]) = (0x90, 0x24);
+        (inbox[19], inbox[23]) = (12, 0x80);
+        // Bits 31 and 15:0 of dword 1.
+        (inbox[32], inbox[35]) = (0x80, 8);
+        assert_eq!(
+            line(&observed(0), &inbox, &[0; 40], None),
+            "f0 slot 3 ACCESS_REG MNVDA nv_global_pci_conf write op_mod=0x0 in=40 out=40 -> OK \
+             | in: sriov_en=0x1 total_vfs=0x8"
         );
     }
 
