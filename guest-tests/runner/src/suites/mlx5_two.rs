@@ -107,8 +107,10 @@ fn identities(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-/// An item of no known meaning, as tools may write: class 3 (file), so that no driver reads it.
-const ITEM: [u8; 4] = [0x03, 0x00, 0x12, 0x34];
+/// The type word of `nv_memic_conf` (class 0, id 6), an item of the card that no driver reads.
+const ITEM: [u8; 4] = [0, 0, 0, 6];
+/// Little endian, atomics off, 256 KB, log of the BAR's size.
+const VALUE: [u8; 4] = [0, 1, 0x41, 0x10];
 /// Bytes of MNVDA.
 const MNVDA: usize = 268;
 
@@ -140,10 +142,10 @@ fn configuration(_: &Ctx) -> Done {
     let [first, second] = &devices[..] else {
         fail!("{} functions", devices.len())
     };
-    mnvda(first, Some([0xca, 0xfe, 0, 1]))?;
+    mnvda(first, Some(VALUE))?;
     check_eq!(
         mnvda(second, None)?,
-        [0xca, 0xfe, 0, 1],
+        VALUE,
         "the item through the other function"
     );
     Ok(())
