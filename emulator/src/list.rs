@@ -3,6 +3,7 @@
 
 use fw_model::{
     Profile,
+    gateway::icmd::{self, Command},
     profile::{CAP_GENERAL, Pci},
     reg::{self, REGISTERS},
     table::{Coverage, OPS, Op, ScopeRule},
@@ -346,6 +347,27 @@ pub fn show_profile(p: &Profile) -> String {
         "# fwctl users are plain DEVX contexts.\n"
     };
     text
+}
+
+/// The commands of the mailbox behind the PCI gateway.
+#[must_use]
+pub fn list_icmds(format: Format) -> String {
+    let all = icmd::COMMANDS;
+    match format {
+        Format::Json => {
+            let row = |c: &Command| json!({"opcode": c.opcode, "name": c.name, "about": c.about});
+            lines(&all.iter().map(row).collect::<Vec<_>>())
+        }
+        Format::Text => all
+            .iter()
+            .map(|c| format!("{:#06x} {:<20} {}\n", c.opcode, c.name, c.about))
+            .collect(),
+        Format::Markdown => {
+            let head = "| opcode | name | what it does |\n|---|---|---|\n".to_owned();
+            let row = |c: &Command| format!("| {:#06x} | {} | {} |\n", c.opcode, c.name, c.about);
+            core::iter::once(head).chain(all.iter().map(row)).collect()
+        }
+    }
 }
 
 /// A JSON array with a line for each element.

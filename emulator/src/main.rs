@@ -67,7 +67,7 @@ enum Command {
         #[arg(value_name = "NAME=VALUE", value_parser = argument)]
         arguments: Vec<Argument>,
     },
-    /// Show what there is: profiles, commands or registers.
+    /// Show what there is: profiles, commands, registers or icmds.
     List {
         /// What.
         what: What,
@@ -117,6 +117,8 @@ enum What {
     Profiles,
     Commands,
     Registers,
+    /// Commands of the mailbox behind the PCI gateway.
+    Icmds,
 }
 
 #[derive(Subcommand)]
@@ -220,6 +222,7 @@ fn main() -> ExitCode {
                 What::Profiles => list::list_profiles,
                 What::Commands => list::list_commands,
                 What::Registers => list::list_registers,
+                What::Icmds => list::list_icmds,
             };
             told(Ok(list(format)), 1)
         }

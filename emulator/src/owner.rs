@@ -158,7 +158,8 @@ impl Owner {
         self.timer.notify_all();
     }
 
-    fn now(&self) -> Time {
+    /// The card's time.
+    pub fn now(&self) -> Time {
         Time::ZERO.after(self.start.elapsed())
     }
 
@@ -177,11 +178,11 @@ fn function_of(input: &Input<'_>) -> Option<FunctionId> {
         | Input::PageDemand { function, .. }
         | Input::Event { function, .. }
         | Input::Link { function, .. }
+        | Input::Gateway { function, .. }
         | Input::Reset { function, .. } => Some(*function),
         Input::Committed { .. }
         | Input::Delay { .. }
         | Input::Health(_)
-        | Input::Semaphore { .. }
         | Input::Temperature { .. }
         | Input::Hang(_)
         | Input::Start { .. }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Everything that can happen to a card.
 
-use crate::{card::FunctionId, health::Report, store::Token};
+use crate::{card::FunctionId, gateway::Place, health::Report, store::Token};
 
 /// How a function's events reach its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -133,11 +133,13 @@ pub enum Input<'a> {
         /// The event data of an EQE.
         data: [u8; 28],
     },
-    /// A write to the space of semaphores behind the PCI gateway (`crate::gateway`).
-    Semaphore {
-        /// Byte address, a multiple of 4.
-        address: u32,
-        /// The owner that takes it; 0 frees it.
+    /// A write behind the PCI gateway.
+    Gateway {
+        /// The function whose gateway it is.
+        function: FunctionId,
+        /// Where to.
+        at: Place,
+        /// The dword.
         value: u32,
     },
     /// The cable of a function's port is plugged, or pulled.

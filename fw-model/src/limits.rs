@@ -35,6 +35,9 @@ pub const MAX_LOG_EQ_SIZE: u8 = 18;
 /// Parts of registers that are mere stores, written to one function.
 pub const MAX_STORED_REGISTERS: usize = 4096;
 
+/// Words of CR space that were written.
+pub const MAX_CR_WORDS: usize = 1 << 16;
+
 /// Bytes of a saved card.
 pub const MAX_SAVED: usize = 1 << 30;
 

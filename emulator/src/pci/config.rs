@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use fw_model::profile::Pci;
+use fw_model::{Time, profile::Pci};
 
 use super::{
     bar::{MSIX_PBA, MSIX_TABLE},
@@ -118,10 +118,10 @@ impl ConfigSpace {
     }
 
     /// Fills `buf` from byte `offset`; past the end is all ones.
-    pub fn read(&mut self, offset: u64, buf: &mut [u8]) {
+    pub fn read(&mut self, offset: u64, buf: &mut [u8], now: Time) {
         for (i, b) in buf.iter_mut().enumerate() {
             *b = match place(offset, i) {
-                Some(at) if VSC_REGISTERS.contains(&at) => self.gateway.read(at - VSC),
+                Some(at) if VSC_REGISTERS.contains(&at) => self.gateway.read(at - VSC, now),
                 Some(at) => self.bytes.get(at).copied().unwrap_or(0xff),
                 None => 0xff,
             };
@@ -129,9 +129,9 @@ impl ConfigSpace {
     }
 
     /// Writes what may be written of `data` at byte `offset`.
-    pub fn write(&mut self, offset: u64, data: &[u8], spaces: &dyn Spaces) -> Caused {
+    pub fn write(&mut self, offset: u64, data: &[u8], spaces: &dyn Spaces, now: Time) -> Caused {
         let mut caused = Caused::default();
-        self.write_gateway(offset, data, spaces);
+        self.write_gateway(offset, data, spaces, now);
         for (i, new) in data.iter().enumerate() {
             let Some(at) = place(offset, i) else { break };
             let (Some(b), Some(mask)) = (self.bytes.get_mut(at), self.writable.get(at)) else {
@@ -152,14 +152,14 @@ impl ConfigSpace {
     }
 
     /// The part of a write that lies in the gateway's registers, as one access.
-    fn write_gateway(&mut self, offset: u64, data: &[u8], spaces: &dyn Spaces) {
+    fn write_gateway(&mut self, offset: u64, data: &[u8], spaces: &dyn Spaces, now: Time) {
         let Ok(from) = usize::try_from(offset) else {
             return;
         };
         let skip = VSC_REGISTERS.start.saturating_sub(from);
         let end = VSC_REGISTERS.end.saturating_sub(from).min(data.len());
         if let Some(part) = data.get(skip..end).filter(|p| !p.is_empty()) {
-            self.gateway.write(from + skip - VSC, part, spaces);
+            self.gateway.write(from + skip - VSC, part, spaces, now);
         }
     }
 
@@ -220,18 +220,18 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fw_model::{Profile, gateway::Word};
+    use fw_model::{
+        Profile,
+        gateway::{Place, Word},
+    };
 
     struct NoSpaces;
 
     impl Spaces for NoSpaces {
-        fn size(&self, _: u16) -> Option<u32> {
+        fn read(&self, _: Place) -> Option<Word> {
             None
         }
-        fn read(&self, _: u16, _: u32) -> Option<Word> {
-            None
-        }
-        fn write(&self, _: u16, _: u32, _: u32) -> bool {
+        fn write(&self, _: Place, _: u32) -> bool {
             false
         }
     }
@@ -242,7 +242,7 @@ mod tests {
 
     fn dword(c: &mut ConfigSpace, at: u64) -> u32 {
         let mut b = [0; 4];
-        c.read(at, &mut b);
+        c.read(at, &mut b, Time::ZERO);
         u32::from_le_bytes(b)
     }
 
@@ -263,44 +263,44 @@ mod tests {
     #[test]
     fn bar0_is_sized_by_writing_ones() {
         let mut c = space();
-        c.write(0x10, &[0xff; 8], &NoSpaces);
+        c.write(0x10, &[0xff; 8], &NoSpaces, Time::ZERO);
         // 32 MiB, 64 bits, prefetchable.
         assert_eq!(
             (dword(&mut c, 0x10), dword(&mut c, 0x14)),
             (0xfe00_000c, 0xffff_ffff)
         );
-        c.write(0x18, &[0xff; 4], &NoSpaces);
+        c.write(0x18, &[0xff; 4], &NoSpaces, Time::ZERO);
         assert_eq!(dword(&mut c, 0x18), 0, "there is no other BAR");
     }
 
     #[test]
     fn read_only_stays_and_every_width_writes_the_same() {
         let mut c = space();
-        c.write(0, &[0; 4], &NoSpaces);
+        c.write(0, &[0; 4], &NoSpaces, Time::ZERO);
         assert_eq!(dword(&mut c, 0), 0x1021_15b3);
-        c.write(4, &[0x06], &NoSpaces);
+        c.write(4, &[0x06], &NoSpaces, Time::ZERO);
         assert!(c.memory_enabled() && c.bus_master());
         let mut one = [0; 1];
-        c.read(5, &mut one);
+        c.read(5, &mut one, Time::ZERO);
         assert_eq!(one, [0]);
-        c.write(3, &[0xff, 0x02, 0x04], &NoSpaces);
+        c.write(3, &[0xff, 0x02, 0x04], &NoSpaces, Time::ZERO);
         assert!(c.memory_enabled() && !c.bus_master());
         assert_eq!(dword(&mut c, 4) & 0xffff, 0x0402);
         let mut over = [0; 4];
-        c.read(4094, &mut over);
+        c.read(4094, &mut over, Time::ZERO);
         assert_eq!(over, [0, 0, 0xff, 0xff]);
-        c.write(u64::MAX, &[1, 2], &NoSpaces);
+        c.write(u64::MAX, &[1, 2], &NoSpaces, Time::ZERO);
     }
 
     #[test]
     fn flr_is_seen_in_any_width_and_reads_as_zero() {
         let mut c = space();
-        assert!(!c.write(0x68, &[0xff], &NoSpaces).flr);
-        assert!(c.write(0x69, &[0x80], &NoSpaces).flr);
-        assert!(c.write(0x68, &[0, 0x80], &NoSpaces).flr);
-        assert!(c.write(0x66, &[0, 0, 0, 0x80], &NoSpaces).flr);
+        assert!(!c.write(0x68, &[0xff], &NoSpaces, Time::ZERO).flr);
+        assert!(c.write(0x69, &[0x80], &NoSpaces, Time::ZERO).flr);
+        assert!(c.write(0x68, &[0, 0x80], &NoSpaces, Time::ZERO).flr);
+        assert!(c.write(0x66, &[0, 0, 0, 0x80], &NoSpaces, Time::ZERO).flr);
         assert_eq!(dword(&mut c, 0x68) & 0x8000, 0);
-        c.write(0x10, &[0, 0, 0, 0xf0], &NoSpaces);
+        c.write(0x10, &[0, 0, 0, 0xf0], &NoSpaces, Time::ZERO);
         c.reset();
         assert_eq!(dword(&mut c, 0x10), 0xc);
     }
@@ -308,12 +308,12 @@ mod tests {
     #[test]
     fn the_gateway_is_reached_in_any_width() {
         let mut c = space();
-        c.write(0xa4, &7u32.to_le_bytes(), &NoSpaces);
-        assert_eq!(dword(&mut c, 0xa4), 7);
-        c.write(0xa2, &[0xff, 0xff, 9], &NoSpaces);
+        c.write(0xa4, &7u32.to_le_bytes(), &NoSpaces, Time::ZERO);
+        assert_eq!(dword(&mut c, 0xa4), 0x3000_0007, "the space is there");
+        c.write(0xa2, &[0xff, 0xff, 9], &NoSpaces, Time::ZERO);
         assert_eq!(dword(&mut c, 0xa4), 9);
         assert_eq!(dword(&mut c, 0xa0), 0x0018_0009);
-        c.write(0xb4, &[1, 2, 3, 4, 0xff], &NoSpaces);
+        c.write(0xb4, &[1, 2, 3, 4, 0xff], &NoSpaces, Time::ZERO);
         assert_eq!(dword(&mut c, 0xb4), 0x0403_0201);
         assert_eq!(dword(&mut c, 0xb8), 0);
     }
@@ -321,13 +321,13 @@ mod tests {
     #[test]
     fn in_d3hot_nothing_answers() {
         let mut c = space();
-        c.write(4, &[0x06, 0], &NoSpaces);
-        c.write(0x44, &[3], &NoSpaces);
+        c.write(4, &[0x06, 0], &NoSpaces, Time::ZERO);
+        c.write(0x44, &[3], &NoSpaces, Time::ZERO);
         assert!(!c.memory_enabled() && !c.bus_master());
         // D1 and D2 are not there.
-        c.write(0x44, &[1], &NoSpaces);
+        c.write(0x44, &[1], &NoSpaces, Time::ZERO);
         assert_eq!(dword(&mut c, 0x44) & 3, 3);
-        c.write(0x44, &[0], &NoSpaces);
+        c.write(0x44, &[0], &NoSpaces, Time::ZERO);
         assert!(c.memory_enabled() && c.bus_master());
     }
 }

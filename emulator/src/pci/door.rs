@@ -7,12 +7,15 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixListener},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use fw_model::{Delivery, FunctionId, Input, NoMemory, Order, ResetKind, gateway, profile::Pci};
+use fw_model::{
+    Card, Delivery, FunctionId, GuestMemory, Input, NoMemory, Order, ResetKind, gateway,
+    profile::Pci,
+};
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE, VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
@@ -177,15 +180,10 @@ impl Backend {
     /// The map stays locked for reading meanwhile, and the sink locks it for reading again. That
     /// cannot block: the map is only ever written by this thread, which is here.
     fn submit(&self, input: Input<'_>) {
-        if !self.config.bus_master() {
-            return self.owner.submit(input, &NoMemory);
+        match memory(&self.wires, &self.config) {
+            Some(dma) => self.owner.submit(input, &*dma),
+            None => self.owner.submit(input, &NoMemory),
         }
-        let dma = self
-            .wires
-            .dma
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.owner.submit(input, &*dma);
     }
 
     /// The client said something that a driver's monitor says.
@@ -279,23 +277,36 @@ impl Backend {
     }
 }
 
+/// The guest's memory, if the function may use it.
+fn memory<'a>(wires: &'a Wires, config: &ConfigSpace) -> Option<RwLockReadGuard<'a, DmaMap>> {
+    let map = || wires.dma.read().unwrap_or_else(PoisonError::into_inner);
+    config.bus_master().then(map)
+}
+
 /// The card's address spaces, for the gateway in configuration space.
-struct Gateway<'a>(&'a Owner);
+struct Gateway<'a> {
+    owner: &'a Owner,
+    function: FunctionId,
+    dma: Option<RwLockReadGuard<'a, DmaMap>>,
+}
 
 impl Spaces for Gateway<'_> {
-    fn size(&self, space: u16) -> Option<u32> {
-        self.0.with_card(|c, _| c.space(space))
+    fn read(&self, at: gateway::Place) -> Option<gateway::Word> {
+        let read = |c: &Card, now| c.read_space(self.function, at, now);
+        self.owner.with_card(read)
     }
 
-    fn read(&self, space: u16, address: u32) -> Option<gateway::Word> {
-        self.0.with_card(|c, _| c.read_space(space, address))
-    }
-
-    fn write(&self, space: u16, address: u32, value: u32) -> bool {
-        let input = gateway::write(space, address, value);
-        let there = input.is_some();
-        if let Some(input) = input {
-            self.0.submit(input, &NoMemory);
+    fn write(&self, at: gateway::Place, value: u32) -> bool {
+        let there = gateway::can_write(at);
+        if there {
+            let input = Input::Gateway {
+                function: self.function,
+                at,
+                value,
+            };
+            let mem = self.dma.as_deref();
+            self.owner
+                .submit(input, mem.map_or(&NoMemory, |m| m as &dyn GuestMemory));
         }
         there
     }
@@ -306,7 +317,7 @@ impl ServerBackend for Backend {
         self.heard();
         self.check(region, offset, data.len())?;
         if region == VFIO_PCI_CONFIG_REGION_INDEX {
-            self.config.read(offset, data);
+            self.config.read(offset, data, self.owner.now());
         } else if self.config.memory_enabled() {
             self.bar_read(offset, data);
         } else {
@@ -319,8 +330,14 @@ impl ServerBackend for Backend {
         self.heard();
         self.check(region, offset, data.len())?;
         if region == VFIO_PCI_CONFIG_REGION_INDEX {
-            let spaces = Gateway(&self.owner);
-            if self.config.write(offset, data, &spaces).flr {
+            let spaces = Gateway {
+                owner: &self.owner,
+                function: self.function,
+                dma: memory(&self.wires, &self.config),
+            };
+            let caused = self.config.write(offset, data, &spaces, self.owner.now());
+            drop(spaces);
+            if caused.flr {
                 self.reset_function(ResetKind::Flr);
             }
             self.after_config();

@@ -4,16 +4,17 @@
 //!
 //! Registers as `mlx5/core/lib/pci_vsc.c` uses them, each a little-endian dword.
 
-use fw_model::gateway::Word;
+use fw_model::{
+    Time,
+    gateway::{self, HELD_FOR, Place, Word},
+};
 
 /// The address spaces behind the gateway.
 pub trait Spaces {
-    /// Bytes of a space, if there is one of this number.
-    fn size(&self, space: u16) -> Option<u32>;
     /// Reads a dword, if there is one.
-    fn read(&self, space: u16, address: u32) -> Option<Word>;
+    fn read(&self, at: Place) -> Option<Word>;
     /// Writes a dword; false if that cannot be.
-    fn write(&self, space: u16, address: u32, value: u32) -> bool;
+    fn write(&self, at: Place, value: u32) -> bool;
 }
 
 /// Bytes of the capability.
@@ -36,6 +37,10 @@ const SPACE: u32 = 0xffff;
 const SIZE_VALID: u32 = 1 << 28;
 /// Control: the space is there.
 const SUPPORTED: u32 = 1 << 29;
+/// Control: why the last access failed, of 4 bits.
+const CODE: u32 = 0xf << 24;
+/// There is no such address.
+const OUT_OF_RANGE: u32 = 3 << 24;
 /// Address: the address itself, in dwords.
 const ADDRESS_BITS: u32 = 0x3fff_fffc;
 /// Address: the access failed.
@@ -49,6 +54,8 @@ pub struct Gateway {
     control: u32,
     counter: u32,
     semaphore: u32,
+    // When its holder last did something here.
+    used: Time,
     address: u32,
     data: u32,
 }
@@ -56,7 +63,7 @@ pub struct Gateway {
 impl Gateway {
     /// The byte at `at` of the capability (4 to 0x18). Reading the counter's first byte gives the
     /// next ticket.
-    pub fn read(&mut self, at: usize) -> u8 {
+    pub fn read(&mut self, at: usize, now: Time) -> u8 {
         let register = match at & !3 {
             CONTROL => self.control,
             COUNTER => {
@@ -66,7 +73,7 @@ impl Gateway {
                 }
                 self.counter
             }
-            SEMAPHORE => self.semaphore,
+            SEMAPHORE => self.holder(now),
             ADDRESS => self.address,
             DATA => self.data,
             _ => 0,
@@ -75,29 +82,39 @@ impl Gateway {
     }
 
     /// Writes bytes from `at` of the capability on, as one access.
-    pub fn write(&mut self, at: usize, data: &[u8], spaces: &dyn Spaces) {
+    pub fn write(&mut self, at: usize, data: &[u8], spaces: &dyn Spaces, now: Time) {
         let mut at = at;
         let mut data = data;
         while !data.is_empty() && at < BYTES {
             let (register, from) = (at & !3, at & 3);
             let n = data.len().min(4 - from);
-            self.write_register(register, from, &data[..n], spaces);
+            self.write_register(register, from, &data[..n], spaces, now);
             at += n;
             data = &data[n..];
         }
     }
 
-    fn write_register(&mut self, register: usize, from: usize, data: &[u8], spaces: &dyn Spaces) {
+    fn write_register(
+        &mut self,
+        register: usize,
+        from: usize,
+        data: &[u8],
+        spaces: &dyn Spaces,
+        now: Time,
+    ) {
         let merge = |old: u32| {
             let mut b = old.to_le_bytes();
             b[from..from + data.len()].copy_from_slice(data);
             u32::from_le_bytes(b)
         };
+        if matches!(register, CONTROL | ADDRESS | DATA) {
+            self.used = now;
+        }
         match register {
             // Without a space of this number the status bits stay 0.
             CONTROL => {
                 self.control = merge(self.control) & SPACE;
-                if let Some(size) = spaces.size(self.space()) {
+                if let Some(size) = gateway::size(self.space()) {
                     self.control |= SUPPORTED | SIZE_VALID;
                     self.address = size;
                 }
@@ -105,8 +122,9 @@ impl Gateway {
             SEMAPHORE => {
                 let asked = merge(0);
                 // Free for whoever comes first; only 0 frees it.
-                if self.semaphore == 0 || asked == 0 {
+                if self.holder(now) == 0 || asked == 0 {
                     self.semaphore = asked;
+                    self.used = now;
                 }
             }
             ADDRESS => {
@@ -125,19 +143,35 @@ impl Gateway {
 
     /// Reads or writes the space, and says so.
     fn access(&mut self, asked: u32, spaces: &dyn Spaces) {
-        let (space, at) = (self.space(), asked & ADDRESS_BITS);
+        let at = Place {
+            space: self.space(),
+            address: asked & ADDRESS_BITS,
+        };
         let done = asked & FLAG ^ FLAG;
-        self.address = at | done;
+        let mut failed = false;
+        self.address = at.address | done;
         if asked & FLAG != 0 {
-            if !spaces.write(space, at, self.data) {
-                self.address |= SYNDROME;
-            }
-        } else if let Some(word) = spaces.read(space, at) {
+            failed = !spaces.write(at, self.data);
+        } else if let Some(word) = spaces.read(at) {
             self.data = word.value;
             self.address = word.next & ADDRESS_BITS | done;
         } else {
             self.data = 0;
+            failed = true;
+        }
+        self.control &= !CODE;
+        if failed {
             self.address |= SYNDROME;
+            self.control |= OUT_OF_RANGE;
+        }
+    }
+
+    /// Whose the gateway is; 0 if nobody's, or of somebody who left it alone for long.
+    fn holder(&self, now: Time) -> u32 {
+        if now.since(self.used) < HELD_FOR {
+            self.semaphore
+        } else {
+            0
         }
     }
 
@@ -156,14 +190,7 @@ mod tests {
     struct Two(Cell<u32>);
 
     impl Spaces for Two {
-        fn size(&self, space: u16) -> Option<u32> {
-            match space {
-                0xa => Some(0x1000),
-                7 => Some(16),
-                _ => None,
-            }
-        }
-        fn read(&self, space: u16, address: u32) -> Option<Word> {
+        fn read(&self, Place { space, address }: Place) -> Option<Word> {
             let (value, next) = match (space, address) {
                 (0xa, 0x20) => (self.0.get(), address),
                 (7, 0) => (1, 8),
@@ -172,7 +199,7 @@ mod tests {
             };
             Some(Word { value, next })
         }
-        fn write(&self, space: u16, address: u32, value: u32) -> bool {
+        fn write(&self, Place { space, address }: Place, value: u32) -> bool {
             let there = (space, address) == (0xa, 0x20);
             if there {
                 self.0.set(value);
@@ -182,7 +209,11 @@ mod tests {
     }
 
     fn dword(g: &mut Gateway, at: usize) -> u32 {
-        u32::from_le_bytes([g.read(at), g.read(at + 1), g.read(at + 2), g.read(at + 3)])
+        dword_at(g, at, Time::ZERO)
+    }
+
+    fn dword_at(g: &mut Gateway, at: usize, now: Time) -> u32 {
+        u32::from_le_bytes(core::array::from_fn(|i| g.read(at + i, now)))
     }
 
     #[test]
@@ -191,39 +222,51 @@ mod tests {
         assert_eq!(dword(&mut g, SEMAPHORE), 0);
         let (mine, theirs) = (dword(&mut g, COUNTER), dword(&mut g, COUNTER));
         assert!(mine != 0 && mine != theirs);
-        g.write(SEMAPHORE, &mine.to_le_bytes(), &s);
-        g.write(SEMAPHORE, &theirs.to_le_bytes(), &s);
+        g.write(SEMAPHORE, &mine.to_le_bytes(), &s, Time::ZERO);
+        g.write(SEMAPHORE, &theirs.to_le_bytes(), &s, Time::ZERO);
         assert_eq!(dword(&mut g, SEMAPHORE), mine);
-        g.write(SEMAPHORE, &[0; 4], &s);
-        g.write(SEMAPHORE, &theirs.to_le_bytes(), &s);
+        g.write(SEMAPHORE, &[0; 4], &s, Time::ZERO);
+        g.write(SEMAPHORE, &theirs.to_le_bytes(), &s, Time::ZERO);
         assert_eq!(dword(&mut g, SEMAPHORE), theirs);
+    }
+
+    #[test]
+    fn the_semaphore_of_an_idle_holder_is_free_again() {
+        let (mut g, s) = (Gateway::default(), Two::default());
+        let at = |millis: u64| Time(millis * 1_000_000);
+        g.write(SEMAPHORE, &5u32.to_le_bytes(), &s, at(0));
+        g.write(CONTROL, &[7], &s, at(900));
+        assert_eq!(dword_at(&mut g, SEMAPHORE, at(1899)), 5);
+        assert_eq!(dword_at(&mut g, SEMAPHORE, at(1900)), 0);
+        g.write(SEMAPHORE, &6u32.to_le_bytes(), &s, at(1900));
+        assert_eq!(dword_at(&mut g, SEMAPHORE, at(1900)), 6);
     }
 
     #[test]
     fn a_space_reads_back_with_its_status_and_size() {
         let (mut g, s) = (Gateway::default(), Two::default());
-        g.write(CONTROL, &0xf000_0007u32.to_le_bytes(), &s);
+        g.write(CONTROL, &0xf000_0007u32.to_le_bytes(), &s, Time::ZERO);
         assert_eq!(dword(&mut g, CONTROL), 0x3000_0007);
-        assert_eq!(dword(&mut g, ADDRESS), 16);
-        g.write(CONTROL, &[2], &s);
-        assert_eq!(dword(&mut g, CONTROL), 2, "there is none of this number");
+        assert_eq!(dword(&mut g, ADDRESS), 0x10_0000);
+        g.write(CONTROL, &[4], &s, Time::ZERO);
+        assert_eq!(dword(&mut g, CONTROL), 4, "there is none of this number");
     }
 
     #[test]
     fn words_are_written_read_and_scanned() {
         let (mut g, s) = (Gateway::default(), Two::default());
-        g.write(CONTROL, &[0xa], &s);
-        g.write(DATA, &0x1234u32.to_le_bytes(), &s);
-        g.write(ADDRESS, &(0x20 | FLAG).to_le_bytes(), &s);
+        g.write(CONTROL, &[0xa], &s, Time::ZERO);
+        g.write(DATA, &0x1234u32.to_le_bytes(), &s, Time::ZERO);
+        g.write(ADDRESS, &(0x20 | FLAG).to_le_bytes(), &s, Time::ZERO);
         assert_eq!(dword(&mut g, ADDRESS), 0x20, "write done");
-        g.write(DATA, &[0; 4], &s);
-        g.write(ADDRESS, &0x20u32.to_le_bytes(), &s);
+        g.write(DATA, &[0; 4], &s, Time::ZERO);
+        g.write(ADDRESS, &0x20u32.to_le_bytes(), &s, Time::ZERO);
         assert_eq!(dword(&mut g, ADDRESS), 0x20 | FLAG, "read done");
         assert_eq!(dword(&mut g, DATA), 0x1234);
-        g.write(CONTROL, &[7], &s);
-        g.write(ADDRESS, &[0; 4], &s);
+        g.write(CONTROL, &[7], &s, Time::ZERO);
+        g.write(ADDRESS, &[0; 4], &s, Time::ZERO);
         assert_eq!((dword(&mut g, ADDRESS), dword(&mut g, DATA)), (8 | FLAG, 1));
-        g.write(ADDRESS, &8u32.to_le_bytes(), &s);
+        g.write(ADDRESS, &8u32.to_le_bytes(), &s, Time::ZERO);
         assert_eq!(
             (dword(&mut g, ADDRESS), dword(&mut g, DATA)),
             (16 | FLAG, 2)
@@ -233,9 +276,9 @@ mod tests {
     #[test]
     fn an_address_written_in_bytes_is_one_access() {
         let (mut g, s) = (Gateway::default(), Two::default());
-        g.write(CONTROL, &[7], &s);
+        g.write(CONTROL, &[7], &s, Time::ZERO);
         for at in 0..4 {
-            g.write(ADDRESS + at, &[[8, 0, 0, 0][at]], &s);
+            g.write(ADDRESS + at, &[[8, 0, 0, 0][at]], &s, Time::ZERO);
         }
         assert_eq!(
             (dword(&mut g, ADDRESS), dword(&mut g, DATA)),
@@ -246,11 +289,15 @@ mod tests {
     #[test]
     fn an_access_to_nothing_ends_at_once_and_failed() {
         let (mut g, s) = (Gateway::default(), Two::default());
-        g.write(ADDRESS, &0x000f_0014u32.to_le_bytes(), &s);
+        g.write(ADDRESS, &0x000f_0014u32.to_le_bytes(), &s, Time::ZERO);
         let failed = 0x000f_0014 | FLAG | SYNDROME;
         assert_eq!(dword(&mut g, ADDRESS), failed, "read done");
         assert_eq!(dword(&mut g, DATA), 0);
-        g.write(ADDRESS, &(0x14 | FLAG).to_le_bytes(), &s);
+        g.write(ADDRESS, &(0x14 | FLAG).to_le_bytes(), &s, Time::ZERO);
         assert_eq!(dword(&mut g, ADDRESS), 0x14 | SYNDROME, "write done");
+        assert_eq!(dword(&mut g, CONTROL) >> 24 & 0xf, 3, "out of range");
+        g.write(CONTROL, &[7], &s, Time::ZERO);
+        g.write(ADDRESS, &[0; 4], &s, Time::ZERO);
+        assert_eq!(dword(&mut g, CONTROL) >> 24 & 0xf, 0);
     }
 }

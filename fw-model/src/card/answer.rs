@@ -31,7 +31,7 @@ impl Card {
         Some(token)
     }
 
-    pub(super) fn hold(&mut self, id: FunctionId, p: Pending) {
+    pub(crate) fn hold(&mut self, id: FunctionId, p: Pending) {
         if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
             f.pending.push(p);
         }
@@ -71,6 +71,11 @@ impl Card {
                     f.deliver(fx);
                     None
                 }
+                Origin::Gateway => {
+                    f.icmd.answer(&p.outbox);
+                    f.deliver(fx);
+                    None
+                }
             };
             self.ended(id, slot, p.submitted, now, 0, &p.inbox, &p.outbox, fx);
         }
@@ -92,7 +97,7 @@ impl Card {
 
     /// A command has its answer: says so to whoever listens.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn ended(
+    pub(crate) fn ended(
         &mut self,
         function: FunctionId,
         slot: Option<u8>,

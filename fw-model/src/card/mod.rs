@@ -20,7 +20,7 @@ use crate::{
         pages,
         pending::{Origin, Pending, Wait},
     },
-    gateway::Semaphores,
+    gateway::{CrSpace, Semaphores},
     health::Health,
     input::{Caller, EventPath, Input, ResetKind},
     iseg,
@@ -51,6 +51,17 @@ use self::{
 )]
 pub struct FunctionId(pub u8);
 
+/// The way on which a command came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// The driver, who says himself for whom.
+    Slot,
+    /// A user context.
+    User(u16),
+    /// The PCI gateway, whatever the driver is doing.
+    Gateway,
+}
+
 /// How a card differs from another of the same profile.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CardOptions {
@@ -77,6 +88,8 @@ pub struct Shared {
     pub health: Health,
     /// Semaphores behind the PCI gateway.
     pub semaphores: Semaphores,
+    /// Words of the device that were written through it.
+    pub cr: CrSpace,
     /// The reset of the firmware that goes on.
     pub reset: Reset,
     /// The firmware tracer.
@@ -127,6 +140,7 @@ impl Shared {
     pub fn check(&self, functions: usize) -> Result<(), &'static str> {
         self.reset.check(functions)?;
         self.semaphores.check()?;
+        self.cr.check()?;
         self.tracer.check(functions)?;
         if self.ports.len() != functions {
             return Err("not a port for each function");
@@ -195,6 +209,7 @@ impl Card {
                 thermal: Thermal::default(),
                 health: Health::default(),
                 semaphores: Semaphores::default(),
+                cr: CrSpace::default(),
                 reset: Reset::default(),
                 tracer: Tracer::default(),
                 last_token: 0,
@@ -375,9 +390,11 @@ impl Card {
                     f.segment.nic_interface = segment::nic_interface::FULL_DRIVER;
                 }
             }
-            Input::Semaphore { address, value } => {
-                self.shared.semaphores.write(address, value);
-            }
+            Input::Gateway {
+                function,
+                at,
+                value,
+            } => self.write_space(function, at, value, now, mem, fx),
             Input::Link { function, up } => self.link(function, up, fx),
             Input::Temperature { eighths } => self.temperature(eighths, fx),
             Input::Health(report) => {
@@ -521,7 +538,7 @@ impl Card {
                 let wait = self.execute(
                     id,
                     &mut taken.inbox,
-                    None,
+                    Via::Slot,
                     taken.out_len,
                     &mut outbox,
                     now,
@@ -605,15 +622,15 @@ impl Card {
         let mut taken = core::mem::take(&mut self.taken);
         taken.inbox.clear();
         taken.inbox.extend_from_slice(inbox);
-        let uid = match caller {
-            Caller::Driver => None,
-            Caller::User { uid, .. } => Some(uid),
+        let via = match caller {
+            Caller::Driver => Via::Slot,
+            Caller::User { uid, .. } => Via::User(uid),
         };
         let mut outbox = core::mem::take(&mut self.outbox);
         let wait = self.execute(
             id,
             &mut taken.inbox,
-            uid,
+            via,
             out_len,
             &mut outbox,
             now,
@@ -652,11 +669,11 @@ impl Card {
     /// Runs the checks and the handler. The outbox is then complete; a token says what it must
     /// wait for.
     #[allow(clippy::too_many_arguments)]
-    fn execute(
+    pub(crate) fn execute(
         &mut self,
         id: FunctionId,
         inbox: &mut [u8],
-        uid: Option<u16>,
+        via: Via,
         out_len: usize,
         outbox: &mut Vec<u8>,
         now: Time,
@@ -666,7 +683,7 @@ impl Card {
         let here = usize::from(id.0);
         let (before, rest) = self.functions.split_at_mut_checked(here)?;
         let (f, behind) = rest.split_first_mut()?;
-        if let (Some(uid), Some(field)) = (uid, inbox.get_mut(2..4)) {
+        if let (Via::User(uid), Some(field)) = (via, inbox.get_mut(2..4)) {
             field.copy_from_slice(&uid.to_be_bytes());
         }
         let mut ctx = Ctx {
@@ -683,6 +700,7 @@ impl Card {
             held: false,
             mem,
             marks: Vec::new(),
+            gateway: via == Via::Gateway,
         };
         exec::run(&mut ctx, out_len, outbox);
         let batch = core::mem::take(&mut ctx.batch);
@@ -698,7 +716,7 @@ impl Card {
     }
 
     /// When the command in `inbox` is to be answered.
-    fn due(&self, inbox: &[u8], now: Time) -> Time {
+    pub(crate) fn due(&self, inbox: &[u8], now: Time) -> Time {
         if self.shared.delays.is_empty() {
             return now;
         }

@@ -27,7 +27,7 @@ use crate::{
         eq::Event,
         pending::{Origin, Wait},
     },
-    gateway::Semaphores,
+    gateway::{CrSpace, Semaphores},
     input::ResetKind,
     profile::CAP_GENERAL,
     store::Batch,
@@ -392,6 +392,7 @@ impl Card {
         let start = Duration::from_millis(u64::from(self.profile.timeouts.start_ms));
         self.shared.health.restart(now.after(start));
         self.shared.semaphores = Semaphores::default();
+        self.shared.cr = CrSpace::default();
         self.shared.reset = Reset::default();
         self.shared.tracer = Tracer::default();
     }

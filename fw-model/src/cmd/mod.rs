@@ -57,6 +57,8 @@ pub struct Ctx<'a> {
     pub mem: &'a dyn GuestMemory,
     /// The answer waits until the drivers agree on a reset of the firmware.
     pub held: bool,
+    /// It came through the PCI gateway, which works without a driver.
+    pub gateway: bool,
     /// Guest pages to put the firmware's mark on.
     pub marks: Vec<u64>,
 }

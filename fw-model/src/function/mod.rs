@@ -14,6 +14,7 @@ use fwctl_proto::{eqe, event};
 use crate::{
     FunctionId,
     effect::{Effects, Notice},
+    gateway::icmd::Icmd,
     input::EventPath,
     object::{KindId, Objects},
     overlay::OverlayState,
@@ -105,6 +106,8 @@ pub struct Function {
     pub vport: Vport,
     /// Register fields that differ from the profile.
     pub registers: RegisterState,
+    /// Its command mailbox behind the PCI gateway.
+    pub icmd: Icmd,
     /// What its overlay remembers.
     pub overlay: OverlayState,
     /// Commands that are executed and not yet answered.
@@ -142,6 +145,7 @@ impl Function {
             work: Work::default(),
             vport: Vport::default(),
             registers: RegisterState::default(),
+            icmd: Icmd::default(),
             overlay: OverlayState::default(),
             pending: Vec::new(),
             notices: VecDeque::new(),
@@ -155,8 +159,12 @@ impl Function {
     /// Back to the state after power on; only the generation counts on.
     pub fn reset(&mut self, profile: &Profile) {
         let generation = self.generation + 1;
+        // The gateway lives on: who waits there is told.
+        let mut icmd = core::mem::take(&mut self.icmd);
+        icmd.abort();
         *self = Self {
             generation,
+            icmd,
             ..Self::new(self.id, self.events, profile)
         };
     }

@@ -24,6 +24,8 @@ pub enum Origin {
         /// The channel's tag.
         tag: u64,
     },
+    /// The function's command mailbox behind the PCI gateway.
+    Gateway,
 }
 
 /// What an answer waits for besides its time.

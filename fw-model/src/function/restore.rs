@@ -48,6 +48,7 @@ impl Function {
         }
         self.vport.check()?;
         self.registers.check()?;
+        self.icmd.check()?;
         self.overlay.check()?;
         self.tables.check()?;
         if !self.objects.recount() {
@@ -91,7 +92,8 @@ impl Function {
     }
 
     fn check_pending(&self) -> Result<(), &'static str> {
-        if self.pending.len() > MAX_IN_FLIGHT + (1 << LOG_SLOTS) {
+        // The gateway has one of its own.
+        if self.pending.len() > MAX_IN_FLIGHT + (1 << LOG_SLOTS) + 1 {
             return Err("more commands than may wait");
         }
         for p in &self.pending {

@@ -68,6 +68,12 @@ impl From<fwctl_uapi::Error> for Stop {
     }
 }
 
+impl From<io::Error> for Stop {
+    fn from(e: io::Error) -> Self {
+        e.to_string().into()
+    }
+}
+
 impl From<String> for Stop {
     fn from(text: String) -> Self {
         Self::Fail(text)

@@ -15,6 +15,7 @@ mod mlx5_tracer;
 mod mlx5_two;
 mod mst_config;
 mod mst_fwctl;
+mod mst_pci;
 mod virtio_probe;
 mod virtio_unbind;
 
@@ -35,6 +36,7 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_two::SUITE,
     &mlx5_two::ACTIVATE,
     &mst_fwctl::SUITE,
+    &mst_pci::SUITE,
     &mst_config::SUITE,
     &mst_config::ALL,
     &mlx5_tracer::SUITE,

@@ -43,7 +43,7 @@ fn mstreg(args: &[&str]) -> Done<(bool, String)> {
 }
 
 /// The value of a field in what mstreg prints.
-fn field(text: &str, name: &str) -> Option<u64> {
+pub fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|l| {
         let (n, value) = l.split_once('|')?;
         (n.trim() == name).then(|| value.trim())

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The command mailbox behind the gateway: a control word, the mailbox's size, and the mailbox. Its
+//! commands are a table; the one for registers goes the way that ACCESS_REG goes.
+
+use fwctl_proto::{
+    layout::{get_bits, set_bits},
+    opcode, status,
+};
+
+use crate::{
+    Card, Effects, FunctionId, GuestMemory, Profile, Time,
+    card::Via,
+    function::pending::{Origin, Pending},
+    syndrome::Syndrome,
+};
+
+/// Bytes of the space.
+pub const SPACE_BYTES: u32 = MAILBOX + MAILBOX_BYTES as u32;
+/// Bytes of the mailbox.
+pub const MAILBOX_BYTES: usize = 0x340;
+
+/// Control: bit 0 go and busy, bits 8..16 status, bits 16..32 opcode.
+const CONTROL: u32 = 0;
+const BUSY: u32 = 1;
+const STATUS_SHIFT: u32 = 8;
+const OPCODE_SHIFT: u32 = 16;
+/// The mailbox's size in bytes.
+const SIZE: u32 = 0x1000;
+/// The mailbox.
+const MAILBOX: u32 = 0x10_0000;
+
+/// Ends of a command, as the control word says them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// Executed; of a register the operation TLV says more.
+    Ok = 0,
+    /// There is no such command.
+    BadOpcode = 1,
+    /// A reset came before the end.
+    Operational = 3,
+    /// The mailbox does not hold what the command takes.
+    BadParameter = 4,
+}
+
+/// A command of the mailbox.
+pub struct Command {
+    /// Its opcode.
+    pub opcode: u16,
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in a sentence.
+    pub about: &'static str,
+    action: Action,
+}
+
+enum Action {
+    /// Reads or writes a register.
+    Register,
+    /// Fills the mailbox from what the card is.
+    Answer(fn(&Profile, &mut [u8])),
+}
+
+/// Every command of the mailbox.
+pub static COMMANDS: &[Command] = &[
+    Command {
+        opcode: 0x8007,
+        name: "GET_FW_INFO",
+        about: "version and PSID of the firmware",
+        action: Action::Answer(fw_info),
+    },
+    Command {
+        opcode: 0x8400,
+        name: "QUERY_CAPABILITIES",
+        about: "what else can be asked for here",
+        action: Action::Answer(capabilities),
+    },
+    Command {
+        opcode: 0x9001,
+        name: "ACCESS_REGISTER",
+        about: "reads or writes a register, as ACCESS_REG of the command queue does",
+        action: Action::Register,
+    },
+];
+
+/// The mailbox of a function.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Icmd {
+    control: u32,
+    mailbox: Box<[u8]>,
+}
+
+impl Default for Icmd {
+    fn default() -> Self {
+        Self {
+            control: 0,
+            mailbox: vec![0; MAILBOX_BYTES].into_boxed_slice(),
+        }
+    }
+}
+
+impl Icmd {
+    /// The dword at `address`; the mailbox's are big-endian.
+    #[must_use]
+    pub fn read(&self, address: u32) -> u32 {
+        match address {
+            CONTROL => self.control,
+            SIZE => MAILBOX_BYTES as u32,
+            _ => self
+                .place(address)
+                .map_or(0, |at| get_bits(&self.mailbox, at, 32) as u32),
+        }
+    }
+
+    /// Writes a dword; true if a command is to be executed. A command that goes on is left alone.
+    pub(super) fn write(&mut self, address: u32, value: u32) -> bool {
+        if self.is_busy() {
+            return false;
+        }
+        if address == CONTROL {
+            self.control = value;
+            return self.is_busy();
+        }
+        if let Some(at) = self.place(address) {
+            set_bits(&mut self.mailbox, at, 32, u64::from(value));
+        }
+        false
+    }
+
+    /// Bit offset in the mailbox.
+    fn place(&self, address: u32) -> Option<u32> {
+        let at = address.checked_sub(MAILBOX)?;
+        ((at as usize) < self.mailbox.len()).then_some(at * 8)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.control & BUSY != 0
+    }
+
+    fn opcode(&self) -> u16 {
+        (self.control >> OPCODE_SHIFT) as u16
+    }
+
+    fn end(&mut self, status: Status) {
+        let kept = self.control & !(BUSY | 0xff << STATUS_SHIFT);
+        self.control = kept | (status as u32) << STATUS_SHIFT;
+    }
+
+    /// A reset of the function: what was not answered never will be.
+    pub(crate) fn abort(&mut self) {
+        if self.is_busy() {
+            self.end(Status::Operational);
+        }
+    }
+
+    /// Checks what was read from a file.
+    ///
+    /// # Errors
+    /// What there is that cannot be.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.mailbox.len() == MAILBOX_BYTES {
+            Ok(())
+        } else {
+            Err("a command mailbox of another length")
+        }
+    }
+}
+
+impl Card {
+    /// Executes what is in a function's mailbox.
+    pub(super) fn run_icmd(
+        &mut self,
+        id: FunctionId,
+        now: Time,
+        mem: &dyn GuestMemory,
+        fx: &mut Effects,
+    ) {
+        // Firmware that does not run leaves it busy until it starts anew.
+        if !self.shared.health.runs(now) {
+            return;
+        }
+        let Some(f) = self.functions.get_mut(usize::from(id.0)) else {
+            return;
+        };
+        let opcode = f.icmd.opcode();
+        let Some(command) = COMMANDS.iter().find(|c| c.opcode == opcode) else {
+            return f.icmd.end(Status::BadOpcode);
+        };
+        match command.action {
+            Action::Answer(answer) => {
+                f.icmd.mailbox.fill(0);
+                answer(&self.profile, &mut f.icmd.mailbox);
+                f.icmd.end(Status::Ok);
+            }
+            Action::Register => match access_reg(&f.icmd.mailbox) {
+                None => f.icmd.end(Status::BadParameter),
+                Some(inbox) => self.run_register(id, inbox, now, mem, fx),
+            },
+        }
+    }
+
+    fn run_register(
+        &mut self,
+        id: FunctionId,
+        mut inbox: Vec<u8>,
+        now: Time,
+        mem: &dyn GuestMemory,
+        fx: &mut Effects,
+    ) {
+        let (mut outbox, out_len) = (Vec::new(), inbox.len());
+        let via = Via::Gateway;
+        let wait = self.execute(id, &mut inbox, via, out_len, &mut outbox, now, mem, fx);
+        let due = self.due(&inbox, now);
+        if wait.is_some() || due > now {
+            let pending = Pending {
+                origin: Origin::Gateway,
+                submitted: now,
+                due,
+                wait,
+                inbox,
+                outbox,
+            };
+            return self.hold(id, pending);
+        }
+        if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
+            f.icmd.answer(&outbox);
+            f.deliver(fx);
+        }
+        self.ended(id, None, now, now, 0, &inbox, &outbox, fx);
+    }
+}
+
+/// Operation TLV: type, length in dwords, status.
+const OP_TYPE: (u32, u32) = (0, 5);
+const OP_LEN: (u32, u32) = (5, 11);
+const OP_STATUS: (u32, u32) = (17, 7);
+/// Register id, response, method, class.
+const OP_REGISTER: (u32, u32) = (32, 16);
+const OP_RESPONSE: (u32, u32) = (48, 1);
+const OP_METHOD: (u32, u32) = (49, 7);
+const OP_CLASS: (u32, u32) = (56, 8);
+/// Register TLV behind it: type, length in dwords with this one.
+const REG_TYPE: (u32, u32) = (128, 5);
+const REG_LEN: (u32, u32) = (133, 11);
+/// Byte offset of the register.
+const REGISTER: usize = 20;
+/// Values in them.
+const OPERATION_TLV: u64 = 1;
+const OPERATION_DWORDS: u64 = 4;
+const REGISTER_TLV: u64 = 3;
+const REGISTER_ACCESS: u64 = 1;
+const GET: u64 = 1;
+const SET: u64 = 2;
+
+/// Byte offset of the register in ACCESS_REG.
+const ACCESS_REG_DATA: usize = 16;
+
+/// The inbox of the ACCESS_REG that a mailbox asks for; `None` if it holds something else.
+fn access_reg(mailbox: &[u8]) -> Option<Vec<u8>> {
+    let field = |f: (u32, u32)| get_bits(mailbox, f.0, f.1);
+    let right = field(OP_TYPE) == OPERATION_TLV
+        && field(OP_LEN) == OPERATION_DWORDS
+        && field(OP_CLASS) == REGISTER_ACCESS
+        && field(REG_TYPE) == REGISTER_TLV;
+    let op_mod = match field(OP_METHOD) {
+        GET => 1,
+        SET => 0,
+        _ => return None,
+    };
+    let bytes = (field(REG_LEN) as usize).checked_sub(1)? * 4;
+    let register = mailbox.get(REGISTER..REGISTER + bytes)?;
+    let mut inbox = vec![0; ACCESS_REG_DATA];
+    inbox[..2].copy_from_slice(&opcode::ACCESS_REG.to_be_bytes());
+    inbox[7] = op_mod;
+    inbox[10..12].copy_from_slice(&(field(OP_REGISTER) as u16).to_be_bytes());
+    inbox.extend_from_slice(register);
+    right.then_some(inbox)
+}
+
+impl Icmd {
+    /// Puts the outbox of an ACCESS_REG into the mailbox, and ends the command.
+    pub(crate) fn answer(&mut self, outbox: &[u8]) {
+        let code = outbox.first().copied().unwrap_or(0);
+        let syndrome = Syndrome::from_code(get_bits(outbox, 32, 32) as u32);
+        let m = &mut self.mailbox;
+        let status = tlv_status(code, syndrome);
+        set_bits(m, OP_STATUS.0, OP_STATUS.1, u64::from(status));
+        set_bits(m, OP_RESPONSE.0, OP_RESPONSE.1, 1);
+        if status == 0 {
+            let register = outbox.iter().skip(ACCESS_REG_DATA);
+            for (to, from) in m.iter_mut().skip(REGISTER).zip(register) {
+                *to = *from;
+            }
+        }
+        self.end(Status::Ok);
+    }
+}
+
+/// Statuses of an operation TLV, as in `enum mlxsw_emad_op_tlv_status`.
+mod tlv {
+    pub const OK: u8 = 0;
+    pub const BUSY: u8 = 1;
+    pub const REGISTER_NOT_SUPPORTED: u8 = 4;
+    pub const METHOD_NOT_SUPPORTED: u8 = 6;
+    pub const BAD_PARAMETER: u8 = 7;
+    pub const NO_RESOURCE: u8 = 8;
+    pub const INTERNAL_ERROR: u8 = 0x70;
+}
+
+/// What an operation TLV says of a refused ACCESS_REG.
+fn tlv_status(code: u8, syndrome: Option<Syndrome>) -> u8 {
+    use status::Status as S;
+    match (syndrome, S::from_code(code)) {
+        (_, Some(S::OK)) => tlv::OK,
+        (Some(Syndrome::RegisterUnknown), _) => tlv::REGISTER_NOT_SUPPORTED,
+        (Some(Syndrome::RegisterReadOnly | Syndrome::RegisterWriteOnly), _) => {
+            tlv::METHOD_NOT_SUPPORTED
+        }
+        (_, Some(S::BAD_PARAM | S::BAD_INP_LEN | S::BAD_OUTP_LEN)) => tlv::BAD_PARAMETER,
+        (_, Some(S::RES_BUSY | S::BAD_RES_STATE)) => tlv::BUSY,
+        (_, Some(S::NO_RES | S::LIM_ERR | S::BAD_RES)) => tlv::NO_RESOURCE,
+        _ => tlv::INTERNAL_ERROR,
+    }
+}
+
+/// Bits of QUERY_CAPABILITIES' first dword.
+mod cap {
+    pub const QCAM: u32 = 25;
+    pub const MCAM: u32 = 26;
+    pub const PCAM: u32 = 27;
+    pub const ALL_REGISTERS: u32 = 29;
+    pub const FW_INFO_PSID: u32 = 30;
+    pub const NV_ACCESS: u32 = 31;
+}
+
+fn capabilities(_: &Profile, mailbox: &mut [u8]) {
+    for bit in [
+        cap::QCAM,
+        cap::MCAM,
+        cap::PCAM,
+        cap::ALL_REGISTERS,
+        cap::FW_INFO_PSID,
+        cap::NV_ACCESS,
+    ] {
+        set_bits(mailbox, 31 - bit, 1, 1);
+    }
+}
+
+fn fw_info(p: &Profile, mailbox: &mut [u8]) {
+    /// Byte offset of the PSID, whose dwords have their first byte last.
+    const PSID: usize = 0x14;
+    let [major, minor, sub_minor] = p.firmware.version.map(u64::from);
+    set_bits(mailbox, 0, 16, major);
+    set_bits(mailbox, 0x20, 16, minor);
+    set_bits(mailbox, 0x30, 16, sub_minor);
+    for (i, byte) in p.firmware.psid.bytes().take(16).enumerate() {
+        if let Some(to) = mailbox.get_mut(PSID + (i ^ 3)) {
+            *to = byte;
+        }
+    }
+}

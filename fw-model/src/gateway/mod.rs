@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What lies behind the PCI vendor-specific capability: address spaces with semaphores, a command
+//! mailbox, words of the device, and those of them that a driver scans for a crash dump
+//! (docs/gateway.md).
+
+mod cr;
+pub mod icmd;
+mod semaphore;
+
+use crate::{Card, Effects, FunctionId, GuestMemory, Time};
+
+pub use cr::CrSpace;
+pub use semaphore::{HELD_FOR, Semaphores};
+
+/// Numbers of the address spaces (`mlx5/core/lib/pci_vsc.h`, and those that the tools ask for).
+pub mod space {
+    /// The command mailbox, as tools that know extended mailboxes name it.
+    pub const ICMD_EXT: u16 = 0x1;
+    /// Words of the device.
+    pub const CR: u16 = 0x2;
+    /// The command mailbox.
+    pub const ICMD: u16 = 0x3;
+    /// The words worth dumping, in order (`MLX5_VSC_SPACE_SCAN_CRSPACE`).
+    pub const SCAN: u16 = 0x7;
+    /// Semaphores (`MLX5_SEMAPHORE_SPACE_DOMAIN`).
+    pub const SEMAPHORES: u16 = 0xa;
+}
+
+/// What a read of a space gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// The dword.
+    pub value: u32,
+    /// The address that the gateway then names: the next one with content in a space that is
+    /// scanned, else the same.
+    pub next: u32,
+}
+
+/// A place behind the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the space.
+    pub space: u16,
+    /// Byte address in it.
+    pub address: u32,
+}
+
+impl Place {
+    fn is_inside(self) -> bool {
+        size(self.space).is_some_and(|size| self.address < size) && self.address.is_multiple_of(4)
+    }
+}
+
+/// Bytes of an address space; `None` if there is none of this number.
+#[must_use]
+pub fn size(space: u16) -> Option<u32> {
+    match space {
+        space::ICMD_EXT | space::ICMD => Some(icmd::SPACE_BYTES),
+        space::CR => Some(cr::BYTES),
+        space::SCAN => Some(cr::SCAN_BYTES),
+        space::SEMAPHORES => Some(semaphore::BYTES),
+        _ => None,
+    }
+}
+
+/// True if a dword can be written there; CR space takes writes that change nothing.
+#[must_use]
+pub fn can_write(at: Place) -> bool {
+    at.space != space::SCAN && at.is_inside()
+}
+
+impl Card {
+    /// Reads a dword of a space as function `id` sees it; `None` if there is none.
+    #[must_use]
+    pub fn read_space(&self, id: FunctionId, at: Place, now: Time) -> Option<Word> {
+        let f = self.functions.get(usize::from(id.0))?;
+        if !at.is_inside() {
+            return None;
+        }
+        let Place { space, address } = at;
+        let value = match space {
+            space::SEMAPHORES => self.shared.semaphores.holder(address, now),
+            space::ICMD | space::ICMD_EXT => f.icmd.read(address),
+            space::SCAN => return Some(self.scan(address)),
+            _ => self.cr_word(address, now),
+        };
+        Some(Word {
+            value,
+            next: address,
+        })
+    }
+
+    /// Writes a dword of a space.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn write_space(
+        &mut self,
+        id: FunctionId,
+        at: Place,
+        value: u32,
+        now: Time,
+        mem: &dyn GuestMemory,
+        fx: &mut Effects,
+    ) {
+        let Some(f) = self.functions.get_mut(usize::from(id.0)) else {
+            return;
+        };
+        if !can_write(at) {
+            return;
+        }
+        match at.space {
+            space::SEMAPHORES => self.shared.semaphores.write(at.address, value, now),
+            space::CR => self.write_cr(at.address, value),
+            _ => {
+                self.shared.semaphores.renew(semaphore::ICMD, now);
+                if f.icmd.write(at.address, value) {
+                    self.run_icmd(id, now, mem, fx);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CardOptions, EventPath, Input, NoMemory, Profile, Report, limits::MAX_CR_WORDS};
+    use std::collections::BTreeMap;
+
+    const F: FunctionId = FunctionId(0);
+
+    fn card() -> Card {
+        let profile = Profile::builtin("connectx7").unwrap();
+        let mut c = Card::new(profile, CardOptions::default(), &BTreeMap::new());
+        c.add_function(EventPath::EventQueues);
+        c
+    }
+
+    fn read(c: &Card, space: u16, address: u32, now: Time) -> Option<u32> {
+        let word = c.read_space(F, Place { space, address }, now)?;
+        Some(word.value)
+    }
+
+    fn write(c: &mut Card, space: u16, address: u32, value: u32, now: Time) {
+        let input = Input::Gateway {
+            function: F,
+            at: Place { space, address },
+            value,
+        };
+        c.submit(input, now, &NoMemory, &mut Effects::new());
+    }
+
+    #[test]
+    fn a_semaphore_belongs_to_the_first_until_it_is_freed() {
+        let mut c = card();
+        let mut take = |value| {
+            write(&mut c, space::SEMAPHORES, 0x20, value, Time::ZERO);
+            read(&c, space::SEMAPHORES, 0x20, Time::ZERO).unwrap()
+        };
+        assert_eq!([take(7), take(9), take(0), take(9)], [7, 7, 0, 9]);
+        for (space, address) in [(space::SEMAPHORES, 0x1000), (space::SCAN, 0x20), (4, 0)] {
+            assert!(!can_write(Place { space, address }), "{space:#x}");
+        }
+    }
+
+    #[test]
+    fn the_semaphore_of_a_holder_that_died_is_free_again() {
+        let mut c = card();
+        let at = |millis: u64| Time(millis * 1_000_000);
+        write(&mut c, space::SEMAPHORES, 0, 7, at(0));
+        write(&mut c, space::ICMD, 0x10_0000, 1, at(900));
+        // Its holder wrote to the mailbox 999 ms ago.
+        write(&mut c, space::SEMAPHORES, 0, 9, at(1899));
+        assert_eq!(read(&c, space::SEMAPHORES, 0, at(1899)), Some(7));
+        assert_eq!(read(&c, space::SEMAPHORES, 0, at(1900)), Some(0));
+        write(&mut c, space::SEMAPHORES, 0, 9, at(1900));
+        assert_eq!(read(&c, space::SEMAPHORES, 0, at(1900)), Some(9));
+        // Others are kept for a minute.
+        write(&mut c, space::SEMAPHORES, 0x20, 5, at(2000));
+        assert_eq!(read(&c, space::SEMAPHORES, 0x20, at(61_999)), Some(5));
+        assert_eq!(read(&c, space::SEMAPHORES, 0x20, at(62_000)), Some(0));
+    }
+
+    #[test]
+    fn a_scan_visits_every_word_once_and_ends_at_the_size() {
+        let mut c = card();
+        let mut fx = Effects::new();
+        c.submit(
+            Input::Health(Report::FAILED),
+            Time(5_000_000_000),
+            &NoMemory,
+            &mut fx,
+        );
+        let end = size(space::SCAN).unwrap();
+        let (mut at, mut seen) = (0, BTreeMap::new());
+        while at < end {
+            let place = Place {
+                space: space::SCAN,
+                address: at,
+            };
+            let w = c.read_space(F, place, Time::ZERO).unwrap();
+            assert!(w.next > at);
+            seen.insert(at, w.value);
+            at = w.next;
+        }
+        assert_eq!(at, end);
+        assert_eq!(seen[&0xf_0014], 0x218);
+        assert_eq!(&[seen[&0], seen[&4], seen[&8]], &[28, 43, 1014]);
+        // time 5 s, "reset needed" and severity 3, syndrome 1.
+        assert_eq!(seen[&0x22c], 5);
+        assert_eq!(seen[&0x238], 0x8b00_0000);
+        assert_eq!(seen[&0x23c], 0x0001_0000);
+    }
+
+    #[test]
+    fn words_of_the_device_are_kept_unless_the_model_gives_them() {
+        let mut c = card();
+        for (address, value) in [(0xf_0014, 1), (0x100_0000, 0xcafe), (0x3ff_fffc, 2)] {
+            write(&mut c, space::CR, address, value, Time::ZERO);
+        }
+        let word = |c: &Card, at| read(c, space::CR, at, Time::ZERO);
+        assert_eq!(word(&c, 0xf_0014), Some(0x218), "the device id");
+        assert_eq!(word(&c, 0x100_0000), Some(0xcafe));
+        assert_eq!(word(&c, 0x3ff_fffc), Some(2));
+        assert_eq!(word(&c, 0x400_0000), None, "behind the end");
+        assert_eq!(word(&c, 2), None, "not aligned");
+        // The firmware runs: bit 31 of its word is 0; while it starts, 1.
+        assert_eq!(word(&c, 0xb_5f04), Some(0));
+        c.submit(
+            Input::Start {
+                nanos: 1_000_000_000,
+            },
+            Time::ZERO,
+            &NoMemory,
+            &mut Effects::new(),
+        );
+        assert_eq!(word(&c, 0xb_5f04), Some(0x8000_0000));
+        c.submit(
+            Input::PowerCycle,
+            Time::ZERO,
+            &NoMemory,
+            &mut Effects::new(),
+        );
+        assert_eq!(word(&c, 0x100_0000), Some(0));
+        // As many as there is room for; the next one is lost, and the others can still be changed.
+        let at = |n: usize| 0x100_0000 + 4 * n as u32;
+        for n in 0..=MAX_CR_WORDS {
+            write(&mut c, space::CR, at(n), 1, Time::ZERO);
+        }
+        assert_eq!(word(&c, at(MAX_CR_WORDS - 1)), Some(1));
+        assert_eq!(word(&c, at(MAX_CR_WORDS)), Some(0));
+        write(&mut c, space::CR, at(0), 2, Time::ZERO);
+        assert_eq!(word(&c, at(0)), Some(2));
+    }
+}
