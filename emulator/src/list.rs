@@ -179,7 +179,9 @@ fn registers() -> Vec<Row> {
 /// The name of a register: as the kernel has it, else as the tools have it.
 #[must_use]
 pub fn register_name(id: u16) -> Option<&'static str> {
-    register::name(id).or_else(|| mst::find(id).map(|r| r.layout.name))
+    register::name(id)
+        .or_else(|| mst::find(id).map(|r| r.layout.name))
+        .or_else(|| reg::find(id)?.name)
 }
 
 /// The register table.

@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use crate::{
     card::FunctionId,
+    firmware::fs4::Bad,
     store::{Batch, Token},
     time::Time,
 };
@@ -133,6 +134,8 @@ pub enum Notice {
     /// So many pages came back from the firmware with another content than it had left in them:
     /// the driver, or somebody else, wrote to memory that it had given away.
     PagesDamaged(u64),
+    /// The flash has no image that the firmware could start from; it goes on with what it was.
+    NoImage(Bad),
 }
 
 impl core::fmt::Display for Notice {
@@ -142,6 +145,11 @@ impl core::fmt::Display for Notice {
                 f,
                 "{n} pages that the firmware held were written to before it gave them back: \
                  the driver has used or freed them too early"
+            ),
+            Self::NoImage(bad) => write!(
+                f,
+                "the flash holds no image to start from ({bad}): the firmware goes on with the \
+                 version that it had"
             ),
         }
     }

@@ -38,7 +38,7 @@ const HEALTH_STEP_MS: u64 = 10;
 
 /// The dword at `offset` (a multiple of 4).
 fn dword(f: &Function, s: &Shared, p: &Profile, offset: u32, now: Time) -> u32 {
-    let [major, minor, sub] = p.firmware.version;
+    let [major, minor, sub] = s.firmware.running.version;
     match offset {
         FW_REV => u32::from(minor) << 16 | u32::from(major),
         CMDIF_REV_FW_SUB => u32::from(segment::CMDIF_REV) << 16 | u32::from(sub),

@@ -125,6 +125,10 @@ syndromes! {
     TracerOwner = 0x00e6_000c, BAD_RES_STATE, "The firmware tracer belongs to another function, or to none.";
     TracerMemory = 0x00e6_000d, BAD_PARAM, "The memory key of the trace buffer does not exist, must not be written, or is shorter than the buffer.";
     RegisterLimit = 0x00e6_000e, NO_RES, "As many parts of registers were written as a function keeps.";
+    UpdateState = 0x00e6_000f, BAD_RES_STATE, "The firmware update is not in a state in which MCC or MCDA can do this.";
+    UpdateHandle = 0x00e6_0010, BAD_RES, "The update handle is not the one that was given, or somebody else has it.";
+    UpdateComponent = 0x00e6_0011, BAD_PARAM, "There is no such firmware component, or it is not the one that comes in.";
+    UpdateRange = 0x00e6_0012, BAD_PARAM, "More bytes than the firmware component has, none, or at an offset that is no multiple of 4.";
 
     ObjectLimit = 0x00e7_0001, LIM_ERR, "As many objects of this kind exist as the capabilities allow.";
     ObjectUnknown = 0x00e7_0002, BAD_RES, "There is no object of this kind with this id.";

@@ -14,6 +14,7 @@ use crate::{
     cmd::{Ctx, Others},
     effect::{Delivery, Effect, Effects, Order},
     exec,
+    firmware::Firmware,
     function::{
         Function,
         eq::Event,
@@ -90,6 +91,8 @@ pub struct Shared {
     pub semaphores: Semaphores,
     /// Words of the device that were written through it.
     pub cr: CrSpace,
+    /// Flash, images and their update.
+    pub firmware: Firmware,
     /// The reset of the firmware that goes on.
     pub reset: Reset,
     /// The firmware tracer.
@@ -141,6 +144,7 @@ impl Shared {
         self.reset.check(functions)?;
         self.semaphores.check()?;
         self.cr.check()?;
+        self.firmware.check()?;
         self.tracer.check(functions)?;
         if self.ports.len() != functions {
             return Err("not a port for each function");
@@ -197,11 +201,13 @@ impl Card {
         options: CardOptions,
         stored: &BTreeMap<String, Vec<u8>>,
     ) -> Self {
+        let firmware = Firmware::load(&profile, stored);
         Self {
             profile,
             functions: Vec::new(),
             shared: Shared {
                 nv: NvStore::load(stored),
+                firmware,
                 seed: options.seed,
                 time: Time::ZERO,
                 delays: Vec::new(),

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::Card;
 use crate::{
     FunctionId,
-    effect::{Delivery, Effect, Effects},
+    effect::{Delivery, Effect, Effects, Notice},
     exec,
     function::{
         Function, State,
@@ -382,6 +382,12 @@ impl Card {
     pub(super) fn restart(&mut self, now: Time, fx: &mut Effects) {
         let mut batch = Batch::default();
         self.shared.nv.next_to_current(&mut batch);
+        if let Err(bad) = self.shared.firmware.start(&self.profile, &mut batch) {
+            fx.push(Effect::Notice {
+                function: FunctionId(0),
+                notice: Notice::NoImage(bad),
+            });
+        }
         self.commit(batch, fx);
         for i in 0..self.functions.len() {
             self.reset(FunctionId(i as u8), ResetKind::Firmware, fx);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Card, Time, limits::MAX_CR_WORDS};
+use crate::{Card, Time, firmware::fs4::LOG_SLOT, limits::MAX_CR_WORDS};
 
 use super::Word;
 
@@ -22,6 +22,11 @@ const FIRMWARE: u32 = 0x0_0000;
 /// answered.
 const FUNCTIONS: u32 = 0x0_1000;
 const FUNCTION_BYTES: u32 = 0x100;
+/// Where in the flash the code lies that runs, and with which command of the flash chip it is read:
+/// with ConnectX-7 and later, and before. A tool that finds it leaves the flash chip to the firmware.
+const CODE: [(u32, u32, u32); 2] = [(0xf_0484, 0xf_0488, 24), (0xf_0408, 0xf_040c, 16)];
+/// Read with an address of 4 bytes.
+const FLASH_READ: u32 = 0x13;
 /// Bit 31 says that the firmware does not run yet; where it lies depends on the device: ConnectX-6
 /// to 7 and BlueField, ConnectX-5, ConnectX-8.
 const STARTING: [u32; 3] = [0xb_5f04, 0xb_5e04, 0xa_0304];
@@ -83,7 +88,12 @@ impl Card {
             let at = (0..).map(|i| at + 4 * i);
             words.extend(at.zip(values.iter().copied()));
         };
-        put(FIRMWARE, &p.firmware.version.map(u32::from));
+        let running = self.shared.firmware.running;
+        put(FIRMWARE, &running.version.map(u32::from));
+        for (offset, command, shift) in CODE {
+            put(offset, &[u32::from(running.slot) << LOG_SLOT]);
+            put(command, &[FLASH_READ << shift]);
+        }
         let buffer: Vec<u32> = (0..16).map(|i| self.shared.health.dword(i * 4)).collect();
         put(HEALTH, &buffer);
         for (f, i) in self.functions.iter().zip(0..) {

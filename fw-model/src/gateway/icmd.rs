@@ -57,8 +57,8 @@ pub struct Command {
 enum Action {
     /// Reads or writes a register.
     Register,
-    /// Fills the mailbox from what the card is.
-    Answer(fn(&Profile, &mut [u8])),
+    /// Fills the mailbox from what the card is, and from the version that runs.
+    Answer(fn(&Profile, [u16; 3], &mut [u8])),
 }
 
 /// Every command of the mailbox.
@@ -189,7 +189,8 @@ impl Card {
         match command.action {
             Action::Answer(answer) => {
                 f.icmd.mailbox.fill(0);
-                answer(&self.profile, &mut f.icmd.mailbox);
+                let version = self.shared.firmware.running.version;
+                answer(&self.profile, version, &mut f.icmd.mailbox);
                 f.icmd.end(Status::Ok);
             }
             Action::Register => match access_reg(&f.icmd.mailbox) {
@@ -333,7 +334,7 @@ mod cap {
     pub const NV_ACCESS: u32 = 31;
 }
 
-fn capabilities(_: &Profile, mailbox: &mut [u8]) {
+fn capabilities(_: &Profile, _: [u16; 3], mailbox: &mut [u8]) {
     for bit in [
         cap::QCAM,
         cap::MCAM,
@@ -346,10 +347,10 @@ fn capabilities(_: &Profile, mailbox: &mut [u8]) {
     }
 }
 
-fn fw_info(p: &Profile, mailbox: &mut [u8]) {
+fn fw_info(p: &Profile, version: [u16; 3], mailbox: &mut [u8]) {
     /// Byte offset of the PSID, whose dwords have their first byte last.
     const PSID: usize = 0x14;
-    let [major, minor, sub_minor] = p.firmware.version.map(u64::from);
+    let [major, minor, sub_minor] = version.map(u64::from);
     set_bits(mailbox, 0, 16, major);
     set_bits(mailbox, 0x20, 16, minor);
     set_bits(mailbox, 0x30, 16, sub_minor);

@@ -41,7 +41,7 @@ pub fn read_mgir(ctx: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
     set("hw_info.manufacturing_base_mac_31_0", mac & 0xffff_ffff);
     let up: Duration = ctx.now.since(ctx.shared.health.ready);
     set("hw_info.uptime", up.as_secs());
-    let [major, minor, sub_minor] = p.firmware.version.map(u64::from);
+    let [major, minor, sub_minor] = ctx.shared.firmware.running.version.map(u64::from);
     set("fw_info.major", major);
     set("fw_info.minor", minor);
     // Bytes; what does not fit them stands in the extended fields.

@@ -7,6 +7,7 @@
 //! ([`stored`]).
 
 mod components;
+mod flash;
 pub mod identity;
 pub mod masks;
 mod module;
@@ -18,6 +19,7 @@ mod rows;
 pub mod stored;
 mod thermal;
 mod tracer;
+mod update;
 
 use std::collections::BTreeMap;
 
@@ -95,6 +97,8 @@ type Hook = fn(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done;
 pub struct Register {
     /// Its id.
     pub id: u16,
+    /// Its name, if neither the kernel's header nor the tools' database has one.
+    pub name: Option<&'static str>,
     /// Its fields, if they are known.
     pub layout: Option<&'static LayoutInfo>,
     /// Bytes of its image.
@@ -117,6 +121,7 @@ impl Register {
     const fn new(id: u16, layout: Option<&'static LayoutInfo>, bytes: usize) -> Self {
         Self {
             id,
+            name: None,
             layout,
             bytes,
             index: &[],
@@ -130,6 +135,11 @@ impl Register {
 
     const fn of<L: Layout>(id: u16) -> Self {
         Self::new(id, Some(L::INFO), L::BYTES)
+    }
+
+    const fn named(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
     }
 
     const fn index(mut self, index: &'static [(&'static str, u64)]) -> Self {

@@ -4,16 +4,18 @@
 use fwctl_proto::{
     layout::Layout as _,
     layouts::{
-        CoreDumpReg, DcbxParam, DtorReg, McamReg, MciaReg, McqiReg, McqsReg, MfrlReg, MlcrReg,
-        MpcntReg, MpeinReg, MpirReg, MrtcReg, MtcapReg, MtmpReg, MtrcCap, MtrcConf, MtrcCtrl,
-        MtrcStdb, PaosReg, PcamReg, PcapReg, PcmrReg, PddrReg, PfccReg, PmaosReg, PmlpReg, PmtuReg,
-        PpcntReg, PplmReg, PtysReg, PvlcReg, QcamReg, QetcReg, QpdpmReg, QptsReg, QtctReg,
+        CoreDumpReg, DcbxParam, DtorReg, McamReg, MccReg, McdaReg, MciaReg, McqiReg, McqsReg,
+        MfrlReg, MircReg, MlcrReg, MpcntReg, MpeinReg, MpirReg, MrtcReg, MtcapReg, MtmpReg,
+        MtrcCap, MtrcConf, MtrcCtrl, MtrcStdb, PaosReg, PcamReg, PcapReg, PcmrReg, PddrReg,
+        PfccReg, PmaosReg, PmlpReg, PmtuReg, PpcntReg, PplmReg, PtysReg, PvlcReg, QcamReg, QetcReg,
+        QpdpmReg, QptsReg, QtctReg,
     },
     register as id,
 };
 
 use super::{
-    Register, components, identity, masks, module, nvda, ports, qos, reset, thermal, tracer,
+    Register, components, flash, identity, masks, module, nvda, ports, qos, reset, thermal, tracer,
+    update,
 };
 
 /// Bytes of HOST_ENDIANNESS (`struct mlx5_reg_host_endianness`).
@@ -54,6 +56,7 @@ pub static REGISTERS: &[Register] = &[
             "pfc_cap_admin",
             "num_of_tc_admin",
         ]),
+    Register::new(update::MLOCK, None, update::MLOCK_BYTES).named("MLOCK"),
     Register::of::<CoreDumpReg>(id::CORE_DUMP).write(tracer::write_core_dump),
     Register::of::<PcapReg>(id::PCAP).index(PORT),
     Register::of::<PmlpReg>(id::PMLP)
@@ -139,6 +142,11 @@ pub static REGISTERS: &[Register] = &[
         .writable(&["mte", "tee", "temp_threshold_hi", "temp_threshold_lo"])
         .read(thermal::read_mtmp)
         .write(thermal::write_mtmp),
+    Register::new(flash::MFPA, None, flash::MFPA_BYTES).read(flash::read_mfpa),
+    Register::new(flash::MFBA, None, flash::MFBA_BYTES)
+        .read(flash::read_mfba)
+        .write(flash::write_mfba),
+    Register::new(flash::MFBE, None, flash::MFBE_BYTES).write(flash::write_mfbe),
     Register::of::<MciaReg>(id::MCIA)
         .index(&[("module", 15)])
         .echo(&[
@@ -156,6 +164,9 @@ pub static REGISTERS: &[Register] = &[
     Register::of::<MfrlReg>(id::MFRL)
         .read(reset::read)
         .write(reset::write),
+    Register::new(flash::MFAI, None, flash::MFAI_BYTES)
+        .named("MFAI")
+        .write(flash::write_mfai),
     Register::of::<MlcrReg>(id::MLCR)
         .index(PORT)
         .writable(&["beacon_duration"])
@@ -188,10 +199,17 @@ pub static REGISTERS: &[Register] = &[
         .index(&[("component_index", components::LAST)])
         .echo(&["read_pending_component", "info_type", "offset"])
         .read(components::read_mcqi),
+    Register::of::<MccReg>(id::MCC)
+        .read(update::read_mcc)
+        .write(update::write_mcc),
+    Register::new(id::MCDA, Some(McdaReg::INFO), update::MCDA_BYTES)
+        .read(update::read_mcda)
+        .write(update::write_mcda),
     Register::new(identity::MQIS, None, identity::MQIS_BYTES).read(identity::read_mqis),
     Register::of::<McamReg>(id::MCAM)
         .index(GROUPS)
         .read(masks::read_mcam),
+    Register::of::<MircReg>(id::MIRC).write(update::write_mirc),
     Register::of::<DtorReg>(id::DTOR),
 ];
 

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The card's flash: NOR with two slots for images and the device's own data at its end. What is
+//! kept is how it differs from what the factory wrote.
+
+use std::{collections::BTreeMap, sync::OnceLock};
+
+use super::fs4::{self, Info, MAGIC};
+use crate::{FunctionId, profile::Profile, store::Batch};
+
+/// Bytes of the flash.
+pub const FLASH_BYTES: usize = 32 << 20;
+/// Bytes of a slot.
+pub const SLOT_BYTES: usize = 1 << fs4::LOG_SLOT;
+/// Slots.
+pub const SLOTS: u8 = 2;
+/// Bytes of the device's own data at the end.
+const DEVICE_BYTES: usize = 0x1_0000;
+/// Most bytes of an image.
+pub const MAX_IMAGE: usize = SLOT_BYTES - DEVICE_BYTES;
+/// Bytes of a page, which is what is kept.
+const PAGE: usize = 256;
+/// Where pages lie in the card's store.
+const PREFIX: &str = "flash/";
+
+/// What the factory wrote.
+#[derive(Debug)]
+struct Factory {
+    image: Vec<u8>,
+    device: Vec<u8>,
+}
+
+/// The flash.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Flash {
+    pages: BTreeMap<u32, Box<[u8]>>,
+    #[serde(skip)]
+    factory: OnceLock<Factory>,
+}
+
+/// What an image for this card is made for.
+#[must_use]
+pub fn spec(p: &Profile, version: [u16; 3]) -> fs4::Spec<'_> {
+    let pci = p.pci();
+    fs4::Spec {
+        info: Info {
+            version,
+            psid: p.firmware.psid.clone(),
+        },
+        pci: [
+            pci.vendor_id,
+            pci.device_id,
+            pci.subsystem_vendor_id,
+            pci.subsystem_id,
+        ],
+        hw_id: pci.hw_id,
+        name: &p.name,
+        description: &p.description,
+    }
+}
+
+impl Flash {
+    /// The flash of a card's store; keys that are not ours are left alone.
+    #[must_use]
+    pub fn load(stored: &BTreeMap<String, Vec<u8>>) -> Self {
+        let pages = stored.iter().filter_map(|(k, v)| {
+            let page = u32::from_str_radix(k.strip_prefix(PREFIX)?, 16).ok()?;
+            let fits = v.len() == PAGE && (page as usize) < FLASH_BYTES / PAGE;
+            fits.then(|| (page, v.clone().into_boxed_slice()))
+        });
+        Self {
+            pages: pages.collect(),
+            factory: OnceLock::new(),
+        }
+    }
+
+    /// Checks what was read from a file.
+    ///
+    /// # Errors
+    /// What it holds that no flash can hold.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let last = FLASH_BYTES / PAGE - 1;
+        let all_right = self.pages.keys().all(|n| *n as usize <= last)
+            && self.pages.values().all(|p| p.len() == PAGE);
+        if !all_right {
+            return Err("a page of the flash that is not there");
+        }
+        Ok(())
+    }
+
+    fn factory(&self, p: &Profile) -> &Factory {
+        self.factory.get_or_init(|| {
+            let mac = p.mac(FunctionId(0));
+            let mac = mac.iter().fold(0, |n, b| n << 8 | u64::from(*b));
+            let guid = (mac >> 24) << 40 | 0xfffe << 24 | mac & 0xff_ffff;
+            let from = FLASH_BYTES - DEVICE_BYTES;
+            Factory {
+                image: fs4::build(&spec(p, p.firmware.version)),
+                device: fs4::device_area(&p.firmware.psid, mac, guid, from, FLASH_BYTES),
+            }
+        })
+    }
+
+    /// A page as the factory left it.
+    fn factory_page(&self, p: &Profile, page: u32) -> Box<[u8]> {
+        let f = self.factory(p);
+        let at = page as usize * PAGE;
+        let device = FLASH_BYTES - DEVICE_BYTES;
+        let (part, at) = if at < device {
+            (&f.image, at)
+        } else {
+            (&f.device, at - device)
+        };
+        let there = part.iter().skip(at).take(PAGE).copied();
+        let erased = core::iter::repeat(0xff);
+        there.chain(erased).take(PAGE).collect()
+    }
+
+    fn page(&self, p: &Profile, page: u32) -> Box<[u8]> {
+        let kept = self.pages.get(&page).cloned();
+        kept.unwrap_or_else(|| self.factory_page(p, page))
+    }
+
+    fn put(&mut self, p: &Profile, page: u32, content: Box<[u8]>, batch: &mut Batch) {
+        let key = format!("{PREFIX}{page:05x}");
+        if content == self.factory_page(p, page) {
+            if self.pages.remove(&page).is_some() {
+                batch.puts.insert(key, None);
+            }
+        } else if self.pages.get(&page) != Some(&content) {
+            batch.puts.insert(key, Some(content.to_vec()));
+            self.pages.insert(page, content);
+        }
+    }
+
+    /// Reads bytes; behind the end is as after an erase.
+    #[must_use]
+    pub fn read(&self, p: &Profile, at: usize, len: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(len);
+        while out.len() < len {
+            let here = at + out.len();
+            if here >= FLASH_BYTES {
+                out.resize(len, 0xff);
+                break;
+            }
+            let page = self.page(p, (here / PAGE) as u32);
+            let rest = len - out.len();
+            out.extend(page.iter().skip(here % PAGE).take(rest));
+        }
+        out
+    }
+
+    /// Changes bytes by `f(old, new)`; what is behind the end is dropped.
+    fn change(
+        &mut self,
+        p: &Profile,
+        at: usize,
+        data: &[u8],
+        batch: &mut Batch,
+        f: fn(u8, u8) -> u8,
+    ) {
+        let mut done = 0;
+        while let Some(rest) = data.get(done..).filter(|r| !r.is_empty()) {
+            let here = at + done;
+            if here >= FLASH_BYTES {
+                return;
+            }
+            let number = (here / PAGE) as u32;
+            let mut page = self.page(p, number);
+            let places = page.iter_mut().skip(here % PAGE);
+            let mut n = 0;
+            for (to, from) in places.zip(rest) {
+                *to = f(*to, *from);
+                n += 1;
+            }
+            self.put(p, number, page, batch);
+            done += n;
+        }
+    }
+
+    /// Programs bytes: bits can only become 0.
+    pub fn program(&mut self, p: &Profile, at: usize, data: &[u8], batch: &mut Batch) {
+        self.change(p, at, data, batch, |old, new| old & new);
+    }
+
+    /// Replaces bytes, as the firmware does with an erase of its own.
+    pub fn replace(&mut self, p: &Profile, at: usize, data: &[u8], batch: &mut Batch) {
+        self.change(p, at, data, batch, |_, new| new);
+    }
+
+    /// Erases bytes.
+    pub fn erase(&mut self, p: &Profile, at: usize, len: usize, batch: &mut Batch) {
+        self.replace(p, at, &vec![0xff; len], batch);
+    }
+
+    /// True if a slot says that it holds an image.
+    #[must_use]
+    pub fn is_marked(&self, p: &Profile, slot: u8) -> bool {
+        self.read(p, usize::from(slot) * SLOT_BYTES, MAGIC.len()) == MAGIC
+    }
+
+    /// The slot with the image that starts next; the first one if both say that they have one.
+    #[must_use]
+    pub fn next_slot(&self, p: &Profile) -> Option<u8> {
+        (0..SLOTS).find(|s| self.is_marked(p, *s))
+    }
+
+    /// What the image in a slot says of itself, if it is sound.
+    ///
+    /// # Errors
+    /// [`fs4::Bad`].
+    pub fn info(&self, p: &Profile, slot: u8) -> Result<Info, fs4::Bad> {
+        fs4::parse(&self.slot(p, slot))
+    }
+
+    /// A slot's bytes up to the last page with content.
+    #[must_use]
+    pub fn slot(&self, p: &Profile, slot: u8) -> Vec<u8> {
+        let from = usize::from(slot) * SLOT_BYTES;
+        let first = (from / PAGE) as u32;
+        let behind = ((from + MAX_IMAGE) / PAGE) as u32;
+        let last = self.pages.range(first..behind).next_back();
+        let kept = last.map_or(0, |(n, _)| (*n as usize + 1) * PAGE - from);
+        let factory = if slot == 0 {
+            self.factory(p).image.len()
+        } else {
+            0
+        };
+        self.read(p, from, kept.max(factory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::apply;
+
+    #[test]
+    fn nor_bits_become_zero_until_they_are_erased() {
+        let p = Profile::builtin("connectx7").unwrap();
+        let mut f = Flash::default();
+        let mut b = Batch::default();
+        let at = SLOT_BYTES + 0x2fe;
+        f.program(&p, at, &[0xf0, 0x0f, 0xaa, 0x55], &mut b);
+        f.program(&p, at, &[0x3c; 4], &mut b);
+        assert_eq!(f.read(&p, at - 1, 6), [0xff, 0x30, 0x0c, 0x28, 0x14, 0xff]);
+        assert_eq!(b.puts.len(), 2, "two pages");
+        let mut stored = BTreeMap::new();
+        apply(&mut stored, &b);
+        assert_eq!(Flash::load(&stored).pages, f.pages);
+        let mut b = Batch::default();
+        f.erase(&p, SLOT_BYTES, fs4::SECTOR, &mut b);
+        apply(&mut stored, &b);
+        assert!(stored.is_empty(), "as the factory left it");
+        assert_eq!(f.read(&p, at, 4), [0xff; 4]);
+    }
+
+    #[test]
+    fn the_factory_wrote_an_image_of_the_profile_s_version() {
+        let p = Profile::builtin("connectx7").unwrap();
+        let mut f = Flash::default();
+        assert_eq!(f.next_slot(&p), Some(0));
+        assert_eq!(f.info(&p, 0).unwrap().version, p.firmware.version);
+        assert_eq!(f.info(&p, 1), Err(fs4::Bad::Format));
+        // Erased, the factory's image does not come back.
+        let mut b = Batch::default();
+        f.erase(&p, 0, fs4::SECTOR, &mut b);
+        // The page with magic and pointers, and that with the tools area.
+        assert_eq!((f.next_slot(&p), b.puts.len()), (None, 2));
+        // The end of the flash is the end.
+        f.program(&p, FLASH_BYTES - 1, &[0, 0], &mut b);
+        assert_eq!(f.read(&p, FLASH_BYTES - 1, 3), [0, 0xff, 0xff]);
+    }
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The state machine by which components of the firmware are updated (MCC).
+
+use core::time::Duration;
+
+use crate::{Time, syndrome::Syndrome};
+
+/// How long an owner may say nothing.
+pub const SILENCE: Duration = Duration::from_secs(20);
+/// Bits of a handle.
+const HANDLE_BITS: u32 = 24;
+/// Bytes that are accounted for at once.
+const GRAIN: usize = 4;
+
+/// `MCC.control_state`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[repr(u8)]
+pub enum State {
+    /// Nobody updates.
+    #[default]
+    Idle = 0,
+    /// Somebody has the handle.
+    Locked = 1,
+    /// A component comes in.
+    Download = 3,
+    /// A component goes out.
+    Upload = 7,
+}
+
+/// `MCC.error_code`: why a component was not taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[repr(u8)]
+pub enum Rejected {
+    /// It was.
+    #[default]
+    No = 0,
+    /// A checksum is wrong, or bytes are missing.
+    Digest = 2,
+    /// It is for another card.
+    NotApplicable = 3,
+    /// It is no such component.
+    BadFormat = 8,
+}
+
+/// A component that is coming in, or one that was verified.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Component {
+    /// Its index.
+    pub index: u16,
+    /// Its bytes.
+    pub data: Vec<u8>,
+    /// Which of them came, one for [`GRAIN`].
+    came: Vec<bool>,
+}
+
+impl Component {
+    /// True if every byte came.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.came.iter().all(|c| *c)
+    }
+}
+
+/// The state machine of a card.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Update {
+    state: State,
+    /// Why the last component was not taken.
+    pub rejected: Rejected,
+    handle: u32,
+    used: Time,
+    incoming: Option<Component>,
+    /// What goes out.
+    pub outgoing: Vec<u8>,
+    /// Verified, waiting for activation.
+    pub staged: Vec<Component>,
+}
+
+impl Update {
+    /// The state, after an owner who said nothing for too long lost his handle.
+    pub fn state(&mut self, now: Time) -> State {
+        if self.state != State::Idle && now.since(self.used) >= SILENCE {
+            self.release();
+        }
+        self.state
+    }
+
+    /// The handle: the owner's, or the one for whoever locks next.
+    #[must_use]
+    pub fn handle(&self) -> u32 {
+        // Never 0: that is no handle.
+        self.handle.max(1)
+    }
+
+    /// For how long the owner said nothing.
+    #[must_use]
+    pub fn idle_for(&self, now: Time) -> Duration {
+        now.since(self.used)
+    }
+
+    /// Index of the component that comes in.
+    #[must_use]
+    pub fn incoming(&self) -> Option<u16> {
+        self.incoming.as_ref().map(|c| c.index)
+    }
+
+    /// Checks that the owner speaks, and in one of these states.
+    ///
+    /// # Errors
+    /// [`Syndrome::UpdateHandle`], [`Syndrome::UpdateState`].
+    pub fn owner(&mut self, handle: u32, states: &[State], now: Time) -> Result<(), Syndrome> {
+        let state = self.state(now);
+        if !states.contains(&state) {
+            return Err(Syndrome::UpdateState);
+        }
+        if handle != self.handle() {
+            return Err(Syndrome::UpdateHandle);
+        }
+        self.used = now;
+        Ok(())
+    }
+
+    /// LOCK_UPDATE_HANDLE.
+    ///
+    /// # Errors
+    /// [`Syndrome::UpdateState`] if somebody has it, [`Syndrome::UpdateHandle`].
+    pub fn lock(&mut self, handle: u32, now: Time) -> Result<(), Syndrome> {
+        self.owner(handle, &[State::Idle], now)?;
+        self.state = State::Locked;
+        self.rejected = Rejected::No;
+        Ok(())
+    }
+
+    /// The owner is done, or lost it: all that is not activated is forgotten.
+    pub fn release(&mut self) {
+        *self = Self {
+            handle: (self.handle() + 1) & ((1 << HANDLE_BITS) - 1),
+            ..Self::default()
+        };
+    }
+
+    /// UPDATE_COMPONENT: `size` bytes will come.
+    pub fn download(&mut self, index: u16, size: usize) {
+        self.state = State::Download;
+        self.rejected = Rejected::No;
+        self.incoming = Some(Component {
+            index,
+            data: vec![0; size],
+            came: vec![false; size.div_ceil(GRAIN)],
+        });
+    }
+
+    /// MCDA: some bytes. The last ones may be filled up to a dword.
+    ///
+    /// # Errors
+    /// [`Syndrome::UpdateRange`].
+    pub fn data(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Syndrome> {
+        let c = self.incoming.as_mut().ok_or(Syndrome::UpdateState)?;
+        let behind = offset.checked_add(bytes.len());
+        let fits = behind.is_some_and(|end| end <= c.data.len().next_multiple_of(GRAIN));
+        if !fits || !offset.is_multiple_of(GRAIN) || bytes.is_empty() {
+            return Err(Syndrome::UpdateRange);
+        }
+        for (to, from) in c.data.iter_mut().skip(offset).zip(bytes) {
+            *to = *from;
+        }
+        let grains = bytes.len().div_ceil(GRAIN);
+        c.came
+            .iter_mut()
+            .skip(offset / GRAIN)
+            .take(grains)
+            .for_each(|g| *g = true);
+        Ok(())
+    }
+
+    /// VERIFY_COMPONENT: `check` says whether the component is taken; it is then staged, instead
+    /// of one of the same index.
+    pub fn verify(&mut self, check: impl FnOnce(&Component) -> Rejected) {
+        let Some(c) = self.incoming.take() else {
+            return;
+        };
+        self.state = State::Locked;
+        self.rejected = if c.is_whole() {
+            check(&c)
+        } else {
+            Rejected::Digest
+        };
+        if self.rejected == Rejected::No {
+            self.staged.retain(|s| s.index != c.index);
+            self.staged.push(c);
+        }
+    }
+
+    /// READ_COMPONENT: these bytes go out.
+    pub fn upload(&mut self, bytes: Vec<u8>) {
+        self.state = State::Upload;
+        self.outgoing = bytes;
+    }
+
+    /// CANCEL: no component comes or goes any more.
+    pub fn cancel(&mut self) {
+        self.state = State::Locked;
+        self.incoming = None;
+        self.outgoing = Vec::new();
+    }
+
+    /// Checks what was read from a file.
+    ///
+    /// # Errors
+    /// What there is that cannot be.
+    pub fn check(&self, most: usize) -> Result<(), &'static str> {
+        let all = self.incoming.iter().chain(&self.staged);
+        let bad =
+            |c: &Component| c.data.len() > most || c.came.len() != c.data.len().div_ceil(GRAIN);
+        if all.into_iter().any(bad) || self.outgoing.len() > most || self.staged.len() > 16 {
+            return Err("a firmware component that is too long");
+        }
+        if (self.state == State::Download) != self.incoming.is_some() {
+            return Err("a download without a component");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_lost_after_silence_and_another_one_given() {
+        let mut u = Update::default();
+        let h = u.handle();
+        u.lock(h, Time::ZERO).unwrap();
+        assert_eq!(u.lock(h, Time::ZERO), Err(Syndrome::UpdateState));
+        assert_eq!(
+            u.owner(h + 1, &[State::Locked], Time::ZERO),
+            Err(Syndrome::UpdateHandle)
+        );
+        let late = Time::ZERO.after(SILENCE);
+        assert_eq!(u.state(late), State::Idle);
+        assert_ne!(u.handle(), h);
+        assert_eq!(u.lock(h, late), Err(Syndrome::UpdateHandle));
+    }
+
+    #[test]
+    fn every_byte_must_have_come() {
+        let mut u = Update::default();
+        u.lock(u.handle(), Time::ZERO).unwrap();
+        u.download(0, 10);
+        for (offset, len) in [(2, 4), (12, 4), (8, 8), (0, 0), (usize::MAX & !3, 4)] {
+            let got = u.data(offset, &vec![1; len]);
+            assert_eq!(got, Err(Syndrome::UpdateRange), "{offset}+{len}");
+        }
+        u.data(8, &[3; 4]).unwrap();
+        u.verify(|_| Rejected::No);
+        assert_eq!((u.rejected, u.staged.len()), (Rejected::Digest, 0));
+        u.download(0, 10);
+        u.data(8, &[3; 4]).unwrap();
+        u.data(0, &[1; 8]).unwrap();
+        u.verify(|_| Rejected::No);
+        assert_eq!(u.staged[0].data, [1, 1, 1, 1, 1, 1, 1, 1, 3, 3]);
+    }
+}
