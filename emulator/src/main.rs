@@ -3,7 +3,7 @@
 
 use std::{
     io::{Write as _, stdout},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -11,9 +11,11 @@ use clap::{
     ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
     builder::PossibleValuesParser,
 };
+use fw_model::Profile;
 use fwctl_emu::{
     control::{self, Argument, VERBS, argument},
     explain::explain,
+    image,
     list::{self, Format},
     serve::{Door, Options, Transport, profile, serve},
     socket::Place,
@@ -98,6 +100,23 @@ enum Command {
     Explain {
         /// A syndrome, opcode, status, register, event, configuration item or parameter.
         what: String,
+    },
+    /// Write a firmware image for a card, to be burnt onto it.
+    ///
+    /// `mstflint -i FILE burn` takes it as it is, `devlink dev flash` packed with --mfa2. What it
+    /// holds instead of code is a pattern (docs/firmware-update.md).
+    Image {
+        /// The card: a built-in profile, or a TOML file.
+        #[arg(long, value_name = "NAME", default_value = "connectx7")]
+        profile: String,
+        /// The image's version, as in 28.44.1000.
+        #[arg(long, value_parser = image::version)]
+        version: [u16; 3],
+        /// Pack it as MFA2.
+        #[arg(long)]
+        mfa2: bool,
+        /// Where to.
+        file: PathBuf,
     },
     /// Print a script that completes this command line in a shell.
     Completions {
@@ -238,6 +257,18 @@ fn main() -> ExitCode {
             },
             (text, _) => told(text, 1),
         },
+        Command::Image {
+            profile: name,
+            version,
+            mfa2,
+            file,
+        } => match profile(&name) {
+            Err(e) => fail(USAGE, &e),
+            Ok(p) => match write_image(&p, version, mfa2, &file) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(e) => fail(1, &anyhow::anyhow!("{}: {e}", file.display())),
+            },
+        },
         Command::Explain { what } => told(explain(&what).map_err(anyhow::Error::msg), 1),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -249,6 +280,14 @@ fn main() -> ExitCode {
             Err(e) => fail(1, &anyhow::anyhow!("{}: {e}", dir.display())),
         },
     }
+}
+
+fn write_image(p: &Profile, version: [u16; 3], mfa2: bool, file: &Path) -> std::io::Result<()> {
+    let mut bytes = image::fs4(p, version);
+    if mfa2 {
+        bytes = image::mfa2(&p.firmware.psid, &bytes)?;
+    }
+    std::fs::write(file, bytes)
 }
 
 /// The profile of a fwctl device.

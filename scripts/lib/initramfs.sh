@@ -7,6 +7,7 @@
 #   modules   the kernel modules below with what they need, uncompressed, and their index
 #   runner    the guest-runner binary
 #   packages  what --packages asks for
+#   files     what --file brings
 
 INIT=$REPO/guest-tests/initramfs/init
 # Those that a kernel does not have are left out.
@@ -127,6 +128,18 @@ modules_part() {
     } | sha256sum | cut -c1-16)
     part modules "$1-$key" fill_modules "$@"
 }
+
+# fill_files FOLDER FILE...: for the commands in the guest, and for drivers that ask for firmware.
+fill_files() {
+    local dir=$1
+    shift
+    mkdir -p "$dir/files" "$dir/usr/lib/firmware"
+    cp -t "$dir/files" -- "$@"
+    ln -s -t "$dir/usr/lib/firmware" $(printf '../../../files/%s\n' "${@##*/}")
+}
+
+# files_part FILE...
+files_part() { part files "$(hash_of "$@" "$REPO/scripts/lib/initramfs.sh")" fill_files "$@"; }
 
 fill_runner() { install -D -m 755 "$2" "$1/usr/bin/guest-runner"; }
 

@@ -3,6 +3,9 @@
 # Source the other libraries first.
 # shellcheck shell=bash
 
+# Files for the guest.
+GUEST_FILES=()
+
 # prepare_guest KERNEL MODULES KBUILD PACKAGES: each may be empty. KERNEL and MODULES are the user's
 # own image and /lib/modules tree, which must have the drivers of GUEST_DEVICES. Sets GUEST_KERNEL and GUEST_INITRD.
 prepare_guest() {
@@ -28,6 +31,9 @@ prepare_guest() {
     GUEST_INITRD=("$(base_part)")
     if [ -n "$packages" ]; then
         GUEST_INITRD+=("$(packages_part "$packages")")
+    fi
+    if [ ${#GUEST_FILES[@]} -gt 0 ]; then
+        GUEST_INITRD+=("$(files_part "${GUEST_FILES[@]}")")
     fi
     GUEST_INITRD+=("$(modules_part "$release" "$modules" "$built")")
     pick_accel

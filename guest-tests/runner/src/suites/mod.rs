@@ -14,6 +14,7 @@ mod mlx5_reset;
 mod mlx5_tracer;
 mod mlx5_two;
 mod mst_config;
+mod mst_flash;
 mod mst_fwctl;
 mod mst_pci;
 mod virtio_probe;
@@ -35,6 +36,7 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_ib::SUITE,
     &mlx5_two::SUITE,
     &mlx5_two::ACTIVATE,
+    &mst_flash::SUITE,
     &mst_fwctl::SUITE,
     &mst_pci::SUITE,
     &mst_config::SUITE,

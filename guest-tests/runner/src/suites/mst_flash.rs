@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Firmware is updated: by devlink through mlxfw, by mstflint through fwctl and through the flash.
+//! The files come from `fwctl-emu image`; what the tools must say is in their sources.
+
+use std::fs;
+
+use crate::{
+    check, check_eq, fail,
+    suites::{
+        mlx5_probe,
+        mlx5_reload::{back, program, program_output, replies, run_program},
+    },
+    test::{APPEAR, Ctx, Done, Suite, test, wait_for},
+};
+
+const DEVICE: &str = "fwctl0";
+/// The profile's version, and those of the files.
+const FACTORY: &str = "28.43.1014";
+const FROM_DEVLINK: &str = "28.44.1000";
+const FROM_MSTFLINT: &str = "28.45.1000";
+const PACKAGE: &str = "28.44.1000.mfa2";
+const IMAGE: &str = "/files/28.45.1000.bin";
+const OTHER_CARD: &str = "/files/other.bin";
+
+pub const SUITE: Suite = Suite {
+    name: "mst-flash",
+    about: "devlink dev flash, mstflint query, burn, verify and read; the new firmware after a reset",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[
+        "mlxfw: Firmware flash failed: Firmware file is not MFA2",
+        "PCI Sync FW Update Reset Ack. Device reset is expected.",
+        "Sync Reset now. Device is going to reset.",
+        "Skipping wait for vf pages stage",
+        "No PCI link reporting capability",
+    ],
+    tests: &[
+        test("mstflint-query", 60, query),
+        test("mstflint-burns-congestion-control", 60, congestion_control),
+        test("devlink-dev-flash", 120, flash),
+        test("mstflint-shows-what-is-pending", 60, pending),
+        test("fw-activate-starts-it", 240, activate),
+        test("a-file-that-is-no-package-is-refused", 60, no_package),
+        test("mstflint-verify", 180, verify),
+        test("mstflint-refuses-an-image-of-another-card", 120, other_card),
+        test("mstflint-burns-a-newer-image", 240, burn),
+        test("mstflint-reads-the-image-back", 180, read_back),
+    ],
+};
+
+fn bdf() -> Done<String> {
+    let functions = mlx5_probe::functions()?;
+    let Some(first) = functions.first() else {
+        fail!("no function")
+    };
+    Ok(first.name.clone())
+}
+
+/// What is behind `title` in what mstflint prints.
+fn value(text: &str, title: &str) -> Option<String> {
+    let line = text.lines().find_map(|l| l.strip_prefix(title))?;
+    Some(line.trim().to_owned())
+}
+
+/// Running and stored version as devlink knows them.
+fn versions() -> Done<(String, String)> {
+    let text = program_output("devlink", &["dev", "info", &format!("pci/{}", bdf()?)])?;
+    let of = |part: &str| {
+        let behind = text.split(part).nth(1)?;
+        let line = behind
+            .lines()
+            .find_map(|l| l.trim().strip_prefix("fw.version "))?;
+        Some(line.to_owned())
+    };
+    match (of("running:"), of("stored:")) {
+        (Some(running), Some(stored)) => Ok((running, stored)),
+        _ => fail!("{text}"),
+    }
+}
+
+fn expect(running: &str, stored: &str) -> Done {
+    check_eq!(
+        versions()?,
+        (running.to_owned(), stored.to_owned()),
+        "versions"
+    );
+    Ok(())
+}
+
+fn query(_: &Ctx) -> Done {
+    let text = program_output("mstflint", &["-d", DEVICE, "q", "full"])?;
+    for (title, expected) in [
+        ("Image type:", "FS4"),
+        ("FW Version:", FACTORY),
+        ("PSID:", "EMU0000000007"),
+        ("Part Number:", "emulated-connectx7"),
+    ] {
+        check_eq!(value(&text, title).as_deref(), Some(expected), "{title}");
+    }
+    Ok(())
+}
+
+fn congestion_control(_: &Ctx) -> Done {
+    const FILE: &str = "/tmp/cc.bin";
+    // mstflint wants these four bytes first.
+    let mut bytes = vec![0xcc, 0x00, 0xcc, 0x01];
+    bytes.extend((0..20_000u32).map(|i| (i * 7) as u8));
+    fs::write(FILE, &bytes)?;
+    program_output(
+        "mstflint",
+        &["-y", "-d", DEVICE, "--cc", "x", "-i", FILE, "b"],
+    )?;
+    fs::write(FILE, &bytes[4..])?;
+    let (ok, text) = program(
+        "mstflint",
+        &["-y", "-d", DEVICE, "--cc", "x", "-i", FILE, "b"],
+    )?;
+    check!(!ok && text.contains("Wrong Image signature"), "{text}");
+    Ok(())
+}
+
+fn devlink_flash(file: &str) -> Done<(bool, String)> {
+    let device = format!("pci/{}", bdf()?);
+    program("devlink", &["dev", "flash", &device, "file", file])
+}
+
+fn flash(_: &Ctx) -> Done {
+    expect(FACTORY, FACTORY)?;
+    let (ok, text) = devlink_flash(PACKAGE)?;
+    check!(ok && text.contains("Firmware flash done"), "{text}");
+    expect(FACTORY, FROM_DEVLINK)
+}
+
+fn pending(_: &Ctx) -> Done {
+    let text = program_output("mstflint", &["-d", DEVICE, "q"])?;
+    check_eq!(
+        value(&text, "FW Version:").as_deref(),
+        Some(FROM_DEVLINK),
+        "pending"
+    );
+    check_eq!(
+        value(&text, "FW Version(Running):").as_deref(),
+        Some(FACTORY),
+        "running"
+    );
+    Ok(())
+}
+
+fn activate(ctx: &Ctx) -> Done {
+    let before = replies()?;
+    let device = format!("pci/{}", bdf()?);
+    run_program(
+        ctx,
+        "devlink",
+        &["dev", "reload", &device, "action", "fw_activate"],
+    )?;
+    wait_for("the new version", APPEAR, || {
+        Ok(versions().ok().filter(|v| v.0 == FROM_DEVLINK))
+    })?;
+    expect(FROM_DEVLINK, FROM_DEVLINK)?;
+    back(&before)
+}
+
+fn no_package(_: &Ctx) -> Done {
+    // mlxfw wants MFA2.
+    let (ok, text) = devlink_flash("28.45.1000.bin")?;
+    check!(!ok && text.contains("Firmware file is not MFA2"), "{text}");
+    expect(FROM_DEVLINK, FROM_DEVLINK)
+}
+
+/// `mstflint -d BDF …`, through the flash itself.
+fn mstflint(args: &[&str]) -> Done<(bool, String)> {
+    let bdf = bdf()?;
+    program("mstflint", &[&["-y", "-d", &bdf], args].concat())
+}
+
+fn is_bootable() -> Done {
+    let (ok, text) = mstflint(&["verify"])?;
+    check!(
+        ok && text.contains("FW image verification succeeded. Image is bootable."),
+        "{text}"
+    );
+    for section in [
+        "BOOT2",
+        "ITOC_HEADER",
+        "MAIN_CODE",
+        "IMAGE_INFO",
+        "DEV_INFO",
+        "MFG_INFO",
+    ] {
+        check!(
+            text.contains(&format!("({section}) - OK")),
+            "no {section}: {text}"
+        );
+    }
+    Ok(())
+}
+
+fn verify(_: &Ctx) -> Done {
+    is_bootable()
+}
+
+fn other_card(_: &Ctx) -> Done {
+    let (ok, text) = mstflint(&["-i", OTHER_CARD, "burn"])?;
+    check!(!ok && text.contains("PSID mismatch"), "{text}");
+    expect(FROM_DEVLINK, FROM_DEVLINK)
+}
+
+fn burn(_: &Ctx) -> Done {
+    let (ok, text) = mstflint(&["-i", IMAGE, "burn"])?;
+    check!(ok && text.contains("To load new FW"), "{text}");
+    check!(!text.contains("-W-"), "a warning: {text}");
+    expect(FROM_DEVLINK, FROM_MSTFLINT)?;
+    is_bootable()
+}
+
+fn read_back(_: &Ctx) -> Done {
+    const FILE: &str = "/tmp/read.bin";
+    let (ok, text) = mstflint(&["ri", FILE])?;
+    check!(ok, "{text}");
+    let read = fs::read(FILE)?;
+    let image = fs::read(IMAGE)?;
+    check_eq!(read.len(), 32 << 20, "bytes");
+    check!(read.starts_with(&image), "another image than was burnt");
+    let text = program_output("mstflint", &["-i", FILE, "q"])?;
+    check_eq!(
+        value(&text, "FW Version:").as_deref(),
+        Some(FROM_MSTFLINT),
+        "version"
+    );
+    Ok(())
+}
