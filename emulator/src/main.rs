@@ -181,9 +181,13 @@ struct ServeArgs {
     /// Add the commands and registers of this TOML file to the firmware (docs/overlays.md).
     #[arg(long, value_name = "FILE")]
     overlay: Option<PathBuf>,
-    /// Keep the non-volatile configuration in this folder; without it, it is lost at the end.
+    /// Keep configuration and flash in this folder; without it, they are lost at the end.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// If the file in that folder is damaged, go on with what is before the damage; the damaged file
+    /// is kept beside it (docs/state.md).
+    #[arg(long, requires = "state")]
+    state_recover: bool,
     /// Go on with a card that `ctl save` wrote: its functions, objects and configuration as they
     /// were.
     #[arg(long, value_name = "FILE")]
@@ -348,6 +352,7 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         profile: a.profile,
         overlay: a.overlay,
         state: a.state,
+        state_recover: a.state_recover,
         load: a.load,
         control: a.control,
         ready_fd: a.ready_fd,

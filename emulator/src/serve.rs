@@ -67,6 +67,8 @@ pub struct Options {
     pub overlay: Option<PathBuf>,
     /// State directory.
     pub state: Option<PathBuf>,
+    /// Take what is before a damaged place in it.
+    pub state_recover: bool,
     /// A saved card to go on with.
     pub load: Option<PathBuf>,
     /// Control socket.
@@ -150,7 +152,7 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
         profile = profile.with_overlay(overlay(file)?);
     }
     let mut store: Box<dyn Store + Send> = match &options.state {
-        Some(dir) => Box::new(FileStore::open(dir)?),
+        Some(dir) => Box::new(FileStore::open(dir, options.state_recover)?),
         None => Box::new(MemStore::default()),
     };
     let stored = store.load()?;

@@ -269,14 +269,10 @@ fn one_state_folder_serves_one_process_and_damage_is_named() {
     );
     e.signal(Signal::TERM);
     assert_eq!(e.end().0.code(), Some(0));
-    fs::write(
-        state.join("card"),
-        "fwctl-emu-state 1 0000000000000000\nnv/x 00\n",
-    )
-    .unwrap();
+    fs::write(state.join("card"), [7; 512]).unwrap();
     let (code, said) = refused(&["--vfio-user", text(&b), "--state", text(&state)]);
     assert!(
-        code == 2 && said.contains("file card is damaged: at byte 18"),
+        code == 2 && said.contains("file card is damaged: at byte 0: a checksum is wrong"),
         "{said}"
     );
     assert!(!b.exists());
