@@ -129,6 +129,10 @@ syndromes! {
     UpdateHandle = 0x00e6_0010, BAD_RES, "The update handle is not the one that was given, or somebody else has it.";
     UpdateComponent = 0x00e6_0011, BAD_PARAM, "There is no such firmware component, or it is not the one that comes in.";
     UpdateRange = 0x00e6_0012, BAD_PARAM, "More bytes than the firmware component has, none, or at an offset that is no multiple of 4.";
+    DumpUnknown = 0x00e6_0013, BAD_PARAM, "RESOURCE_DUMP knows no such type of segment.";
+    DumpTooLong = 0x00e6_0014, LIM_ERR, "The resource dump is longer than the firmware keeps.";
+    DumpLost = 0x00e6_0015, BAD_PARAM, "device_opaque names no resource dump that is being read: another one was begun, or it is at its end.";
+    DumpMemory = 0x00e6_0016, BAD_PARAM, "The memory key of the resource dump does not exist, must not be written, or does not cover the address.";
 
     ObjectLimit = 0x00e7_0001, LIM_ERR, "As many objects of this kind exist as the capabilities allow.";
     ObjectUnknown = 0x00e7_0002, BAD_RES, "There is no object of this kind with this id.";

@@ -706,11 +706,15 @@ impl Card {
             held: false,
             mem,
             marks: Vec::new(),
+            writes: Vec::new(),
             gateway: via == Via::Gateway,
         };
         exec::run(&mut ctx, out_len, outbox);
         let batch = core::mem::take(&mut ctx.batch);
         let held = ctx.held;
+        for (addr, bytes) in core::mem::take(&mut ctx.writes) {
+            fx.write(id, addr, &bytes, Order::Relaxed);
+        }
         for addr in core::mem::take(&mut ctx.marks) {
             fx.write(id, addr, &pages::mark(addr), Order::Relaxed);
         }

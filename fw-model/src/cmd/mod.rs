@@ -59,6 +59,8 @@ pub struct Ctx<'a> {
     pub held: bool,
     /// It came through the PCI gateway, which works without a driver.
     pub gateway: bool,
+    /// Guest memory to write before the answer.
+    pub writes: Vec<(u64, Vec<u8>)>,
     /// Guest pages to put the firmware's mark on.
     pub marks: Vec<u64>,
 }

@@ -19,7 +19,7 @@ use crate::{
     object::{KindId, Objects},
     overlay::OverlayState,
     profile::Profile,
-    reg::RegisterState,
+    reg::{RegisterState, resource_dump::Dump},
     syndrome::Syndrome,
     tables::Tables,
     vport::Vport,
@@ -108,6 +108,8 @@ pub struct Function {
     pub registers: RegisterState,
     /// Its command mailbox behind the PCI gateway.
     pub icmd: Icmd,
+    /// The resource dump that is being read.
+    pub dump: Dump,
     /// What its overlay remembers.
     pub overlay: OverlayState,
     /// Commands that are executed and not yet answered.
@@ -146,6 +148,7 @@ impl Function {
             vport: Vport::default(),
             registers: RegisterState::default(),
             icmd: Icmd::default(),
+            dump: Dump::default(),
             overlay: OverlayState::default(),
             pending: Vec::new(),
             notices: VecDeque::new(),

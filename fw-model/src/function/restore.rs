@@ -49,6 +49,7 @@ impl Function {
         self.vport.check()?;
         self.registers.check()?;
         self.icmd.check()?;
+        self.dump.check()?;
         self.overlay.check()?;
         self.tables.check()?;
         if !self.objects.recount() {

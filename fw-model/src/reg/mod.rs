@@ -15,6 +15,7 @@ mod nvda;
 mod ports;
 mod qos;
 mod reset;
+pub mod resource_dump;
 mod rows;
 pub mod stored;
 mod thermal;

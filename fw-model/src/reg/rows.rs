@@ -8,14 +8,14 @@ use fwctl_proto::{
         MfrlReg, MircReg, MlcrReg, MpcntReg, MpeinReg, MpirReg, MrtcReg, MtcapReg, MtmpReg,
         MtrcCap, MtrcConf, MtrcCtrl, MtrcStdb, PaosReg, PcamReg, PcapReg, PcmrReg, PddrReg,
         PfccReg, PmaosReg, PmlpReg, PmtuReg, PpcntReg, PplmReg, PtysReg, PvlcReg, QcamReg, QetcReg,
-        QpdpmReg, QptsReg, QtctReg,
+        QpdpmReg, QptsReg, QtctReg, ResourceDump,
     },
     register as id,
 };
 
 use super::{
-    Register, components, flash, identity, masks, module, nvda, ports, qos, reset, thermal, tracer,
-    update,
+    Register, components, flash, identity, masks, module, nvda, ports, qos, reset, resource_dump,
+    thermal, tracer, update,
 };
 
 /// Bytes of HOST_ENDIANNESS (`struct mlx5_reg_host_endianness`).
@@ -210,6 +210,9 @@ pub static REGISTERS: &[Register] = &[
         .index(GROUPS)
         .read(masks::read_mcam),
     Register::of::<MircReg>(id::MIRC).write(update::write_mirc),
+    Register::of::<ResourceDump>(id::RESOURCE_DUMP)
+        .read(resource_dump::next)
+        .write(resource_dump::write),
     Register::of::<DtorReg>(id::DTOR),
 ];
 

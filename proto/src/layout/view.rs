@@ -71,6 +71,12 @@ impl<L> Field<L> {
 }
 
 impl<L> ArrayField<L> {
+    /// Byte offset of its first element.
+    #[must_use]
+    pub const fn byte(self) -> usize {
+        self.offset as usize / 8
+    }
+
     /// `count` elements of `width` bits from bit `offset` on.
     #[must_use]
     pub const fn new(offset: u32, width: u32, count: u32) -> Self {

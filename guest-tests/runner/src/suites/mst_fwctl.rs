@@ -22,7 +22,7 @@ const VERSION: &str = "4.33.0";
 
 pub const SUITE: Suite = Suite {
     name: "mst-fwctl",
-    about: "mstreg, mstmget_temp, mstconfig and mstcongestion over fwctl",
+    about: "mstreg, mstmget_temp, mstconfig, mstcongestion and mstresourcedump over fwctl",
     subjects: mlx5_probe::SUBJECTS,
     expects: &[],
     tests: &[
@@ -34,6 +34,8 @@ pub const SUITE: Suite = Suite {
         test("mstmget-temp", 60, temperature),
         test("mstconfig-names-the-card", 120, named),
         test("mstcongestion-query", 60, congestion),
+        test("mstresourcedump-query", 60, dump_menu),
+        test("mstresourcedump-dump", 60, dump),
     ],
 };
 
@@ -169,6 +171,31 @@ fn named(_: &Ctx) -> Done {
         description.starts_with("ConnectX-7-like: one Ethernet port"),
         "description {description:?}"
     );
+    Ok(())
+}
+
+fn dump_menu(_: &Ctx) -> Done {
+    let text = program_output("mstresourcedump", &["query", "-d", DEVICE])?;
+    // Names that the kernel's driver looks for as well.
+    for name in ["PRM_QUERY_QP", "PRM_QUERY_CQ", "PRM_QUERY_MKEY"] {
+        check!(text.contains(&format!("({name})")), "no {name}: {text}");
+    }
+    Ok(())
+}
+
+fn dump(ctx: &Ctx) -> Done {
+    let dump =
+        |args: &[&str]| program("mstresourcedump", &[&["dump", "-d", DEVICE], args].concat());
+    let (ok, text) = dump(&["--segment", "PRM_QUERY_CQ", "--num-of-obj1", "all"])?;
+    check!(ok, "{text}");
+    // Header, reserved dword and two indices; QUERY_CQ's outbox of 272 bytes behind its status.
+    let size = format!("Segment Size: {} Bytes", 16 + 272 - 8);
+    let queues = text.lines().filter(|l| **l == size).count();
+    ctx.note(format!("{queues} completion queues"));
+    check!(queues > 0, "none: {text}");
+    check!(text.contains("Segment Type: 0xfffb"), "no end: {text}");
+    let (ok, text) = dump(&["--segment", "NOSUCH"])?;
+    check!(!ok && text.contains("NOSUCH is not supported"), "{text}");
     Ok(())
 }
 

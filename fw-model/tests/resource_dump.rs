@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! RESOURCE_DUMP as mlx5_core (rsc_dump.c, to memory) and mstresourcedump (inline) read it. Layouts are
+//! those of mlx5_ifc.h.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Driver, cmd};
+use fwctl_proto::{
+    layout::{View, ViewMut, get_bits, set_bits},
+    layouts::{CreateMkeyIn, Mkc, ResourceDump},
+    opcode as op,
+};
+
+const READ: u16 = 1;
+const MENU: u16 = 0xffff;
+const UNKNOWN: u32 = 0x13;
+const NO_OBJECT: u32 = 2;
+
+fn up() -> Driver {
+    let mut d = Driver::new("connectx7");
+    d.bring_up();
+    d
+}
+
+fn access(d: &mut Driver, r: &[u8]) -> Result<Vec<u8>, u32> {
+    let mut c = cmd(op::ACCESS_REG, READ, 16);
+    c[10..12].copy_from_slice(&0xc000u16.to_be_bytes());
+    c.extend_from_slice(r);
+    let reply = d.exec_any(&c, c.len());
+    match reply.status() {
+        0 => Ok(reply.out[16..].to_vec()),
+        _ => Err(reply.syndrome()),
+    }
+}
+
+fn request(kind: u16, index: u32, count: u16) -> [u8; 256] {
+    let mut r = [0; 256];
+    let mut m = ViewMut::<ResourceDump>::new(&mut r).unwrap();
+    m.set(ResourceDump::INLINE_DUMP, 1);
+    m.set(ResourceDump::SEGMENT_TYPE, kind.into());
+    m.set(ResourceDump::INDEX1, index.into());
+    m.set(ResourceDump::NUM_OF_OBJ1, count.into());
+    r
+}
+
+/// A whole dump, piece by piece; the register goes back as it came.
+fn dump(d: &mut Driver, kind: u16, index: u32, count: u16) -> Vec<u8> {
+    let mut r = request(kind, index, count).to_vec();
+    let mut all = Vec::new();
+    for n in 1.. {
+        r = access(d, &r).unwrap();
+        let v = View::<ResourceDump>::new(&r).unwrap();
+        assert_eq!(v.get(ResourceDump::SEQ_NUM), n & 0xf);
+        let size = v.get(ResourceDump::SIZE) as usize;
+        assert!((1..=208).contains(&size));
+        all.extend_from_slice(&r[48..48 + size]);
+        if v.get(ResourceDump::MORE_DUMP) == 0 {
+            break;
+        }
+        assert_eq!(size, 208, "only the last piece is shorter");
+    }
+    all
+}
+
+/// Types and contents of the segments.
+fn segments(dump: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    let mut rest = dump;
+    let mut all = Vec::new();
+    while !rest.is_empty() {
+        let len = get_bits(rest, 0, 16) as usize * 4;
+        assert!(len > 0);
+        all.push((get_bits(rest, 16, 16) as u16, rest[4..len].to_vec()));
+        rest = &rest[len..];
+    }
+    all
+}
+
+/// The menu: type and name of each record.
+fn menu(d: &mut Driver) -> Vec<(u16, String)> {
+    let all = segments(&dump(d, MENU, 0, 0));
+    let types: Vec<u16> = all.iter().map(|s| s.0).collect();
+    assert_eq!(types, [0xfffe, 0xfffa, 0xffff, 0xfffb]);
+    let m = &all[2].1;
+    let count = get_bits(m, 16, 16) as usize;
+    assert_eq!(m.len(), 4 + 52 * count);
+    let text = |b: &[u8]| String::from_utf8(b.split(|c| *c == 0).next().unwrap().to_vec());
+    m[4..]
+        .chunks(52)
+        .map(|r| (get_bits(r, 16, 16) as u16, text(&r[4..20]).unwrap()))
+        .collect()
+}
+
+fn mkey(d: &mut Driver) -> u32 {
+    let pd = d.ok(&cmd(op::ALLOC_PD, 0, 16), 16);
+    let pd = u64::from(u32::from_be_bytes(pd[8..12].try_into().unwrap()));
+    let mut c = cmd(op::CREATE_MKEY, 0, 272);
+    let mkc = CreateMkeyIn::MEMORY_KEY_MKEY_ENTRY.byte();
+    let mut m = ViewMut::<Mkc>::new(&mut c[mkc..]).unwrap();
+    m.set(Mkc::LW, 1);
+    m.set(Mkc::LR, 1);
+    m.set(Mkc::PD, pd);
+    m.set(Mkc::LENGTH64, 1);
+    m.set(Mkc::QPN, 0xff_ffff);
+    let out = d.ok(&c, 16);
+    u32::from_be_bytes(out[8..12].try_into().unwrap()) << 8
+}
+
+#[test]
+fn the_menu_names_what_the_driver_looks_for() {
+    let mut d = up();
+    let menu = menu(&mut d);
+    // mlx5_rsc_sgmt_name.
+    for name in ["PRM_QUERY_QP", "PRM_QUERY_CQ", "PRM_QUERY_MKEY"] {
+        assert!(menu.iter().any(|r| r.1 == name), "{name}: {menu:?}");
+    }
+    let mut types: Vec<u16> = menu.iter().map(|r| r.0).collect();
+    types.dedup();
+    assert_eq!(types.len(), menu.len());
+}
+
+#[test]
+fn an_object_is_dumped_as_its_query_shows_it() {
+    let mut d = up();
+    let key = mkey(&mut d);
+    let second = mkey(&mut d) >> 8;
+    let kind = menu(&mut d);
+    let kind = kind.iter().find(|r| r.1 == "PRM_QUERY_MKEY").unwrap().0;
+    let mut query = cmd(op::QUERY_MKEY, 0, 16);
+    set_bits(&mut query, 0x48, 24, u64::from(key >> 8));
+    let shown = d.ok(&query, 272);
+    let all = segments(&dump(&mut d, kind, key >> 8, 0));
+    assert_eq!(all.len(), 4);
+    let (got, content) = &all[2];
+    assert_eq!(
+        (*got, get_bits(content, 32, 32)),
+        (kind, u64::from(key >> 8))
+    );
+    assert_eq!(content[12..12 + 264], shown[8..272]);
+    // All of them, and those from an id on.
+    let ids = |dump: &[u8]| -> Vec<u64> {
+        let all = segments(dump);
+        let own = all.iter().filter(|s| s.0 == kind);
+        own.map(|s| get_bits(&s.1, 32, 32)).collect()
+    };
+    let both = [u64::from(key >> 8), u64::from(second)];
+    assert_eq!(ids(&dump(&mut d, kind, 0, 0xffff)), both);
+    assert_eq!(ids(&dump(&mut d, kind, key >> 8, 100)), both);
+    assert_eq!(ids(&dump(&mut d, kind, second, 1)), both[1..]);
+}
+
+#[test]
+fn what_there_is_not_is_an_error_in_the_dump() {
+    let mut d = up();
+    let kind = menu(&mut d)[0].0;
+    for (kind, why) in [(kind, NO_OBJECT), (0x4242, UNKNOWN)] {
+        let all = segments(&dump(&mut d, kind, 0x123, 0));
+        let types: Vec<u16> = all.iter().map(|s| s.0).collect();
+        assert_eq!(types, [0xfffe, 0xfffa, 0xfffc, 0xfffb]);
+        assert_eq!(get_bits(&all[2].1, 16, 16), u64::from(why));
+    }
+}
+
+#[test]
+fn to_memory_as_the_driver_asks() {
+    let mut d = up();
+    let key = mkey(&mut d);
+    const AT: u64 = 0x7_0000_0000;
+    d.guest.map(AT, 4096);
+    let inline = dump(&mut d, MENU, 0, 0);
+    let mut r = request(MENU, 0, 0);
+    {
+        let mut m = ViewMut::<ResourceDump>::new(&mut r).unwrap();
+        m.set(ResourceDump::INLINE_DUMP, 0);
+        m.set(ResourceDump::MKEY, key.into());
+        m.set(ResourceDump::SIZE, 4096);
+        m.set(ResourceDump::ADDRESS, AT);
+    }
+    let out = access(&mut d, &r).unwrap();
+    let v = View::<ResourceDump>::new(&out).unwrap();
+    assert_eq!(v.get(ResourceDump::SIZE) as usize, inline.len());
+    assert_eq!(v.get(ResourceDump::MORE_DUMP), 0);
+    assert!(d.guest.bytes(AT, inline.len()) == inline);
+    // A key that there is not; no room at all.
+    let mut bad = r;
+    ViewMut::<ResourceDump>::new(&mut bad)
+        .unwrap()
+        .set(ResourceDump::MKEY, 0x1234);
+    assert_eq!(access(&mut d, &bad), Err(0x00e6_0016));
+    ViewMut::<ResourceDump>::new(&mut r)
+        .unwrap()
+        .set(ResourceDump::SIZE, 3);
+    assert_eq!(access(&mut d, &r), Err(0x00e6_0004));
+}
+
+#[test]
+fn another_dump_ends_the_one_before() {
+    let mut d = up();
+    let first = access(&mut d, &request(MENU, 0, 0)).unwrap();
+    access(&mut d, &request(MENU, 0, 0)).unwrap();
+    assert_eq!(access(&mut d, &first), Err(0x00e6_0015));
+}
