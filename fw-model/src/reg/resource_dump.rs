@@ -284,15 +284,12 @@ pub fn next(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     } else {
         get(ResourceDump::SIZE) as usize & !3
     };
-    if room == 0 {
-        return Err(Syndrome::RegisterField.into());
-    }
     let rest = ctx.f.dump.bytes.get(from..).unwrap_or_default();
     let piece = rest
         .get(..room.min(rest.len()))
         .unwrap_or_default()
         .to_vec();
-    if !is_inline {
+    if !is_inline && !piece.is_empty() {
         let mkey = get(ResourceDump::MKEY) as u32;
         let region = Region::of(&ctx.f.objects, mkey).ok_or(Syndrome::DumpMemory)?;
         let pieces = region.pieces(get(ResourceDump::ADDRESS), piece.len());
