@@ -56,6 +56,8 @@ pub const HOT: Suite = Suite {
     expects: &[
         "PCI Sync FW Update Reset Ack. Device reset is expected.",
         "Sync Reset now. Device is going to reset.",
+        // Announced before the reset, and armed again when the channel is gone.
+        "FWTracer: Failed to arm tracer event -67",
         "Skipping wait for vf pages stage",
         // The PCI core announces its resets as warnings.
         ": resetting",

@@ -41,6 +41,8 @@ pub const ACTIVATE: Suite = Suite {
     expects: &[
         "PCI Sync FW Update Reset Ack. Device reset is expected.",
         "Sync Reset now. Device is going to reset.",
+        // Announced before the reset, and armed again when the channel is gone.
+        "FWTracer: Failed to arm tracer event -67",
         "Skipping wait for vf pages stage",
         "No PCI link reporting capability",
     ],

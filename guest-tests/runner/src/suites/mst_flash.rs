@@ -30,6 +30,8 @@ pub const SUITE: Suite = Suite {
         "mlxfw: Firmware flash failed: Firmware file is not MFA2",
         "PCI Sync FW Update Reset Ack. Device reset is expected.",
         "Sync Reset now. Device is going to reset.",
+        // Announced before the reset, and armed again when the channel is gone.
+        "FWTracer: Failed to arm tracer event -67",
         "Skipping wait for vf pages stage",
         "No PCI link reporting capability",
     ],
