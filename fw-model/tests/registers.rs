@@ -325,6 +325,52 @@ fn modes_that_the_port_cannot_are_refused_and_change_nothing() {
     let refused = try_register(&mut d, id::PTYS, WRITE, &write);
     assert_eq!(refused, Err((BAD_PARAM, 0x00e6_0004)));
     assert_eq!(read(&mut d, id::PTYS, &ptys), before);
+    // All modes of 100 Gbit/s, as mstlink asks for them: bits 20 to 23, of which the port has one.
+    write[24..28].copy_from_slice(&[0, 0xf0, 0, 0]);
+    try_register(&mut d, id::PTYS, WRITE, &write).unwrap();
+    assert_eq!(read(&mut d, id::PTYS, &ptys), before);
+}
+
+/// Offsets are those of the sub-nodes pddr_operation_info_page and pddr_module_info of mstflint's
+/// database, behind the register's own two dwords.
+#[test]
+fn the_state_of_the_link_follows_port_and_module() {
+    let mut d = up();
+    let page = |d: &mut Driver, n: u8| {
+        let mut ask = [0; 256];
+        (ask[1], ask[7]) = (1, n);
+        read(d, id::PDDR, &ask)[8..].to_vec()
+    };
+    let link = |d: &mut Driver, up: bool| {
+        d.submit(Input::Link {
+            function: FunctionId(0),
+            up,
+        });
+    };
+    // Ethernet by clause 73; active; admin, cable and active mode 100GBASE-CR4; RS-FEC.
+    let operational = page(&mut d, 0);
+    assert_eq!(operational[1], 0x42, "proto_active, neg_mode_active");
+    assert_eq!(operational[4], 3, "phy_mngr_fsm_state");
+    for at in [8, 12, 16, 20] {
+        assert_eq!(operational[at..at + 4], [0, 0x10, 0, 0], "at {at:#x}");
+    }
+    assert_eq!(operational[0x1c..0x1e], [0, 2], "fec_mode_active");
+    let module = page(&mut d, 3);
+    // Passive copper, one metre; not equalized; who made it.
+    assert_eq!((module[0], module[4], module[5]), (0xa0, 0x30, 1));
+    assert_eq!(&module[0x14..0x24], b"FWCTL-EMU       ");
+    assert_eq!(&module[0x34..0x38], b"A1  ");
+    link(&mut d, false);
+    let operational = page(&mut d, 0);
+    assert_eq!(
+        (operational[1], operational[4]),
+        (0x40, 2),
+        "it looks for a partner"
+    );
+    assert_eq!(operational[20..24], [0; 4], "no mode is active");
+    assert_eq!(page(&mut d, 1)[6..8], [4, 0], "1024: no cable");
+    assert_eq!(page(&mut d, 3)[4], 0x40, "unplugged");
+    assert_eq!(page(&mut d, 7), [0; 248], "a page that there is not");
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod masks;
 mod module;
 mod nvda;
+mod pddr;
 mod ports;
 mod qos;
 mod reset;
@@ -34,7 +35,7 @@ use crate::{
     cmd::{Ctx, Done, view},
     limits::MAX_STORED_REGISTERS,
     overlay,
-    syndrome::Syndrome,
+    syndrome::{Refusal, Syndrome},
 };
 
 pub use ports::{changed, is_up};
@@ -288,6 +289,17 @@ fn load(ctx: &Ctx<'_>, reg: &Register, part: u64) -> Vec<u8> {
     let kept = ctx.f.registers.images.get(&(reg.id, part)).map(|b| &**b);
     let from = kept.or_else(|| ctx.profile.register(reg.id));
     from.map_or_else(|| vec![0; reg.bytes], <[u8]>::to_vec)
+}
+
+/// The image of another register as a read of its only part gives it.
+fn look(ctx: &mut Ctx<'_>, id: u16) -> Result<Vec<u8>, Refusal> {
+    let reg = find(id).ok_or(Syndrome::RegisterUnknown)?;
+    let mut image = load(ctx, reg, 0);
+    if let Some(read) = reg.read {
+        let given = vec![0; reg.bytes];
+        read(ctx, &given, &mut image)?;
+    }
+    Ok(image)
 }
 
 /// Sets a field of a register that the tools' database describes; of an array its elements from the

@@ -102,7 +102,7 @@ fn own(ctx: &Ctx<'_>, module: u64) -> Result<bool, Syndrome> {
 }
 
 /// A page of the EEPROM: the lower half, and an upper half.
-fn eeprom(f: FunctionId, page: u64) -> [u8; PAGE] {
+pub fn eeprom(f: FunctionId, page: u64) -> [u8; PAGE] {
     /// SFF-8024: QSFP28; no separable connector.
     const QSFP28: u8 = 0x11;
     const NO_CONNECTOR: u8 = 0x23;

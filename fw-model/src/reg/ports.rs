@@ -3,8 +3,8 @@
 
 use fwctl_proto::{
     eqe, event,
-    layout::{Field, View, ViewMut},
-    layouts::{MlcrReg, PaosReg, PcmrReg, PddrReg, PmtuReg, PplmReg, PtysReg},
+    layout::{View, ViewMut},
+    layouts::{MlcrReg, PaosReg, PcmrReg, PmtuReg, PplmReg, PtysReg},
     register as id,
 };
 
@@ -26,12 +26,6 @@ const DOWN: u64 = 2;
 /// Sub-types of `PORT_CHANGE` (`MLX5_PORT_CHANGE_SUBTYPE_*`).
 const WENT_DOWN: u8 = 1;
 const WENT_UP: u8 = 4;
-/// `pddr_reg.page_select`: why there is no link.
-const TROUBLESHOOTING: u64 = 1;
-/// Why: nothing; the port was closed by command; the cable is not plugged.
-const NO_ISSUE: u64 = 0;
-const CLOSED: u64 = 1;
-const NO_CABLE: u64 = 1024;
 /// `ptys_reg.an_status`: complete.
 const AN_COMPLETE: u64 = 1;
 
@@ -53,7 +47,8 @@ pub fn changed(f: &mut Function, up: bool) {
     });
 }
 
-fn up(ctx: &Ctx<'_>) -> bool {
+/// True if the port of the function that was asked is up.
+pub fn up(ctx: &Ctx<'_>) -> bool {
     is_up(ctx.f, ctx.shared.port(ctx.f.id).cable)
 }
 
@@ -79,18 +74,23 @@ pub fn read_ptys(ctx: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
     Ok(())
 }
 
-/// PTYS: only what the port can may be asked for.
+/// PTYS: of what is asked for, what the port can. A tool asks for all modes of a speed; one that it
+/// cannot at all is refused.
 pub fn write_ptys(_: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     let v: View<'_, PtysReg> = view(given)?;
-    let m: ViewMut<'_, PtysReg> = view_mut(image)?;
-    let beyond = |cap: Field<PtysReg>, admin: Field<PtysReg>| v.get(admin) & !m.get(cap) != 0;
-    if beyond(PtysReg::ETH_PROTO_CAPABILITY, PtysReg::ETH_PROTO_ADMIN)
-        || beyond(
+    let mut m: ViewMut<'_, PtysReg> = view_mut(image)?;
+    for (cap, admin) in [
+        (PtysReg::ETH_PROTO_CAPABILITY, PtysReg::ETH_PROTO_ADMIN),
+        (
             PtysReg::EXT_ETH_PROTO_CAPABILITY,
             PtysReg::EXT_ETH_PROTO_ADMIN,
-        )
-    {
-        return Err(Syndrome::RegisterField.into());
+        ),
+    ] {
+        let can = v.get(admin) & m.get(cap);
+        if can == 0 && v.get(admin) != 0 {
+            return Err(Syndrome::RegisterField.into());
+        }
+        m.set(admin, can);
     }
     Ok(())
 }
@@ -209,24 +209,6 @@ pub fn write_pplm(_: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
         .any(|(cap, admin)| v.get(*admin) & !m.get(*cap) != 0)
     {
         return Err(Syndrome::RegisterField.into());
-    }
-    Ok(())
-}
-
-/// PDDR: why there is no link.
-pub fn read_pddr(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    /// `pddr_troubleshooting_page.status_opcode` in the register.
-    const STATUS_OPCODE: u32 = 0x40 + 0x20;
-    let v: View<'_, PddrReg> = view(given)?;
-    if v.get(PddrReg::PAGE_SELECT) == TROUBLESHOOTING {
-        let cause = if !ctx.shared.port(ctx.f.id).cable {
-            NO_CABLE
-        } else if up(ctx) {
-            NO_ISSUE
-        } else {
-            CLOSED
-        };
-        fwctl_proto::layout::set_bits(image, STATUS_OPCODE, 32, cause);
     }
     Ok(())
 }

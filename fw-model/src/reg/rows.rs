@@ -14,8 +14,8 @@ use fwctl_proto::{
 };
 
 use super::{
-    Register, components, flash, identity, masks, module, nvda, ports, qos, reset, resource_dump,
-    thermal, tracer, update,
+    Register, components, flash, identity, masks, module, nvda, pddr, ports, qos, reset,
+    resource_dump, thermal, tracer, update,
 };
 
 /// Bytes of HOST_ENDIANNESS (`struct mlx5_reg_host_endianness`).
@@ -122,7 +122,7 @@ pub static REGISTERS: &[Register] = &[
     Register::of::<PddrReg>(id::PDDR)
         .index(PORT)
         .echo(&["pnat", "page_select"])
-        .read(ports::read_pddr),
+        .read(pddr::read),
     Register::of::<PcmrReg>(id::PCMR)
         .index(PORT)
         .writable(&["fcs_chk", "rx_ts_over_crc"])

@@ -16,6 +16,7 @@ mod mlx5_two;
 mod mst_config;
 mod mst_flash;
 mod mst_fwctl;
+mod mst_link;
 mod mst_pci;
 mod virtio_probe;
 mod virtio_unbind;
@@ -38,6 +39,7 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_two::ACTIVATE,
     &mst_flash::SUITE,
     &mst_fwctl::SUITE,
+    &mst_link::SUITE,
     &mst_pci::SUITE,
     &mst_config::SUITE,
     &mst_config::ALL,

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! mstlink: the port as the vendor's tool shows it and changes it. What it must print follows from the
+//! profile connectx7: 100GBASE-CR4 over a QSFP28 copper cable of one metre, RS-FEC.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    check, check_eq, fail,
+    suites::{
+        mlx5_probe,
+        mlx5_reload::{program, program_output},
+    },
+    sysfs,
+    test::{APPEAR, Ctx, Done, Suite, test, wait_for},
+};
+
+const DEVICE: &str = "fwctl0";
+
+pub const SUITE: Suite = Suite {
+    name: "mst-link",
+    about: "mstlink: state, module, counters, eye, error correction, speed, port up and down",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[],
+    tests: &[
+        test("the-link-is-up", 60, up),
+        test("module", 60, module),
+        test("counters-eye-and-fec", 60, pages),
+        test("module-eeprom", 60, eeprom),
+        test("speed", 60, speed),
+        test("port-down-and-up", 120, down_and_up),
+    ],
+};
+
+/// Titles and values that mstlink prints, without its colours.
+fn mstlink(args: &[&str]) -> Done<BTreeMap<String, String>> {
+    let text = program_output("mstlink", &[&["-d", DEVICE], args].concat())?;
+    let mut plain = String::new();
+    let mut parts = text.split('\u{1b}');
+    plain.extend(parts.next());
+    for part in parts {
+        plain.extend(part.split_once('m').map(|(_, rest)| rest));
+    }
+    let pair = |l: &str| {
+        let (title, value) = l.split_once(':')?;
+        Some((title.trim().to_owned(), value.trim().to_owned()))
+    };
+    Ok(plain.lines().filter_map(pair).collect())
+}
+
+fn expect(shown: &BTreeMap<String, String>, expected: &[(&str, &str)]) -> Done {
+    for (title, value) in expected {
+        check_eq!(
+            shown.get(*title).map(String::as_str),
+            Some(*value),
+            "{title}"
+        );
+    }
+    Ok(())
+}
+
+const LINK: &[(&str, &str)] = &[
+    ("State", "Active"),
+    ("Speed", "100GbE"),
+    ("Width", "4x"),
+    ("FEC", "Standard RS-FEC - RS(528,514)"),
+    ("Auto Negotiation", "ON"),
+    ("Enabled Link Speed", "0x00100000 (100G)"),
+    ("Supported Cable Speed", "0x00100000 (100G)"),
+    ("Status Opcode", "0"),
+    ("Firmware Version", "28.43.1014"),
+];
+
+fn up(_: &Ctx) -> Done {
+    let functions = mlx5_probe::functions()?;
+    let Some(f) = functions.first() else {
+        fail!("no function")
+    };
+    let dir = f.dir().join("net");
+    let name = wait_for("a netdev", APPEAR, || {
+        Ok(sysfs::names(&dir).into_iter().next())
+    })?;
+    program_output("ip", &["link", "set", &name, "up"])?;
+    wait_for("the link", APPEAR, || {
+        Ok(mstlink(&[])?
+            .get("State")
+            .filter(|s| *s == "Active")
+            .cloned())
+    })?;
+    expect(&mstlink(&[])?, LINK)
+}
+
+fn module(_: &Ctx) -> Done {
+    expect(
+        &mstlink(&["-m"])?,
+        &[
+            ("Identifier", "QSFP28"),
+            ("Cable Type", "Passive copper cable"),
+            ("Cable Technology", "Copper cable, passive, unequalized"),
+            ("Vendor Name", "FWCTL-EMU"),
+            ("Vendor Part Number", "DAC-QSFP28-1M"),
+            ("Transfer Distance [m]", "1"),
+        ],
+    )
+}
+
+fn pages(_: &Ctx) -> Done {
+    expect(
+        &mstlink(&["-c"])?,
+        &[
+            ("Effective Physical Errors", "0"),
+            ("Link Down Counter", "0"),
+        ],
+    )?;
+    let fec = mstlink(&["--show_fec"])?;
+    expect(
+        &fec,
+        &[("FEC Capability 100GbE", "0x5 (No-FEC, RS-FEC (528,514))")],
+    )?;
+    for option in ["-e", "--show_device"] {
+        expect(&mstlink(&[option])?, LINK)?;
+    }
+    Ok(())
+}
+
+fn eeprom(_: &Ctx) -> Done {
+    let shown = mstlink(&["--cable", "--dump"])?;
+    // SFF-8636: QSFP28; revision 2.8; flat memory.
+    expect(&shown, &[("000", "11,07,06,00")])?;
+    let (ok, text) = program("mstlink", &["-d", DEVICE, "--cable", "--ddm"])?;
+    check!(!ok && text.contains("Cable does not support DDM"), "{text}");
+    Ok(())
+}
+
+fn speed(_: &Ctx) -> Done {
+    program_output("mstlink", &["-d", DEVICE, "-s", "100G"])?;
+    expect(&mstlink(&[])?, LINK)?;
+    let (ok, text) = program("mstlink", &["-d", DEVICE, "-s", "10G"])?;
+    check!(
+        !ok && text.contains("10G is not supported by Device!"),
+        "{text}"
+    );
+    Ok(())
+}
+
+fn down_and_up(_: &Ctx) -> Done {
+    program_output("mstlink", &["-d", DEVICE, "-a", "DN"])?;
+    expect(
+        &mstlink(&[])?,
+        &[
+            ("State", "Disable"),
+            ("Speed", "N/A"),
+            ("Status Opcode", "1"),
+        ],
+    )?;
+    program_output("mstlink", &["-d", DEVICE, "-a", "UP"])?;
+    expect(&mstlink(&[])?, LINK)
+}
