@@ -26,6 +26,7 @@ pub mod overlay;
 pub mod profile;
 pub mod reg;
 pub mod save;
+pub mod settings;
 pub mod store;
 pub mod syndrome;
 pub mod table;

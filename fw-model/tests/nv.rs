@@ -9,7 +9,8 @@ mod common;
 use common::{Driver, cmd};
 use fw_model::{Input, Profile};
 use fwctl_proto::{
-    layout::{get_bits, set_bits},
+    layout::{View, get_bits, set_bits},
+    layouts::CmdHcaCap,
     mst::nv::{ITEMS, Item, named},
     opcode as op,
 };
@@ -263,4 +264,66 @@ fn what_was_set_is_gone_through_one_by_one() {
     }
     assert_eq!(all, [(0x80, vec![7; 12]), (0x0300_0080, vec![5; 4])]);
     assert_eq!(next(&mut d, u32::MAX).0, 0);
+}
+
+/// Fields of the general capability page, current or at most.
+fn caps(d: &mut Driver, op_mod: u16) -> [u64; 4] {
+    let page = d.ok(&cmd(op::QUERY_HCA_CAP, op_mod, 16), 4112);
+    let v = View::<CmdHcaCap>::new(&page[16..]).unwrap();
+    [
+        CmdHcaCap::UCTX_CAP,
+        CmdHcaCap::LOG_MAX_UCTX,
+        CmdHcaCap::ROCE,
+        CmdHcaCap::PORT_TYPE,
+    ]
+    .map(|f| v.get(f))
+}
+
+#[test]
+fn settings_change_capabilities_from_the_next_start_on() {
+    let mut d = up("connectx7");
+    let both = |d: &mut Driver| (caps(d, 1), caps(d, 0));
+    let before = both(&mut d);
+    let [uctx, log_uctx, roce, port] = before.0;
+    assert!(uctx != 0 && log_uctx != 0 && roce == 1 && port == 1);
+    let boot = |d: &mut Driver| {
+        d.submit(Input::PowerCycle);
+        d.now.0 += 1_000_000_000;
+        d.clear_queue();
+        d.bring_up();
+    };
+    // Parameters are set in the value that is there, as mstconfig does it.
+    let change = |d: &mut Driver, item: &str, parameter: &str, value: u64| {
+        let item = named(item).unwrap();
+        let field = item.layout.fields.iter().find(|f| f.name == parameter);
+        let field = field.unwrap();
+        let (length, mut data) = get(d, NEXT, word(item)).unwrap();
+        data.truncate(length);
+        set_bits(&mut data, field.offset, field.width, value);
+        set(d, word(item), &data).unwrap();
+    };
+    change(&mut d, "nv_hca_conf", "roce_ctrl", 1);
+    assert_eq!(both(&mut d), before, "not yet");
+    boot(&mut d);
+    let without_roce = [uctx, log_uctx, 0, port];
+    assert_eq!(both(&mut d), (without_roce, without_roce));
+    // A reset of the function alone changes nothing.
+    change(&mut d, "nv_sw_offload_conf", "uctx_en", 0);
+    let function = d.f;
+    d.submit(Input::Reset {
+        function,
+        kind: fw_model::ResetKind::Flr,
+    });
+    d.clear_queue();
+    d.bring_up();
+    assert_eq!(caps(&mut d, 1), without_roce);
+    change(&mut d, "nv_vpi_link_type", "default_link_type", 1);
+    boot(&mut d);
+    assert_eq!(both(&mut d), ([0; 4], [0; 4]));
+    // Taken back, the profile's values are in force again.
+    let mut all = vec![0; 8];
+    all[3] = 0;
+    access(&mut d, MNVIA, WRITE, &all).unwrap();
+    boot(&mut d);
+    assert_eq!(both(&mut d), before);
 }

@@ -32,7 +32,7 @@ use crate::{
     mailbox::{self, Answer, Skip, Taken},
     nv::NvStore,
     profile::Profile,
-    reg,
+    reg, settings,
     store::Batch,
     table,
     time::Time,
@@ -249,8 +249,9 @@ impl Card {
         }
         let id = FunctionId(self.functions.len() as u8);
         self.shared.ports.push(Port { cable: true });
-        self.functions
-            .push(Function::new(id, events, &self.profile));
+        let mut f = Function::new(id, events, &self.profile);
+        f.configured = settings::cap_pages(&self.profile, &self.shared.nv, id);
+        self.functions.push(f);
         Some(id)
     }
 

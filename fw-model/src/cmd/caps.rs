@@ -41,7 +41,7 @@ pub fn query(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     let page = if op_mod & CURRENT == CURRENT {
         function.cap_page(profile, cap_type)
     } else {
-        profile.cap(cap_type).map(|c| &*c.max)
+        function.limits(profile, cap_type).map(|(_, max)| max)
     };
     let page = page.ok_or(()).or_else(|()| empty_page(cap_type))?;
     let Some(to) = out.get_mut(PAGE_OFFSET..) else {
@@ -101,7 +101,10 @@ pub fn set(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
     let cap_type = ctx.op_mod >> 1;
     let cap = ctx.profile.cap(cap_type).ok_or(Syndrome::CapTypeUnknown)?;
     let given = ctx.inbox.get(PAGE_OFFSET..).unwrap_or_default();
-    let mut page: Box<[u8]> = cap.current.clone();
+    let (current, max) = function
+        .limits(ctx.profile, cap_type)
+        .ok_or(Syndrome::CapTypeUnknown)?;
+    let mut page: Box<[u8]> = current.into();
     let n = given.len().min(page.len());
     page[..n].copy_from_slice(&given[..n]);
     if cap_type == cap_type::GENERAL
@@ -113,8 +116,8 @@ pub fn set(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
     for field in cap.fields() {
         let (asked, current, max) = (
             get_bits(&page, field.offset, field.width),
-            get_bits(&cap.current, field.offset, field.width),
-            get_bits(&cap.max, field.offset, field.width),
+            get_bits(current, field.offset, field.width),
+            get_bits(max, field.offset, field.width),
         );
         if asked != current && asked > max {
             return Err(Syndrome::CapAboveMax.into());

@@ -20,6 +20,7 @@ use crate::{
     overlay::OverlayState,
     profile::Profile,
     reg::{RegisterState, resource_dump::Dump},
+    settings::CapPages,
     syndrome::Syndrome,
     tables::Tables,
     vport::Vport,
@@ -86,6 +87,8 @@ pub struct Function {
     pub segment: Segment,
     /// Interface step sequence id in force (SET_ISSI).
     pub issi: u16,
+    /// Capability pages that configuration items changed, as of the last start of the firmware.
+    pub configured: CapPages,
     /// Capability pages that SET_HCA_CAP changed, by type.
     pub caps: BTreeMap<u16, Box<[u8]>>,
     /// Guest pages.
@@ -137,6 +140,7 @@ impl Function {
             state: State::Disabled,
             segment: Segment::default(),
             issi: 0,
+            configured: CapPages::new(),
             caps: BTreeMap::new(),
             pages: Pages::new(profile.pages.boot, profile.pages.init),
             uctx: UserContexts::default(),
@@ -165,9 +169,11 @@ impl Function {
         // The gateway lives on: who waits there is told.
         let mut icmd = core::mem::take(&mut self.icmd);
         icmd.abort();
+        let configured = core::mem::take(&mut self.configured);
         *self = Self {
             generation,
             icmd,
+            configured,
             ..Self::new(self.id, self.events, profile)
         };
     }
@@ -298,7 +304,22 @@ impl Function {
     pub fn cap_page<'a>(&'a self, profile: &'a Profile, cap_type: u16) -> Option<&'a [u8]> {
         match self.caps.get(&cap_type) {
             Some(page) => Some(page),
-            None => profile.cap(cap_type).map(|c| &*c.current),
+            None => self.limits(profile, cap_type).map(|(current, _)| current),
         }
+    }
+
+    /// The capability page of `cap_type` after power on, and the largest values that the driver
+    /// may choose.
+    #[must_use]
+    pub fn limits<'a>(
+        &'a self,
+        profile: &'a Profile,
+        cap_type: u16,
+    ) -> Option<(&'a [u8], &'a [u8])> {
+        if let Some(c) = self.configured.get(&cap_type) {
+            return Some((&c.current, &c.max));
+        }
+        let cap = profile.cap(cap_type)?;
+        Some((&cap.current, &cap.max))
     }
 }

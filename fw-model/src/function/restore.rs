@@ -10,6 +10,7 @@ use crate::{
     mailbox,
     object::{KindId, kinds},
     profile::CAP_PAGE_BYTES,
+    settings,
 };
 
 /// Shift of the largest page that an event queue may have: 12 and `log_page_size`.
@@ -48,6 +49,7 @@ impl Function {
         }
         self.vport.check()?;
         self.registers.check()?;
+        settings::check(&self.configured)?;
         self.icmd.check()?;
         self.dump.check()?;
         self.overlay.check()?;

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What configuration items change: capabilities of a function, from the current values on, which are
+//! those of the last start of the firmware.
+
+use std::collections::BTreeMap;
+
+use fwctl_proto::{
+    layout::{Field, ViewMut, get_bits},
+    layouts::CmdHcaCap,
+    mst::nv::{class, named},
+};
+
+use crate::{
+    FunctionId,
+    nv::NvStore,
+    profile::{CAP_GENERAL, CAP_PAGE_BYTES, Profile},
+};
+
+/// A value of a parameter, and what it does to the general capability page.
+pub struct Effect {
+    /// The item.
+    pub item: &'static str,
+    /// The parameter.
+    pub parameter: &'static str,
+    /// The value.
+    pub value: u64,
+    /// Fields and the values that they then have, current and at most.
+    pub sets: &'static [(Field<CmdHcaCap>, u64)],
+    /// What it means.
+    pub about: &'static str,
+}
+
+/// Every setting with an effect. An item without a value, which nobody has set and of which the
+/// profile says nothing, has none.
+pub static EFFECTS: &[Effect] = &[
+    Effect {
+        item: "nv_sw_offload_conf",
+        parameter: "uctx_en",
+        value: 0,
+        sets: &[(CmdHcaCap::UCTX_CAP, 0), (CmdHcaCap::LOG_MAX_UCTX, 0)],
+        about: "there are no user contexts: mlx5_fwctl finds no device",
+    },
+    Effect {
+        item: "nv_hca_conf",
+        parameter: "roce_ctrl",
+        value: 1,
+        sets: &[(CmdHcaCap::ROCE, 0)],
+        about: "there is no RoCE: mlx5_ib finds no port",
+    },
+    Effect {
+        item: "nv_vpi_link_type",
+        parameter: "default_link_type",
+        value: 1,
+        sets: &[(CmdHcaCap::PORT_TYPE, 0)],
+        about: "the port is an InfiniBand port: there is no netdev, and commands of InfiniBand are refused",
+    },
+];
+
+/// A capability page that settings have changed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Configured {
+    /// Values after power on.
+    pub current: Box<[u8]>,
+    /// Largest values.
+    pub max: Box<[u8]>,
+}
+
+/// CapPages that settings have changed, by type.
+pub type CapPages = BTreeMap<u16, Configured>;
+
+/// The type word of an item of a function: of its port, of itself, or of the card.
+fn word(item_class: u8, id: u32, function: FunctionId) -> u32 {
+    let n = u32::from(function.0);
+    let unit = match item_class {
+        class::PORT => (n + 1) << 16,
+        class::FUNCTION => n << 10,
+        _ => 0,
+    };
+    u32::from(item_class) << 24 | unit | id
+}
+
+fn value(p: &Profile, nv: &NvStore, e: &Effect, function: FunctionId) -> Option<u64> {
+    let item = named(e.item)?;
+    let f = item.layout.fields.iter().find(|f| f.name == e.parameter)?;
+    let set = nv.current(word(item.class, item.id, function));
+    let bytes = set.or_else(|| p.nv(item))?;
+    Some(get_bits(bytes, f.offset, f.width))
+}
+
+/// The pages of a function as its current settings make them.
+#[must_use]
+pub fn cap_pages(p: &Profile, nv: &NvStore, function: FunctionId) -> CapPages {
+    let mut pages = CapPages::new();
+    let in_force = |e: &&Effect| value(p, nv, e, function) == Some(e.value);
+    for e in EFFECTS.iter().filter(in_force) {
+        let Some(cap) = p.cap(CAP_GENERAL) else {
+            break;
+        };
+        let page = pages.entry(CAP_GENERAL).or_insert_with(|| Configured {
+            current: cap.current.clone(),
+            max: cap.max.clone(),
+        });
+        for bytes in [&mut page.current, &mut page.max] {
+            let Some(mut m) = ViewMut::<CmdHcaCap>::new(bytes) else {
+                continue;
+            };
+            for (field, value) in e.sets {
+                m.set(*field, *value);
+            }
+        }
+    }
+    pages
+}
+
+/// Checks what was read from a file.
+///
+/// # Errors
+/// What there is that cannot be.
+pub fn check(pages: &CapPages) -> Result<(), &'static str> {
+    let right = |c: &Configured| c.current.len() == CAP_PAGE_BYTES && c.max.len() == CAP_PAGE_BYTES;
+    if pages.values().all(right) {
+        Ok(())
+    } else {
+        Err("a capability page of another length")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_effect_names_a_parameter_and_no_profile_has_it_in_force() {
+        for e in EFFECTS {
+            let item = named(e.item).unwrap();
+            assert!(
+                item.layout.fields.iter().any(|f| f.name == e.parameter),
+                "{}.{}",
+                e.item,
+                e.parameter
+            );
+        }
+        for name in Profile::names() {
+            let p = Profile::builtin(name).unwrap();
+            let none = cap_pages(&p, &NvStore::default(), FunctionId(0));
+            assert!(none.is_empty(), "{name}");
+        }
+    }
+}
