@@ -33,6 +33,7 @@ pub mod table;
 pub mod tables;
 pub mod time;
 pub mod tracer;
+pub mod vpd;
 pub mod vport;
 pub mod work;
 

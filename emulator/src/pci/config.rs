@@ -5,10 +5,11 @@
 
 use std::ops::Range;
 
-use fw_model::{Time, profile::Pci};
+use fw_model::{Profile, Time, vpd::image};
 
 use super::{
     bar::{MSIX_PBA, MSIX_TABLE},
+    vpd::{self, Vpd},
     vsc::{self, Gateway, Spaces},
 };
 
@@ -28,6 +29,10 @@ const EXP: usize = 0x60;
 const VSC: usize = 0xa0;
 /// Its registers, behind its header.
 const VSC_REGISTERS: Range<usize> = VSC + 4..VSC + vsc::BYTES;
+/// Offset of the vital product data capability.
+const VPD: usize = 0xc0;
+/// Its registers, behind its header.
+const VPD_REGISTERS: Range<usize> = VPD + 2..VPD + vpd::BYTES;
 /// Device Control in the PCI Express capability.
 const EXP_DEVCTL: usize = EXP + 8;
 
@@ -54,12 +59,14 @@ pub struct ConfigSpace {
     writable: Box<[u8; CONFIG_BYTES]>,
     fresh: Box<[u8; CONFIG_BYTES]>,
     gateway: Gateway,
+    vpd: Vpd,
 }
 
 impl ConfigSpace {
     /// As after power on.
     #[must_use]
-    pub fn new(p: &Pci) -> Self {
+    pub fn new(profile: &Profile) -> Self {
+        let p = profile.pci();
         let mut b = Builder {
             bytes: Box::new([0; CONFIG_BYTES]),
             writable: Box::new([0; CONFIG_BYTES]),
@@ -92,7 +99,9 @@ impl ConfigSpace {
         b.u32(MSIX + 8, MSIX_PBA, 0);
 
         // Functional gateway: type 0.
-        b.u32(VSC, 0x09 | (vsc::BYTES as u32) << 16, 0);
+        b.u32(VSC, 0x09 | (VPD as u32) << 8 | (vsc::BYTES as u32) << 16, 0);
+
+        b.u16(VPD, 0x03, 0);
 
         // PCI Express endpoint, version 2.
         b.u16(EXP, 0x10 | (VSC as u16) << 8, 0);
@@ -114,6 +123,7 @@ impl ConfigSpace {
             bytes: b.bytes,
             writable: b.writable,
             gateway: Gateway::default(),
+            vpd: Vpd::new(image(profile)),
         }
     }
 
@@ -122,6 +132,7 @@ impl ConfigSpace {
         for (i, b) in buf.iter_mut().enumerate() {
             *b = match place(offset, i) {
                 Some(at) if VSC_REGISTERS.contains(&at) => self.gateway.read(at - VSC, now),
+                Some(at) if VPD_REGISTERS.contains(&at) => self.vpd.read(at - VPD),
                 Some(at) => self.bytes.get(at).copied().unwrap_or(0xff),
                 None => 0xff,
             };
@@ -131,7 +142,12 @@ impl ConfigSpace {
     /// Writes what may be written of `data` at byte `offset`.
     pub fn write(&mut self, offset: u64, data: &[u8], spaces: &dyn Spaces, now: Time) -> Caused {
         let mut caused = Caused::default();
-        self.write_gateway(offset, data, spaces, now);
+        if let Some((at, part)) = part_in(&VSC_REGISTERS, offset, data) {
+            self.gateway.write(at - VSC, part, spaces, now);
+        }
+        if let Some((at, part)) = part_in(&VPD_REGISTERS, offset, data) {
+            self.vpd.write(at - VPD, part);
+        }
         for (i, new) in data.iter().enumerate() {
             let Some(at) = place(offset, i) else { break };
             let (Some(b), Some(mask)) = (self.bytes.get_mut(at), self.writable.get(at)) else {
@@ -151,22 +167,11 @@ impl ConfigSpace {
         caused
     }
 
-    /// The part of a write that lies in the gateway's registers, as one access.
-    fn write_gateway(&mut self, offset: u64, data: &[u8], spaces: &dyn Spaces, now: Time) {
-        let Ok(from) = usize::try_from(offset) else {
-            return;
-        };
-        let skip = VSC_REGISTERS.start.saturating_sub(from);
-        let end = VSC_REGISTERS.end.saturating_sub(from).min(data.len());
-        if let Some(part) = data.get(skip..end).filter(|p| !p.is_empty()) {
-            self.gateway.write(from + skip - VSC, part, spaces, now);
-        }
-    }
-
     /// Back to the state after power on.
     pub fn reset(&mut self) {
         self.bytes = self.fresh.clone();
         self.gateway = Gateway::default();
+        self.vpd.reset();
     }
 
     /// True if BAR0 answers.
@@ -195,6 +200,15 @@ fn place(offset: u64, i: usize) -> Option<usize> {
     usize::try_from(offset).ok()?.checked_add(i)
 }
 
+/// The part of a write that lies in `range`, as one access, and where it begins.
+fn part_in<'a>(range: &Range<usize>, offset: u64, data: &'a [u8]) -> Option<(usize, &'a [u8])> {
+    let from = usize::try_from(offset).ok()?;
+    let skip = range.start.saturating_sub(from);
+    let end = range.end.saturating_sub(from).min(data.len());
+    let part = data.get(skip..end).filter(|p| !p.is_empty())?;
+    Some((from + skip, part))
+}
+
 struct Builder {
     bytes: Box<[u8; CONFIG_BYTES]>,
     writable: Box<[u8; CONFIG_BYTES]>,
@@ -220,10 +234,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fw_model::{
-        Profile,
-        gateway::{Place, Word},
-    };
+    use fw_model::gateway::{Place, Word};
 
     struct NoSpaces;
 
@@ -237,7 +248,7 @@ mod tests {
     }
 
     fn space() -> ConfigSpace {
-        ConfigSpace::new(Profile::builtin("connectx7").unwrap().pci())
+        ConfigSpace::new(&Profile::builtin("connectx7").unwrap())
     }
 
     fn dword(c: &mut ConfigSpace, at: u64) -> u32 {
@@ -257,7 +268,7 @@ mod tests {
             ids.push(head & 0xff);
             at = head >> 8 & 0xff;
         }
-        assert_eq!(ids, [0x01, 0x11, 0x10, 0x09]);
+        assert_eq!(ids, [0x01, 0x11, 0x10, 0x09, 0x03]);
     }
 
     #[test]
@@ -312,10 +323,23 @@ mod tests {
         assert_eq!(dword(&mut c, 0xa4), 0x3000_0007, "the space is there");
         c.write(0xa2, &[0xff, 0xff, 9], &NoSpaces, Time::ZERO);
         assert_eq!(dword(&mut c, 0xa4), 9);
-        assert_eq!(dword(&mut c, 0xa0), 0x0018_0009);
+        assert_eq!(dword(&mut c, 0xa0), 0x0018_c009);
         c.write(0xb4, &[1, 2, 3, 4, 0xff], &NoSpaces, Time::ZERO);
         assert_eq!(dword(&mut c, 0xb4), 0x0403_0201);
         assert_eq!(dword(&mut c, 0xb8), 0);
+    }
+
+    #[test]
+    fn vital_product_data_are_read_a_dword_at_a_time() {
+        let mut c = space();
+        c.write(0xc0, &[0xff, 0xff, 4, 0], &NoSpaces, Time::ZERO);
+        assert_eq!(dword(&mut c, 0xc0), 0x8004_0003);
+        // The tag and its length are three bytes, and the name begins with the family.
+        let mut name = [0; 4];
+        c.read(0xc4, &mut name, Time::ZERO);
+        assert_eq!(&name, b"onne");
+        c.reset();
+        assert_eq!(dword(&mut c, 0xc0), 3);
     }
 
     #[test]

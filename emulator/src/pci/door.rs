@@ -93,7 +93,8 @@ pub fn serve(
     listener: UnixListener,
     clients: &Clients,
 ) -> io::Result<()> {
-    let pci = owner.with_card(|c, _| c.profile().pci().clone());
+    let profile = owner.with_card(|c, _| c.profile().clone());
+    let pci = profile.pci();
     let wires = Arc::new(Wires {
         dma: RwLock::new(DmaMap::default()),
         irqs: Mutex::new(Irqs::new(pci.msix_vectors)),
@@ -101,17 +102,12 @@ pub fn serve(
     });
     owner.attach(function, wires.clone());
     let waiting = listener.try_clone()?;
-    let server = Server::from_owned_fd(
-        OwnedFd::from(listener),
-        true,
-        irq_infos(&pci),
-        regions(&pci),
-    );
+    let server = Server::from_owned_fd(OwnedFd::from(listener), true, irq_infos(pci), regions(pci));
     let mut backend = Backend {
         owner,
         function,
         wires,
-        config: ConfigSpace::new(&pci),
+        config: ConfigSpace::new(&profile),
         msix_table: vec![0; usize::from(pci.msix_vectors) * 16],
         vectors: pci.msix_vectors,
         bar_bytes: 1 << pci.log_bar0,

@@ -7,4 +7,5 @@ pub mod config;
 pub mod dma;
 pub mod door;
 pub mod irqs;
+pub mod vpd;
 pub mod vsc;

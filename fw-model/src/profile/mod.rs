@@ -298,6 +298,12 @@ impl Profile {
         self.nv.get(&(item.class, item.id)).map(|v| &**v)
     }
 
+    /// The MAC address that the functions count up from.
+    #[must_use]
+    pub fn mac_base(&self) -> [u8; 6] {
+        self.base_mac
+    }
+
     /// The MAC address of a function: the base address counted up.
     #[must_use]
     pub fn mac(&self, function: FunctionId) -> [u8; 6] {
