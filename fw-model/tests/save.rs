@@ -92,8 +92,8 @@ fn what_is_not_a_whole_card_of_this_profile_is_refused_by_name() {
         );
     }
     let mut other = bytes.clone();
-    other[8] = 7;
-    assert_eq!(refused(&other), LoadError::Version(7));
+    other[8] = VERSION as u8 + 1;
+    assert_eq!(refused(&other), LoadError::Version(VERSION + 1));
     assert_eq!((&bytes[..8], bytes[8]), (&MAGIC[..], VERSION as u8));
     let mut empty = bytes[..16].to_vec();
     empty[12..16].copy_from_slice(&crc32fast::hash(&[]).to_le_bytes());

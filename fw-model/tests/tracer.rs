@@ -7,7 +7,10 @@
 mod common;
 
 use common::{Driver, cmd, pair::Pair};
-use fw_model::{Card, Input, Report};
+use fw_model::{
+    Card, Input, Report,
+    gateway::{Place, space},
+};
 use fwctl_proto::{
     layout::{find, get_bits, set_bits},
     opcode as op, register as id,
@@ -327,6 +330,48 @@ fn each_command_is_a_line_with_its_time() {
     t.ctrl(0, 0, 1).unwrap();
     t.wait(1000);
     assert_eq!((t.told(), t.lines().len()), (vec![], 0));
+}
+
+#[test]
+fn classes_and_levels_are_chosen_through_the_gateway() {
+    let mut t = Traced::started();
+    let itrace = |t: &mut Traced, words: [u32; 2]| {
+        for (address, value) in [
+            (0x10_0000, words[0]),
+            (0x10_0004, words[1]),
+            (0, 0xf003 << 16 | 1),
+        ] {
+            let at = Place {
+                space: space::ICMD,
+                address,
+            };
+            let function = t.d.f;
+            t.d.submit(Input::Gateway {
+                function,
+                at,
+                value,
+            });
+            if address == 0 {
+                let word = t.d.card.read_space(function, at, t.d.now).unwrap();
+                assert_eq!(word.value, 0xf003 << 16, "status 0, not busy");
+            }
+        }
+    };
+    let ask = |t: &mut Traced| {
+        t.d.ok(&cmd(op::QUERY_ADAPTER, 0, 16), 272);
+        t.d.exec(&cmd(0x9999, 7, 16), 16);
+        t.wait(10);
+        t.texts().len()
+    };
+    assert_eq!(ask(&mut t), 2);
+    // Delay 5, level 2: what was refused.
+    itrace(&mut t, [u32::MAX, 5 << 16 | 2]);
+    assert_eq!(ask(&mut t), 1);
+    // All classes but CMD_DRIVER.
+    itrace(&mut t, [!(1 << 20), 0]);
+    assert_eq!(ask(&mut t), 0);
+    itrace(&mut t, [1 << 20, 0]);
+    assert_eq!(ask(&mut t), 2);
 }
 
 #[test]

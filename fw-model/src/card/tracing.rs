@@ -13,7 +13,7 @@ use crate::{
     time::Time,
     tracer::{
         FIRST_EVENT,
-        strings::{Line, STRINGS},
+        strings::{Line, STRINGS, class, level},
         subtype,
     },
 };
@@ -39,7 +39,8 @@ impl Card {
         params: &[u32],
         fx: &mut Effects,
     ) {
-        if self.shared.tracer.listens() && self.shared.health.runs(self.shared.time) {
+        let t = &self.shared.tracer;
+        if t.listens() && t.filter.wants(line.kind()) && self.shared.health.runs(self.shared.time) {
             self.say(about, STRINGS.line(line), params, fx);
         }
     }
@@ -53,7 +54,10 @@ impl Card {
         outbox: &[u8],
         fx: &mut Effects,
     ) {
-        if !self.shared.tracer.listens() {
+        let failed = get_bits(outbox, 0, 8) != 0;
+        let level = if failed { level::WARNING } else { level::INFO };
+        let t = &self.shared.tracer;
+        if !t.listens() || !t.filter.wants((class::CMD_DRIVER, level)) {
             return;
         }
         let code = get_bits(inbox, 0, 16) as u16;

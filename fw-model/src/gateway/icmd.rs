@@ -9,9 +9,10 @@ use fwctl_proto::{
 
 use crate::{
     Card, Effects, FunctionId, GuestMemory, Profile, Time,
-    card::Via,
+    card::{Shared, Via},
     function::pending::{Origin, Pending},
     syndrome::Syndrome,
+    tracer::Filter,
 };
 
 /// Bytes of the space.
@@ -59,6 +60,8 @@ enum Action {
     Register,
     /// Fills the mailbox from what the card is, and from the version that runs.
     Answer(fn(&Profile, [u16; 3], &mut [u8])),
+    /// Changes the card as the mailbox says.
+    Change(fn(&[u8], &mut Shared)),
 }
 
 /// Every command of the mailbox.
@@ -80,6 +83,12 @@ pub static COMMANDS: &[Command] = &[
         name: "ACCESS_REGISTER",
         about: "reads or writes a register, as ACCESS_REG of the command queue does",
         action: Action::Register,
+    },
+    Command {
+        opcode: 0xf003,
+        name: "SET_ITRACE",
+        about: "chooses the classes and the least level of the tracer's lines",
+        action: Action::Change(set_itrace),
     },
 ];
 
@@ -191,6 +200,10 @@ impl Card {
                 f.icmd.mailbox.fill(0);
                 let version = self.shared.firmware.running.version;
                 answer(&self.profile, version, &mut f.icmd.mailbox);
+                f.icmd.end(Status::Ok);
+            }
+            Action::Change(change) => {
+                change(&f.icmd.mailbox, &mut self.shared);
                 f.icmd.end(Status::Ok);
             }
             Action::Register => match access_reg(&f.icmd.mailbox) {
@@ -322,6 +335,14 @@ fn tlv_status(code: u8, syndrome: Option<Syndrome>) -> u8 {
         (_, Some(S::NO_RES | S::LIM_ERR | S::BAD_RES)) => tlv::NO_RESOURCE,
         _ => tlv::INTERNAL_ERROR,
     }
+}
+
+/// Mask of the classes; delay, which is not kept; least level.
+fn set_itrace(mailbox: &[u8], shared: &mut Shared) {
+    shared.tracer.filter = Filter {
+        classes: get_bits(mailbox, 0, 32) as u32,
+        level: get_bits(mailbox, 56, 8) as u8,
+    };
 }
 
 /// Bits of QUERY_CAPABILITIES' first dword.

@@ -47,6 +47,32 @@ pub struct Owner {
     pub generation: u64,
 }
 
+/// Which lines are wanted, as SET_ITRACE says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// A bit for each class ([`strings::class`]).
+    pub classes: u32,
+    /// The least level ([`strings::level`]).
+    pub level: u8,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            classes: u32::MAX,
+            level: 0,
+        }
+    }
+}
+
+impl Filter {
+    /// Lines of this class and level are wanted.
+    #[must_use]
+    pub fn wants(self, (class, level): (u8, u8)) -> bool {
+        self.classes >> (class & 31) & 1 != 0 && level >= self.level
+    }
+}
+
 /// The tracer of a card.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tracer {
@@ -60,6 +86,8 @@ pub struct Tracer {
     pub mkey: u32,
     /// Log2 of the buffer's pages.
     pub log_pages: u8,
+    /// Which lines its owner gets.
+    pub filter: Filter,
     /// A core dump is to be written.
     pub dump: bool,
     /// This function gave it back, and the others are to be told.
@@ -94,6 +122,7 @@ impl Tracer {
             owner: self.owner,
             mkey,
             log_pages,
+            filter: self.filter,
             lost: self.lost || !self.filling.is_empty(),
             last: self.last,
             ..Self::default()
@@ -104,6 +133,7 @@ impl Tracer {
     pub fn release(&mut self) {
         *self = Self {
             released: self.owner.map(|o| o.function),
+            filter: self.filter,
             last: self.last,
             ..Self::default()
         };

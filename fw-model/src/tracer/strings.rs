@@ -28,29 +28,71 @@ pub enum Line {
     DumpFunction,
 }
 
-/// The formats of the lines.
-const LINES: &[(Line, &str)] = &[
+/// Classes of lines: bit numbers of SET_ITRACE's mask.
+pub mod class {
+    /// PHY_MANAGER: the port and its module.
+    pub const PHY_MANAGER: u8 = 10;
+    /// CMD_DRIVER: commands and their answers.
+    pub const CMD_DRIVER: u8 = 20;
+    /// MANAGEMENT: how the firmware is.
+    pub const MANAGEMENT: u8 = 22;
+}
+
+/// Levels of lines, from the least.
+pub mod level {
+    /// As it should be.
+    pub const INFO: u8 = 1;
+    /// Something was refused.
+    pub const WARNING: u8 = 2;
+    /// Something failed.
+    pub const ERROR: u8 = 3;
+}
+
+/// The lines: their classes, levels and formats. Whoever asked for a core dump gets all of it.
+const LINES: &[(Line, u8, u8, &str)] = &[
     (
         Line::UnknownCommand,
+        class::CMD_DRIVER,
+        level::WARNING,
         "command 0x%x op_mod 0x%x uid %d status 0x%x syndrome 0x%x",
     ),
-    (Line::Cable, "port of function %d: cable %d"),
+    (
+        Line::Cable,
+        class::PHY_MANAGER,
+        level::INFO,
+        "port of function %d: cable %d",
+    ),
     (
         Line::Health,
+        class::MANAGEMENT,
+        level::ERROR,
         "health: syndrome 0x%x ext_synd 0x%x severity %d",
     ),
     (
         Line::DumpHealth,
+        class::MANAGEMENT,
+        level::ERROR,
         "core dump: syndrome 0x%x ext_synd 0x%x functions %d",
     ),
     (
         Line::DumpFunction,
+        class::MANAGEMENT,
+        level::ERROR,
         "core dump: function %d state %d issi %d pages %d uctx %d eqs %d objects %d",
     ),
 ];
 
 /// The parameters of every command's line, behind its name.
 const COMMAND: &str = " op_mod 0x%x uid %d status 0x%x syndrome 0x%x";
+
+impl Line {
+    /// Its class and its level.
+    #[must_use]
+    pub fn kind(self) -> (u8, u8) {
+        let row = LINES.iter().find(|l| l.0 == self);
+        row.map_or((class::MANAGEMENT, level::ERROR), |l| (l.1, l.2))
+    }
+}
 
 /// The database and where each format is.
 pub struct Strings {
@@ -72,7 +114,7 @@ impl Strings {
             let at = all.add(&format!("{name}{COMMAND}"));
             all.commands.insert(op.opcode, at);
         }
-        for (line, format) in LINES {
+        for (line, _, _, format) in LINES {
             let at = all.add(format);
             all.lines.insert(*line, at);
         }
