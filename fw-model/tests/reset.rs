@@ -8,11 +8,11 @@ mod common;
 
 use common::{
     cmd,
-    pair::{ANSWER, Pair},
+    pair::{ANSWER, Pair, START},
 };
 use fw_model::{Caller, Effect, Effects, FunctionId, Input, NoMemory, ResetKind};
 use fwctl_proto::{
-    layout::{ViewMut, get_bits},
+    layout::{View, ViewMut, get_bits},
     layouts::{CreateMkeyIn, MfrlReg, Mkc, MtrcCap, MtrcConf, MtrcCtrl},
     opcode as op, register,
 };
@@ -45,6 +45,56 @@ fn both_agree_and_leave_and_the_firmware_starts_anew() {
     assert_eq!(p.read(0, 0x1fc) >> 31, 0);
     p.up(0, true, false);
     assert_eq!(p.reset_state(0), 0, "idle");
+}
+
+/// Asks for a reset by a method: the answer, if it came at once, and the method that MFRL shows.
+fn asked_for(p: &mut Pair, method: u64) -> (Option<(u8, u32)>, u64) {
+    let start = [
+        (MfrlReg::RESET_LEVEL, 8),
+        (MfrlReg::PCI_SYNC_FOR_FW_UPDATE_START, 1),
+        (MfrlReg::PCI_RESET_REQ_METHOD, method),
+    ];
+    p.send(0, START, &Pair::mfrl(&start, true), 24);
+    let out = p.ok(1, &Pair::mfrl(&[], false), 24);
+    let shown = View::<MfrlReg>::new(&out[16..]).unwrap();
+    (p.started(), shown.get(MfrlReg::PCI_RESET_REQ_METHOD))
+}
+
+#[test]
+fn a_reset_of_the_bus_can_be_asked_for_where_the_card_has_it() {
+    let mut p = Pair::new("");
+    assert_eq!(asked_for(&mut p, 2), (Some((3, 0x00e6_0004)), 0));
+    assert_eq!(asked_for(&mut p, 1), (None, 1));
+    p.answer(0, 2);
+    assert!(p.started().is_some());
+    assert_eq!(asked_for(&mut p, 0), (None, 0), "the next one is another");
+    let mut p = Pair::new("[caps_max.general]\npcie_reset_using_hotreset_method = 0\n");
+    assert_eq!(asked_for(&mut p, 1), (Some((3, 0x00e6_0004)), 0));
+}
+
+/// MROQ of a type: `pci_reset_req_method`, `pci_sync_for_fw_update_start` and `query_is_valid`,
+/// `reset_type`, `reset_trigger`.
+fn options(p: &mut Pair, of: u8) -> [u8; 4] {
+    let mut c = cmd(op::ACCESS_REG, 1, 16 + 32);
+    c[10..12].copy_from_slice(&0x902f_u16.to_be_bytes());
+    c[18] = of;
+    let out = p.ok(0, &c, 48);
+    out[16..20].try_into().unwrap()
+}
+
+#[test]
+fn tools_are_told_how_a_reset_can_be_asked_for() {
+    let mut p = Pair::new("");
+    // Link or bus; the drivers are asked, and it is valid; levels 3 and 6.
+    assert_eq!(options(&mut p, 0), [0b11, 0b10 << 1 | 1, 0, 0x48]);
+    assert_eq!(options(&mut p, 1), [0, 0, 1, 0], "a type that there is not");
+    let mut p = Pair::new("[caps_max.general]\npcie_reset_using_hotreset_method = 0\n");
+    assert_eq!(options(&mut p, 0)[0], 0b01);
+    // MCAM's feature 19, counted from the end of the mask.
+    let mut mcam = cmd(op::ACCESS_REG, 1, 16 + 72);
+    mcam[10..12].copy_from_slice(&0x907f_u16.to_be_bytes());
+    let out = p.ok(0, &mcam, 88);
+    assert_eq!(out[16 + 0x28 + 15 - 19 / 8] >> (19 % 8) & 1, 1);
 }
 
 #[test]

@@ -94,8 +94,11 @@ enum Phase {
 /// What a command asked for; taken up when it is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Asked {
-    /// Begin.
-    Start,
+    /// Begin; by a reset of the bus, whatever the profile says.
+    Start {
+        /// The request said so.
+        hot: bool,
+    },
     /// The driver of this function agrees, or does not.
     Answer(FunctionId, bool),
 }
@@ -116,9 +119,16 @@ pub struct Reset {
     pub outcome: Outcome,
     voters: Vec<Voter>,
     asked: Option<Asked>,
+    hot: bool,
 }
 
 impl Reset {
+    /// True while a reset goes on that was asked for as a reset of the bus.
+    #[must_use]
+    pub fn is_hot(&self) -> bool {
+        self.hot && self.busy()
+    }
+
     /// True while a reset goes on.
     #[must_use]
     pub fn busy(&self) -> bool {
@@ -147,7 +157,7 @@ impl Reset {
     /// nobody waits for.
     pub fn ask(&mut self, asked: Asked) -> Result<(), Syndrome> {
         match asked {
-            Asked::Start if self.busy() => return Err(Syndrome::ResetBusy),
+            Asked::Start { .. } if self.busy() => return Err(Syndrome::ResetBusy),
             Asked::Answer(id, _) if !self.waits_for(id) => return Err(Syndrome::ResetNotAsked),
             _ => self.asked = Some(asked),
         }
@@ -221,7 +231,10 @@ impl Card {
             }
         }
         match self.shared.reset.asked.take() {
-            Some(Asked::Start) => self.begin(now, fx),
+            Some(Asked::Start { hot }) => {
+                self.shared.reset.hot = hot;
+                self.begin(now, fx);
+            }
             Some(Asked::Answer(id, yes)) => {
                 let voters = &mut self.shared.reset.voters;
                 if let Some(v) = voters.iter_mut().find(|v| v.function == id) {

@@ -19,6 +19,8 @@ const ACCESS_MASK: usize = 8;
 const FEATURE_MASK: usize = 0x28;
 const MASK_BYTES: usize = 16;
 const GROUP: u16 = 128;
+/// Feature of MCAM that the header does not name: drivers are asked before a reset.
+const RESET_BY_DRIVERS: u32 = 19;
 
 /// First register id of each group, by the register that describes them.
 const MANAGEMENT: &[u16] = &[0x9000, 0x9080, 0x9100, 0x9180];
@@ -27,7 +29,13 @@ const QOS: &[u16] = &[0x4000];
 
 /// MCAM.
 pub fn read_mcam(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    read(ctx, MANAGEMENT, given, image)
+    read(ctx, MANAGEMENT, given, image)?;
+    let first = given.get(FEATURE_GROUP).copied().unwrap_or(0) == 0;
+    if first && super::reset::asks_drivers(ctx)? {
+        let bit = FEATURE_MASK as u32 * 8 + u32::from(GROUP) - 1 - RESET_BY_DRIVERS;
+        set_bits(image, bit, 1, 1);
+    }
+    Ok(())
 }
 
 /// PCAM.

@@ -312,3 +312,10 @@ fn put(image: &mut [u8], register: u16, name: &str, values: impl IntoIterator<It
         }
     }
 }
+
+/// A field of a register that the tools' database describes, of an array its first element.
+fn take(image: &[u8], register: u16, name: &str) -> u64 {
+    let fields = mst::find(register).map_or(&[][..], |r| r.layout.fields);
+    let field = fields.iter().find(|f| f.name == name);
+    field.map_or(0, |f| get_bits(image, f.offset, f.width))
+}

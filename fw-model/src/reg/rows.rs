@@ -172,6 +172,7 @@ pub static REGISTERS: &[Register] = &[
         .writable(&["beacon_duration"])
         .read(ports::read_mlcr),
     Register::of::<MrtcReg>(id::MRTC).writable(&["time_synced", "time_h", "time_l"]),
+    Register::new(reset::MROQ, None, reset::MROQ_BYTES).read(reset::read_mroq),
     Register::new(nvda::MNVQC, None, nvda::MNVQC_BYTES).read(nvda::capabilities),
     Register::new(nvda::MNVIA, None, nvda::MNVIA_BYTES).write(nvda::invalidate_all),
     Register::new(nvda::MNVGC, None, nvda::MNVGC_BYTES).read(nvda::modes),
