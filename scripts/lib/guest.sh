@@ -70,10 +70,10 @@ device_arguments() {
 
 # start_guest: returns at once; wait_guest_up waits for it.
 start_guest() {
-    local devices=() reset=(-no-reboot) cpu=max
+    local devices=() reset=(-no-reboot) cpu=max${GUEST_CPU:-}
     mapfile -t devices < <(device_arguments)
     [ "$GUEST_REBOOTS" != yes ] || reset=()
-    [ "$GUEST_ACCEL" != kvm ] || cpu=host
+    [ "$GUEST_ACCEL" != kvm ] || cpu=host${GUEST_CPU:-}
     rm -f "$SESSION"/{in,out,qmp}
     mkfifo "$SESSION/in" "$SESSION/out"
     cat "${GUEST_INITRD[@]}" >"$SESSION/initrd"

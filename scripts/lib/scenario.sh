@@ -53,6 +53,37 @@ profile_scenario() {
     scenario_end
 }
 
+# pci_tools_scenario PACKAGE: the vendor's tools of PACKAGE by PCI address, through the gateway.
+pci_tools_scenario() {
+    # mstfwreset refuses to run on a virtual machine; the card's link must come up again (mst-flash).
+    GUEST_CPU=,-hypervisor GUEST_PORT=,x-speed=2_5
+    session_open
+    build_emulator
+    flash_files
+    prepare_guest '' '' '' "$1,iproute2,pciutils,kmod,util-linux"
+    scenario_emulator connectx7 vfio-user
+    scenario_guest
+    suite mlx5-probe
+    suite mst-config --device pci
+    suite mst-fwctl --device pci
+    suite mst-link --device pci
+    suite mst-pci
+    suite mst-flash --device pci
+    suite mst-reset
+    suite mst-regdump
+    scenario_end
+}
+
+# flash_files: the files of suite mst-flash.
+flash_files() {
+    make_image --version 28.44.1000 --mfa2 "$SESSION/28.44.1000.mfa2"
+    make_image --version 28.45.1000 "$SESSION/28.45.1000.bin"
+    make_image --profile connectx6dx --version 22.45.1000 "$SESSION/other.bin"
+    GUEST_FILES=("$SESSION/28.44.1000.mfa2" "$SESSION/28.45.1000.bin" "$SESSION/other.bin")
+}
+
+make_image() { "$(emulator_binary)" image "$@" || broken "no firmware image"; }
+
 # guest_must FUNCTION ARGUMENT...: FUNCTION gets a deadline first. Without a guest nothing can go on.
 guest_must() {
     local function=$1 deadline=$((SECONDS + UP_SECONDS))

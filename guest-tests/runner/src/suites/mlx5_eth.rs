@@ -15,7 +15,7 @@ use crate::{
     skip,
     suites::{
         mlx5_probe::{self, clean_since_boot},
-        mlx5_reload::{program, program_output, run_program},
+        programs::{program, program_output, run_program},
     },
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, read_file, test, wait_for, write_file},

@@ -6,7 +6,8 @@ use crate::{
     check, fail,
     suites::{
         mlx5_probe::{self, first},
-        mlx5_reload::{program, replies, run_program},
+        mlx5_reload::replies,
+        programs::{program, run_program},
     },
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
 };

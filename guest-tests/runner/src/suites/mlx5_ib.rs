@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use crate::{
     check, check_eq, fail, modules,
-    suites::{mlx5_probe, mlx5_reload::run_program},
+    suites::{mlx5_probe, programs::run_program},
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, read_file, test, wait_for},
 };

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The drivers go and come back, and find the same device.
 
-use std::{
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
 use crate::{
-    check, fail, modules, skip,
-    suites::mlx5_probe,
+    check, fail, modules,
+    suites::{mlx5_probe, programs::run_program},
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
     worker::{End, Reference, Workers},
@@ -132,38 +128,6 @@ pub fn report_ends(ctx: &Ctx, ends: Vec<End>) -> Done {
         }
     }
     Ok(())
-}
-
-/// Runs a program of the guest and shows what it prints; skips the test by its name where there
-/// is none.
-pub fn run_program(ctx: &Ctx, program: &str, args: &[&str]) -> Done<String> {
-    let out = program_output(program, args)?;
-    for line in out.lines() {
-        ctx.note(format!("{program}: {line}"));
-    }
-    Ok(out)
-}
-
-/// [`run_program`] without showing its output.
-pub fn program_output(name: &str, args: &[&str]) -> Done<String> {
-    let (ok, text) = program(name, args)?;
-    check!(ok, "{name} {}: {}", args.join(" "), text.trim());
-    Ok(text.trim().to_owned())
-}
-
-/// Runs a program of the guest: whether it ended well, and all that it printed.
-pub fn program(name: &str, args: &[&str]) -> Done<(bool, String)> {
-    let mut command = Command::new(name);
-    let output = match command.args(args).stdin(Stdio::null()).output() {
-        Ok(output) => output,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            skip!("{name} is not in this guest")
-        }
-        Err(e) => fail!("cannot run {name}: {e}"),
-    };
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.push_str(&String::from_utf8_lossy(&output.stderr));
-    Ok((output.status.success(), text))
 }
 
 fn devlink_reload(ctx: &Ctx) -> Done {

@@ -9,7 +9,8 @@ use crate::{
     rpcs::named,
     suites::{
         mlx5_probe::{self, clean_since_boot, first},
-        mlx5_reload::{back, program, replies, run_program},
+        mlx5_reload::{back, replies},
+        programs::{program, run_program},
     },
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},

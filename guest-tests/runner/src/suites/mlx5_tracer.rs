@@ -8,7 +8,7 @@ use crate::{
     rpcs::named,
     suites::{
         mlx5_probe::{self, first},
-        mlx5_reload::program_output,
+        programs::program_output,
     },
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},

@@ -15,7 +15,8 @@ use crate::{
     rpcs::named,
     suites::{
         mlx5_probe,
-        mlx5_reload::{back, program_output, replies, run_program},
+        mlx5_reload::{back, replies},
+        programs::{program_output, run_program},
     },
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, read_file, test, wait_for},

@@ -18,6 +18,7 @@ mod mst_flash;
 mod mst_fwctl;
 mod mst_link;
 mod mst_pci;
+mod programs;
 mod virtio_probe;
 mod virtio_unbind;
 
@@ -41,6 +42,8 @@ pub const SUITES: &[&Suite] = &[
     &mst_fwctl::SUITE,
     &mst_link::SUITE,
     &mst_pci::SUITE,
+    &mst_pci::RESET,
+    &mst_pci::DUMP,
     &mst_config::SUITE,
     &mst_config::ALL,
     &mlx5_tracer::SUITE,

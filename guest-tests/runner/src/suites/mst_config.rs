@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! mstconfig over /dev/fwctl/fwctl0. Names and places of parameters are those of its own database.
+//! mstconfig, over fwctl or by PCI address. Names and places of parameters are those of its own database.
 
 use std::{collections::BTreeMap, fs};
 
@@ -7,12 +7,10 @@ use crate::{
     check, check_eq,
     suites::{
         mlx5_probe,
-        mlx5_reload::{program, program_output},
+        programs::{program, program_output, tool_device},
     },
     test::{Ctx, Done, Suite, test},
 };
-
-const DEVICE: &str = "fwctl0";
 
 pub const SUITE: Suite = Suite {
     name: "mst-config",
@@ -37,8 +35,9 @@ pub const ALL: Suite = Suite {
     tests: &[test("lists-at-least-595-parameters", 180, all)],
 };
 
-fn mstconfig(args: &[&str]) -> Done<String> {
-    program_output("mstconfig", &[&["-y", "-d", DEVICE], args].concat())
+fn mstconfig(ctx: &Ctx, args: &[&str]) -> Done<String> {
+    let device = tool_device(ctx)?;
+    program_output("mstconfig", &[&["-y", "-d", &device], args].concat())
 }
 
 /// Parameters that a query lists: name and values, each as it is printed.
@@ -57,37 +56,38 @@ fn listed(text: &str) -> BTreeMap<String, Vec<String>> {
 }
 
 /// Default, current and next-boot value of a parameter.
-fn values(name: &str) -> Done<Vec<String>> {
-    let text = mstconfig(&["-e", "q", name])?;
+fn values(ctx: &Ctx, name: &str) -> Done<Vec<String>> {
+    let text = mstconfig(ctx, &["-e", "q", name])?;
     Ok(listed(&text).remove(name).unwrap_or_default())
 }
 
-fn set(_: &Ctx) -> Done {
-    mstconfig(&["set", "SRIOV_EN=1", "NUM_OF_VFS=8"])?;
+fn set(ctx: &Ctx) -> Done {
+    mstconfig(ctx, &["set", "SRIOV_EN=1", "NUM_OF_VFS=8"])?;
     check_eq!(
-        values("SRIOV_EN")?,
+        values(ctx, "SRIOV_EN")?,
         ["False(0)", "False(0)", "True(1)"],
         "SRIOV_EN"
     );
-    check_eq!(values("NUM_OF_VFS")?, ["0", "0", "8"], "NUM_OF_VFS");
+    check_eq!(values(ctx, "NUM_OF_VFS")?, ["0", "0", "8"], "NUM_OF_VFS");
     Ok(())
 }
 
-fn range(_: &Ctx) -> Done {
-    let args = ["-y", "-d", DEVICE, "set", "NUM_OF_VFS=128"];
+fn range(ctx: &Ctx) -> Done {
+    let device = tool_device(ctx)?;
+    let args = ["-y", "-d", &device, "set", "NUM_OF_VFS=128"];
     let (ok, text) = program("mstconfig", &args)?;
     // nv_global_pci_cap.max_vfs_per_pf of the profile.
     check!(
         !ok && text.contains("larger than maximum allowed 127"),
         "{text}"
     );
-    check_eq!(values("NUM_OF_VFS")?, ["0", "0", "8"], "NUM_OF_VFS");
+    check_eq!(values(ctx, "NUM_OF_VFS")?, ["0", "0", "8"], "NUM_OF_VFS");
     Ok(())
 }
 
-fn backup(_: &Ctx) -> Done {
+fn backup(ctx: &Ctx) -> Done {
     const FILE: &str = "/tmp/backup.raw";
-    mstconfig(&["-f", FILE, "backup"])?;
+    mstconfig(ctx, &["-f", FILE, "backup"])?;
     let text = fs::read_to_string(FILE).map_err(|e| format!("{FILE}: {e}"))?;
     // sriov_valid; sriov_en and total_vfs: bits 31 of the first two dwords, 15:0 of the second.
     check!(
@@ -98,16 +98,16 @@ fn backup(_: &Ctx) -> Done {
         }),
         "{text}"
     );
-    mstconfig(&["reset", "NV_GLOBAL_PCI_CONF"])?;
-    check_eq!(values("NUM_OF_VFS")?, ["0", "0", "0"], "after reset");
-    mstconfig(&["-f", FILE, "set_raw"])?;
-    check_eq!(values("NUM_OF_VFS")?, ["0", "0", "8"], "after set_raw");
+    mstconfig(ctx, &["reset", "NV_GLOBAL_PCI_CONF"])?;
+    check_eq!(values(ctx, "NUM_OF_VFS")?, ["0", "0", "0"], "after reset");
+    mstconfig(ctx, &["-f", FILE, "set_raw"])?;
+    check_eq!(values(ctx, "NUM_OF_VFS")?, ["0", "0", "8"], "after set_raw");
     Ok(())
 }
 
-fn json(_: &Ctx) -> Done {
+fn json(ctx: &Ctx) -> Done {
     const FILE: &str = "/tmp/query.json";
-    mstconfig(&["-j", FILE, "q", "NUM_OF_VFS"])?;
+    mstconfig(ctx, &["-j", FILE, "q", "NUM_OF_VFS"])?;
     let text = fs::read_to_string(FILE).map_err(|e| format!("{FILE}: {e}"))?;
     let words: Vec<_> = text.split_whitespace().collect();
     let text = words.join(" ");
@@ -118,14 +118,14 @@ fn json(_: &Ctx) -> Done {
     Ok(())
 }
 
-fn reset(_: &Ctx) -> Done {
-    mstconfig(&["reset"])?;
-    check_eq!(values("SRIOV_EN")?, ["False(0)"; 3], "SRIOV_EN");
+fn reset(ctx: &Ctx) -> Done {
+    mstconfig(ctx, &["reset"])?;
+    check_eq!(values(ctx, "SRIOV_EN")?, ["False(0)"; 3], "SRIOV_EN");
     Ok(())
 }
 
 fn all(ctx: &Ctx) -> Done {
-    let text = mstconfig(&["-e", "q"])?;
+    let text = mstconfig(ctx, &["-e", "q"])?;
     let listed = listed(&text);
     ctx.note(format!("{} parameters", listed.len()));
     // What the tool lists, counted once against another responder that had no capability unset.

@@ -8,12 +8,12 @@ use crate::{
     check, check_eq, fail,
     suites::{
         mlx5_probe,
-        mlx5_reload::{back, program, program_output, replies, run_program},
+        mlx5_reload::{back, replies},
+        programs::{bdf, program, program_output, run_program, tool_device},
     },
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
 };
 
-const DEVICE: &str = "fwctl0";
 /// The profile's version, and those of the files.
 const FACTORY: &str = "28.43.1014";
 const FROM_DEVLINK: &str = "28.44.1000";
@@ -49,14 +49,6 @@ pub const SUITE: Suite = Suite {
     ],
 };
 
-fn bdf() -> Done<String> {
-    let functions = mlx5_probe::functions()?;
-    let Some(first) = functions.first() else {
-        fail!("no function")
-    };
-    Ok(first.name.clone())
-}
-
 /// What is behind `title` in what mstflint prints.
 fn value(text: &str, title: &str) -> Option<String> {
     let line = text.lines().find_map(|l| l.strip_prefix(title))?;
@@ -64,7 +56,7 @@ fn value(text: &str, title: &str) -> Option<String> {
 }
 
 /// Running and stored version as devlink knows them.
-fn versions() -> Done<(String, String)> {
+pub fn versions() -> Done<(String, String)> {
     let text = program_output("devlink", &["dev", "info", &format!("pci/{}", bdf()?)])?;
     let of = |part: &str| {
         let behind = text.split(part).nth(1)?;
@@ -88,8 +80,8 @@ fn expect(running: &str, stored: &str) -> Done {
     Ok(())
 }
 
-fn query(_: &Ctx) -> Done {
-    let text = program_output("mstflint", &["-d", DEVICE, "q", "full"])?;
+fn query(ctx: &Ctx) -> Done {
+    let text = program_output("mstflint", &["-d", &tool_device(ctx)?, "q", "full"])?;
     for (title, expected) in [
         ("Image type:", "FS4"),
         ("FW Version:", FACTORY),
@@ -101,7 +93,7 @@ fn query(_: &Ctx) -> Done {
     Ok(())
 }
 
-fn congestion_control(_: &Ctx) -> Done {
+fn congestion_control(ctx: &Ctx) -> Done {
     const FILE: &str = "/tmp/cc.bin";
     // mstflint wants these four bytes first.
     let mut bytes = vec![0xcc, 0x00, 0xcc, 0x01];
@@ -109,12 +101,12 @@ fn congestion_control(_: &Ctx) -> Done {
     fs::write(FILE, &bytes)?;
     program_output(
         "mstflint",
-        &["-y", "-d", DEVICE, "--cc", "x", "-i", FILE, "b"],
+        &["-y", "-d", &tool_device(ctx)?, "--cc", "x", "-i", FILE, "b"],
     )?;
     fs::write(FILE, &bytes[4..])?;
     let (ok, text) = program(
         "mstflint",
-        &["-y", "-d", DEVICE, "--cc", "x", "-i", FILE, "b"],
+        &["-y", "-d", &tool_device(ctx)?, "--cc", "x", "-i", FILE, "b"],
     )?;
     check!(!ok && text.contains("Wrong Image signature"), "{text}");
     Ok(())
@@ -132,8 +124,8 @@ fn flash(_: &Ctx) -> Done {
     expect(FACTORY, FROM_DEVLINK)
 }
 
-fn pending(_: &Ctx) -> Done {
-    let text = program_output("mstflint", &["-d", DEVICE, "q"])?;
+fn pending(ctx: &Ctx) -> Done {
+    let text = program_output("mstflint", &["-d", &tool_device(ctx)?, "q"])?;
     check_eq!(
         value(&text, "FW Version:").as_deref(),
         Some(FROM_DEVLINK),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The vendor's unmodified tools over /dev/fwctl/fwctl0. What they must print follows from the
+//! The vendor's unmodified tools, over fwctl or by PCI address. What they must print follows from the
 //! profile connectx7 and from the facts of their own database.
 
 use std::collections::BTreeSet;
@@ -10,15 +10,13 @@ use crate::{
     check, check_eq, skip,
     suites::{
         mlx5_probe,
-        mlx5_reload::{program, program_output},
+        programs::{over_pci, program, program_output, tool_device},
     },
     test::{Ctx, Done, Suite, test},
 };
 
-/// The tools look for this name below /dev/fwctl.
-const DEVICE: &str = "fwctl0";
 /// The version whose database the facts are of.
-const VERSION: &str = "4.33.0";
+pub const VERSION: &str = "4.33.0";
 
 pub const SUITE: Suite = Suite {
     name: "mst-fwctl",
@@ -39,9 +37,9 @@ pub const SUITE: Suite = Suite {
     ],
 };
 
-/// `mstreg -d fwctl0 …`
-fn mstreg(args: &[&str]) -> Done<(bool, String)> {
-    program("mstreg", &[&["-d", DEVICE], args].concat())
+/// `mstreg -d DEVICE …`
+fn mstreg(ctx: &Ctx, args: &[&str]) -> Done<(bool, String)> {
+    program("mstreg", &[&["-d", &*tool_device(ctx)?], args].concat())
 }
 
 /// The value of a field in what mstreg prints.
@@ -59,7 +57,7 @@ fn lists(ctx: &Ctx) -> Done {
     if !version.contains(VERSION) {
         skip!("the facts are those of {VERSION}");
     }
-    let text = program_output("mstreg", &["-d", DEVICE, "--show_regs"])?;
+    let text = program_output("mstreg", &["-d", &tool_device(ctx)?, "--show_regs"])?;
     // Behind the title and its line.
     let listed: BTreeSet<_> = text.lines().skip(2).map(str::trim).collect();
     let known: BTreeSet<_> = REGISTERS.iter().map(|r| r.layout.name).collect();
@@ -76,7 +74,7 @@ fn reads(ctx: &Ctx) -> Done {
     let mut failed = Vec::new();
     for r in REGISTERS {
         let name = r.layout.name;
-        let (ok, text) = mstreg(&["--reg_name", name, "--get"])?;
+        let (ok, text) = mstreg(ctx, &["--reg_name", name, "--get"])?;
         if !ok {
             ctx.note(format!("{name}: {}", text.lines().last().unwrap_or("")));
             failed.push(name);
@@ -87,24 +85,26 @@ fn reads(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-fn writes(_: &Ctx) -> Done {
+fn writes(ctx: &Ctx) -> Done {
     const PORT: [&str; 2] = ["-i", "local_port=1,lp_msb=0"];
     let ipg = || -> Done<Option<u64>> {
-        let (_, text) = mstreg(&[&["--reg_name", "PIPG", "--get"], &PORT[..]].concat())?;
+        let (_, text) = mstreg(ctx, &[&["--reg_name", "PIPG", "--get"], &PORT[..]].concat())?;
         Ok(field(&text, "ipg"))
     };
     check_eq!(ipg()?, Some(0), "ipg before");
     for value in [5, 0] {
         let set = format!("ipg={value}");
-        let (ok, text) =
-            mstreg(&[&["--reg_name", "PIPG", "--set", &set, "--yes"], &PORT[..]].concat())?;
+        let (ok, text) = mstreg(
+            ctx,
+            &[&["--reg_name", "PIPG", "--set", &set, "--yes"], &PORT[..]].concat(),
+        )?;
         check!(ok, "{text}");
         check_eq!(ipg()?, Some(value), "ipg");
     }
     Ok(())
 }
 
-fn refused(_: &Ctx) -> Done {
+fn refused(ctx: &Ctx) -> Done {
     // The last two by the firmware, BAD_PARAM: a register and a port that there are not.
     for (args, why) in [
         (
@@ -117,21 +117,25 @@ fn refused(_: &Ctx) -> Done {
         ),
         (
             &["--reg_id", "0x9999", "--reg_len", "16", "--get"][..],
-            "Failed send access register",
+            if over_pci(ctx) {
+                "Register not supported"
+            } else {
+                "Failed send access register"
+            },
         ),
         (
             &["--reg_name", "PIPG", "--get", "-i", "local_port=9,lp_msb=0"][..],
             "Failed to send access register",
         ),
     ] {
-        let (ok, text) = mstreg(args)?;
+        let (ok, text) = mstreg(ctx, args)?;
         check!(!ok && text.contains(why), "{args:?}: {text}");
     }
     Ok(())
 }
 
-fn card(_: &Ctx) -> Done {
-    let (_, text) = mstreg(&["--reg_name", "MGIR", "--get"])?;
+fn card(ctx: &Ctx) -> Done {
+    let (_, text) = mstreg(ctx, &["--reg_name", "MGIR", "--get"])?;
     for (name, value) in [
         ("device_id", 0x1021),
         ("hw_dev_id", 0x218),
@@ -145,17 +149,17 @@ fn card(_: &Ctx) -> Done {
     Ok(())
 }
 
-fn temperature(_: &Ctx) -> Done {
+fn temperature(ctx: &Ctx) -> Done {
     check_eq!(
-        program_output("mstmget_temp", &["-d", DEVICE])?,
+        program_output("mstmget_temp", &["-d", &tool_device(ctx)?])?,
         "45",
         "degrees"
     );
     Ok(())
 }
 
-fn named(_: &Ctx) -> Done {
-    let text = program_output("mstconfig", &["-d", DEVICE, "q"])?;
+fn named(ctx: &Ctx) -> Done {
+    let text = program_output("mstconfig", &["-d", &tool_device(ctx)?, "q"])?;
     let value = |title: &str| {
         let line = text.lines().find_map(|l| l.trim().strip_prefix(title));
         line.map(|l| l.trim().to_owned())
@@ -174,8 +178,8 @@ fn named(_: &Ctx) -> Done {
     Ok(())
 }
 
-fn dump_menu(_: &Ctx) -> Done {
-    let text = program_output("mstresourcedump", &["query", "-d", DEVICE])?;
+fn dump_menu(ctx: &Ctx) -> Done {
+    let text = program_output("mstresourcedump", &["query", "-d", &tool_device(ctx)?])?;
     // Names that the kernel's driver looks for as well.
     for name in ["PRM_QUERY_QP", "PRM_QUERY_CQ", "PRM_QUERY_MKEY"] {
         check!(text.contains(&format!("({name})")), "no {name}: {text}");
@@ -184,8 +188,12 @@ fn dump_menu(_: &Ctx) -> Done {
 }
 
 fn dump(ctx: &Ctx) -> Done {
-    let dump =
-        |args: &[&str]| program("mstresourcedump", &[&["dump", "-d", DEVICE], args].concat());
+    let dump = |args: &[&str]| {
+        program(
+            "mstresourcedump",
+            &[&["dump", "-d", &tool_device(ctx)?], args].concat(),
+        )
+    };
     let (ok, text) = dump(&["--segment", "PRM_QUERY_CQ", "--num-of-obj1", "all"])?;
     check!(ok, "{text}");
     // Header, reserved dword and two indices; QUERY_CQ's outbox of 272 bytes behind its status.
@@ -199,8 +207,8 @@ fn dump(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-fn congestion(_: &Ctx) -> Done {
-    let text = program_output("mstcongestion", &["-d", DEVICE, "-q"])?;
+fn congestion(ctx: &Ctx) -> Done {
+    let text = program_output("mstcongestion", &["-d", &tool_device(ctx)?, "-q"])?;
     check!(
         text.contains("Action: disabled") && text.contains("Mode: aggressive"),
         "{text}"

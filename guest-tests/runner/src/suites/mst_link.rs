@@ -8,13 +8,11 @@ use crate::{
     check, check_eq, fail,
     suites::{
         mlx5_probe,
-        mlx5_reload::{program, program_output},
+        programs::{program, program_output, tool_device},
     },
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
 };
-
-const DEVICE: &str = "fwctl0";
 
 pub const SUITE: Suite = Suite {
     name: "mst-link",
@@ -32,8 +30,8 @@ pub const SUITE: Suite = Suite {
 };
 
 /// Titles and values that mstlink prints, without its colours.
-fn mstlink(args: &[&str]) -> Done<BTreeMap<String, String>> {
-    let text = program_output("mstlink", &[&["-d", DEVICE], args].concat())?;
+fn mstlink(ctx: &Ctx, args: &[&str]) -> Done<BTreeMap<String, String>> {
+    let text = program_output("mstlink", &[&["-d", &tool_device(ctx)?], args].concat())?;
     let mut plain = String::new();
     let mut parts = text.split('\u{1b}');
     plain.extend(parts.next());
@@ -70,7 +68,7 @@ const LINK: &[(&str, &str)] = &[
     ("Firmware Version", "28.43.1014"),
 ];
 
-fn up(_: &Ctx) -> Done {
+fn up(ctx: &Ctx) -> Done {
     let functions = mlx5_probe::functions()?;
     let Some(f) = functions.first() else {
         fail!("no function")
@@ -81,17 +79,17 @@ fn up(_: &Ctx) -> Done {
     })?;
     program_output("ip", &["link", "set", &name, "up"])?;
     wait_for("the link", APPEAR, || {
-        Ok(mstlink(&[])?
+        Ok(mstlink(ctx, &[])?
             .get("State")
             .filter(|s| *s == "Active")
             .cloned())
     })?;
-    expect(&mstlink(&[])?, LINK)
+    expect(&mstlink(ctx, &[])?, LINK)
 }
 
-fn module(_: &Ctx) -> Done {
+fn module(ctx: &Ctx) -> Done {
     expect(
-        &mstlink(&["-m"])?,
+        &mstlink(ctx, &["-m"])?,
         &[
             ("Identifier", "QSFP28"),
             ("Cable Type", "Passive copper cable"),
@@ -103,38 +101,38 @@ fn module(_: &Ctx) -> Done {
     )
 }
 
-fn pages(_: &Ctx) -> Done {
+fn pages(ctx: &Ctx) -> Done {
     expect(
-        &mstlink(&["-c"])?,
+        &mstlink(ctx, &["-c"])?,
         &[
             ("Effective Physical Errors", "0"),
             ("Link Down Counter", "0"),
         ],
     )?;
-    let fec = mstlink(&["--show_fec"])?;
+    let fec = mstlink(ctx, &["--show_fec"])?;
     expect(
         &fec,
         &[("FEC Capability 100GbE", "0x5 (No-FEC, RS-FEC (528,514))")],
     )?;
     for option in ["-e", "--show_device"] {
-        expect(&mstlink(&[option])?, LINK)?;
+        expect(&mstlink(ctx, &[option])?, LINK)?;
     }
     Ok(())
 }
 
-fn eeprom(_: &Ctx) -> Done {
-    let shown = mstlink(&["--cable", "--dump"])?;
+fn eeprom(ctx: &Ctx) -> Done {
+    let shown = mstlink(ctx, &["--cable", "--dump"])?;
     // SFF-8636: QSFP28; revision 2.8; flat memory.
     expect(&shown, &[("000", "11,07,06,00")])?;
-    let (ok, text) = program("mstlink", &["-d", DEVICE, "--cable", "--ddm"])?;
+    let (ok, text) = program("mstlink", &["-d", &tool_device(ctx)?, "--cable", "--ddm"])?;
     check!(!ok && text.contains("Cable does not support DDM"), "{text}");
     Ok(())
 }
 
-fn speed(_: &Ctx) -> Done {
-    program_output("mstlink", &["-d", DEVICE, "-s", "100G"])?;
-    expect(&mstlink(&[])?, LINK)?;
-    let (ok, text) = program("mstlink", &["-d", DEVICE, "-s", "10G"])?;
+fn speed(ctx: &Ctx) -> Done {
+    program_output("mstlink", &["-d", &tool_device(ctx)?, "-s", "100G"])?;
+    expect(&mstlink(ctx, &[])?, LINK)?;
+    let (ok, text) = program("mstlink", &["-d", &tool_device(ctx)?, "-s", "10G"])?;
     check!(
         !ok && text.contains("10G is not supported by Device!"),
         "{text}"
@@ -142,16 +140,16 @@ fn speed(_: &Ctx) -> Done {
     Ok(())
 }
 
-fn down_and_up(_: &Ctx) -> Done {
-    program_output("mstlink", &["-d", DEVICE, "-a", "DN"])?;
+fn down_and_up(ctx: &Ctx) -> Done {
+    program_output("mstlink", &["-d", &tool_device(ctx)?, "-a", "DN"])?;
     expect(
-        &mstlink(&[])?,
+        &mstlink(ctx, &[])?,
         &[
             ("State", "Disable"),
             ("Speed", "N/A"),
             ("Status Opcode", "1"),
         ],
     )?;
-    program_output("mstlink", &["-d", DEVICE, "-a", "UP"])?;
-    expect(&mstlink(&[])?, LINK)
+    program_output("mstlink", &["-d", &tool_device(ctx)?, "-a", "UP"])?;
+    expect(&mstlink(ctx, &[])?, LINK)
 }

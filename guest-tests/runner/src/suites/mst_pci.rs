@@ -2,29 +2,37 @@
 //! The vendor's unmodified tools by PCI address, through the gateway in configuration space.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     os::unix::fs::FileExt,
+    process::{Command, Stdio},
 };
 
 use crate::{
-    check, check_eq, fail,
+    check, check_eq, fail, skip,
     suites::{
         mlx5_probe,
-        mlx5_reload::{program, program_output},
-        mst_fwctl,
+        mlx5_reload::{back, replies},
+        mst_flash, mst_fwctl,
+        programs::{bdf, program, program_output, run_program},
     },
-    test::{Ctx, Done, Suite, test},
+    test::{APPEAR, Ctx, Done, Suite, test, wait_for, write_file},
 };
 
 pub const SUITE: Suite = Suite {
     name: "mst-pci",
-    about: "mstmread, mstmwrite, mstmcra, mstreg and mstconfig through the PCI gateway",
+    about: "mstmread, mstmwrite, mstmcra, mstvpd, mstfwtrace, mstreg and mstconfig by PCI address",
     subjects: mlx5_probe::SUBJECTS,
     expects: &[],
     tests: &[
         test("mstmread-shows-the-chip", 60, chip),
         test("mstmwrite-and-mstmcra-agree", 60, words),
         test("mstreg-over-pci", 60, register),
+        test("mstvpd-and-devlink-show-the-board", 60, board),
+        test(
+            "mstfwtrace-shows-what-the-firmware-does",
+            60,
+            firmware_trace,
+        ),
         test(
             "a-dead-holder-of-the-gateway-is-passed-over",
             60,
@@ -34,14 +42,14 @@ pub const SUITE: Suite = Suite {
     ],
 };
 
-/// The function's address.
-fn bdf() -> Done<String> {
-    let functions = mlx5_probe::functions()?;
-    let Some(first) = functions.first() else {
-        fail!("no function")
-    };
-    Ok(first.name.clone())
-}
+/// What takes minutes: the tool reads 230,590 words, one by one.
+pub const DUMP: Suite = Suite {
+    name: "mst-regdump",
+    about: "mstregdump of the whole device",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[],
+    tests: &[test("mstregdump-reads-every-word", 600, regdump)],
+};
 
 fn chip(_: &Ctx) -> Done {
     shows_the_chip()
@@ -52,6 +60,69 @@ fn shows_the_chip() -> Done {
     let (_, text) = program("mstmread", &[&bdf()?, "0xf0014"])?;
     check_eq!(text.trim(), "Read 0x000f0014:0x00000218", "ConnectX-7");
     Ok(())
+}
+
+fn board(_: &Ctx) -> Done {
+    let bdf = bdf()?;
+    let text = program_output("mstvpd", &[&bdf])?;
+    // Of the profile: its description, its PSID, its first MAC address.
+    for line in [
+        "ID: ConnectX-7-like: one Ethernet port, user contexts with tools resources",
+        "PN: EMU-EMU0000000007",
+        "SN: EMU02C907000000",
+    ] {
+        let spaces = |l: &str| {
+            l.split_whitespace().collect::<Vec<_>>() == line.split_whitespace().collect::<Vec<_>>()
+        };
+        check!(text.lines().any(spaces), "no {line}: {text}");
+    }
+    let text = program_output("devlink", &["dev", "info", &format!("pci/{bdf}")])?;
+    check!(
+        text.contains("board.serial_number EMU02C907000000"),
+        "{text}"
+    );
+    Ok(())
+}
+
+/// mstfwtrace follows what mlx5_core's tracepoint says; it ends with the test.
+fn firmware_trace(_: &Ctx) -> Done {
+    const FILE: &str = "/tmp/mstfwtrace";
+    write_file("/sys/kernel/tracing/events/mlx5/mlx5_fw/enable", "1")?;
+    // Class CMD_DRIVER, all levels; SET_ITRACE goes through the gateway.
+    let bdf = bdf()?;
+    let args = [
+        "-d",
+        &bdf,
+        "-s",
+        "--ignore_old_events",
+        "-m",
+        "CMD_DRIVER",
+        "-l",
+        "0",
+    ];
+    let spawned = Command::new("mstfwtrace")
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(File::create(FILE)?)
+        .spawn();
+    let mut tool = match spawned {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            skip!("mstfwtrace is not in this guest")
+        }
+        other => other?,
+    };
+    let shown = |what: &'static str| {
+        wait_for(what, APPEAR, move || {
+            Ok(fs::read_to_string(FILE)?.contains(what).then_some(()))
+        })
+    };
+    let seen = shown("Read new events:").and_then(|()| {
+        program_output("mstreg", &["-d", "fwctl0", "--reg_name", "MGIR", "--get"])?;
+        shown("[0x10] ACCESS_REG op_mod 0x1 uid ")
+    });
+    tool.kill()?;
+    tool.wait()?;
+    seen
 }
 
 fn words(_: &Ctx) -> Done {
@@ -126,4 +197,67 @@ fn config(_: &Ctx) -> Done {
     program_output("mstconfig", &["-y", "-d", &bdf, "reset"])?;
     check_eq!(next("fwctl0")?.as_deref(), Some("0"), "after the reset");
     Ok(())
+}
+
+fn regdump(ctx: &Ctx) -> Done {
+    let text = program_output("mstregdump", &[&bdf()?])?;
+    let words = text.lines().filter(|l| l.starts_with("0x")).count();
+    ctx.note(format!("{words} words"));
+    // The second column of ConnectX7.csv of mstflint 4.33, added up.
+    if program_output("mstreg", &["-v"])?.contains(mst_fwctl::VERSION) {
+        check_eq!(words, 230_590, "words");
+    }
+    check!(words > 50_000, "too few: {words}");
+    check!(
+        text.lines().any(|l| l == "0x000f0014 0x00000218"),
+        "no device id"
+    );
+    Ok(())
+}
+
+/// With a processor that does not say that it is virtual: the tool refuses there.
+pub const RESET: Suite = Suite {
+    name: "mst-reset",
+    about: "mstfwreset: what can be asked for, and a reset that the driver takes part in",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[
+        "PCI Sync FW Update Reset Ack. Device reset is expected.",
+        "Sync Reset now. Device is going to reset.",
+        "FWTracer: Failed to arm tracer event -67",
+        "Skipping wait for vf pages stage",
+        "No PCI link reporting capability",
+    ],
+    tests: &[
+        test("mstfwreset-query", 60, reset_query),
+        test("mstfwreset-reset", 180, reset),
+    ],
+};
+
+fn reset_query(_: &Ctx) -> Done {
+    let text = program_output("mstfwreset", &["-d", &bdf()?, "q"])?;
+    // MFRL: levels 3 and 6, type 0; MROQ: the driver is asked.
+    for (line, supported) in [
+        ("0: Driver, PCI link, network link", false),
+        ("3: Driver restart and PCI reset", true),
+        ("4: Warm Reboot", true),
+        ("0: Full chip reset", true),
+        ("1: Phy-less reset", false),
+        ("0: Tool is the owner", false),
+    ] {
+        let shown = text.lines().find(|l| l.starts_with(line));
+        let says = shown.map(|l| l.contains("-Supported"));
+        check_eq!(says, Some(supported), "{line}");
+    }
+    let shown = text.lines().find(|l| l.contains("Driver is the owner"));
+    check!(shown.is_some_and(|l| l.contains("-Supported")), "{text}");
+    Ok(())
+}
+
+fn reset(ctx: &Ctx) -> Done {
+    let before = replies()?;
+    let text = run_program(ctx, "mstfwreset", &["-y", "-d", &bdf()?, "reset"])?;
+    check!(text.contains("FW was loaded successfully"), "{text}");
+    let (running, stored) = mst_flash::versions()?;
+    check_eq!(running, stored, "the version that runs");
+    back(&before)
 }
