@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What configuration items change: capabilities of a function, from the current values on, which are
-//! those of the last start of the firmware.
+//! What configuration items change: capabilities of a function and how many virtual functions it may
+//! have, from the current values on, which are those of the last start of the firmware.
 
 use std::collections::BTreeMap;
 
@@ -65,8 +65,14 @@ pub struct Configured {
     pub max: Box<[u8]>,
 }
 
-/// CapPages that settings have changed, by type.
-pub type CapPages = BTreeMap<u16, Configured>;
+/// What settings have changed of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct InForce {
+    /// Capability pages, by type.
+    pub pages: BTreeMap<u16, Configured>,
+    /// Virtual functions that it may have.
+    pub total_vfs: u16,
+}
 
 /// The type word of an item of a function: of its port, of itself, or of the card.
 fn word(item_class: u8, id: u32, function: FunctionId) -> u32 {
@@ -79,19 +85,45 @@ fn word(item_class: u8, id: u32, function: FunctionId) -> u32 {
     u32::from(item_class) << 24 | unit | id
 }
 
-fn value(p: &Profile, nv: &NvStore, e: &Effect, function: FunctionId) -> Option<u64> {
-    let item = named(e.item)?;
-    let f = item.layout.fields.iter().find(|f| f.name == e.parameter)?;
+/// A parameter's current value for a function.
+fn value(
+    p: &Profile,
+    nv: &NvStore,
+    function: FunctionId,
+    item: &str,
+    parameter: &str,
+) -> Option<u64> {
+    let item = named(item)?;
+    let f = item.layout.fields.iter().find(|f| f.name == parameter)?;
     let set = nv.current(word(item.class, item.id, function));
     let bytes = set.or_else(|| p.nv(item))?;
     Some(get_bits(bytes, f.offset, f.width))
 }
 
-/// The pages of a function as its current settings make them.
+/// How many virtual functions a function may have: SRIOV_EN and NUM_OF_VFS, and what the card can.
+fn total_vfs(p: &Profile, nv: &NvStore, function: FunctionId) -> u16 {
+    const ITEM: &str = "nv_global_pci_conf";
+    const CAPABILITY: &str = "nv_global_pci_cap";
+    let of = |item, parameter| value(p, nv, function, item, parameter).unwrap_or(0);
+    if of(ITEM, "sriov_en") == 0 || of(CAPABILITY, "sriov_support") == 0 {
+        return 0;
+    }
+    let most = of(CAPABILITY, "max_vfs_per_pf");
+    of(ITEM, "total_vfs").min(most) as u16
+}
+
+/// What the current settings of a function are.
 #[must_use]
-pub fn cap_pages(p: &Profile, nv: &NvStore, function: FunctionId) -> CapPages {
-    let mut pages = CapPages::new();
-    let in_force = |e: &&Effect| value(p, nv, e, function) == Some(e.value);
+pub fn in_force(p: &Profile, nv: &NvStore, function: FunctionId) -> InForce {
+    InForce {
+        pages: cap_pages(p, nv, function),
+        total_vfs: total_vfs(p, nv, function),
+    }
+}
+
+fn cap_pages(p: &Profile, nv: &NvStore, function: FunctionId) -> BTreeMap<u16, Configured> {
+    let mut pages = BTreeMap::new();
+    let in_force = |e: &&Effect| value(p, nv, function, e.item, e.parameter) == Some(e.value);
     for e in EFFECTS.iter().filter(in_force) {
         let Some(cap) = p.cap(CAP_GENERAL) else {
             break;
@@ -116,9 +148,9 @@ pub fn cap_pages(p: &Profile, nv: &NvStore, function: FunctionId) -> CapPages {
 ///
 /// # Errors
 /// What there is that cannot be.
-pub fn check(pages: &CapPages) -> Result<(), &'static str> {
+pub fn check(settings: &InForce) -> Result<(), &'static str> {
     let right = |c: &Configured| c.current.len() == CAP_PAGE_BYTES && c.max.len() == CAP_PAGE_BYTES;
-    if pages.values().all(right) {
+    if settings.pages.values().all(right) {
         Ok(())
     } else {
         Err("a capability page of another length")
@@ -142,8 +174,8 @@ mod tests {
         }
         for name in Profile::names() {
             let p = Profile::builtin(name).unwrap();
-            let none = cap_pages(&p, &NvStore::default(), FunctionId(0));
-            assert!(none.is_empty(), "{name}");
+            let none = in_force(&p, &NvStore::default(), FunctionId(0));
+            assert_eq!(none, InForce::default(), "{name}");
         }
     }
 }

@@ -279,6 +279,51 @@ fn caps(d: &mut Driver, op_mod: u16) -> [u64; 4] {
     .map(|f| v.get(f))
 }
 
+/// Sets a parameter in the next-boot value that is there, as mstconfig does it.
+fn change(d: &mut Driver, item: &str, parameter: &str, value: u64) {
+    let item = named(item).unwrap();
+    let field = item.layout.fields.iter().find(|f| f.name == parameter);
+    let field = field.unwrap();
+    let (length, mut data) = get(d, NEXT, word(item)).unwrap();
+    data.truncate(length);
+    set_bits(&mut data, field.offset, field.width, value);
+    set(d, word(item), &data).unwrap();
+}
+
+fn boot(d: &mut Driver) {
+    d.submit(Input::PowerCycle);
+    d.now.0 += 1_000_000_000;
+    d.clear_queue();
+    d.bring_up();
+}
+
+#[test]
+fn virtual_functions_are_as_many_as_settings_and_card_allow() {
+    let mut d = up("connectx7");
+    // query_esw_functions_out: host_params_context is at byte 16, host_total_vfs at its byte 4.
+    let total = |d: &mut Driver| {
+        let out = d.ok(&cmd(op::QUERY_ESW_FUNCTIONS, 0, 16), 128);
+        assert_eq!(out[16..20], [0; 4], "none is enabled");
+        let shown = u16::from_be_bytes([out[20], out[21]]);
+        assert_eq!(shown, d.card.total_vfs(d.f));
+        shown
+    };
+    assert_eq!(total(&mut d), 0);
+    change(&mut d, "nv_global_pci_conf", "total_vfs", 8);
+    boot(&mut d);
+    assert_eq!(total(&mut d), 0, "SRIOV_EN is not set");
+    change(&mut d, "nv_global_pci_conf", "sriov_en", 1);
+    assert_eq!(total(&mut d), 0, "not yet");
+    boot(&mut d);
+    assert_eq!(total(&mut d), 8);
+    // nv_global_pci_cap.max_vfs_per_pf is 127.
+    change(&mut d, "nv_global_pci_conf", "total_vfs", 500);
+    boot(&mut d);
+    assert_eq!(total(&mut d), 127);
+    let layout_v1 = d.exec(&cmd(op::QUERY_ESW_FUNCTIONS, 1 << 14, 16), 128);
+    assert_eq!(layout_v1.status(), 3, "BAD_PARAM");
+}
+
 #[test]
 fn settings_change_capabilities_from_the_next_start_on() {
     let mut d = up("connectx7");
@@ -286,22 +331,6 @@ fn settings_change_capabilities_from_the_next_start_on() {
     let before = both(&mut d);
     let [uctx, log_uctx, roce, port] = before.0;
     assert!(uctx != 0 && log_uctx != 0 && roce == 1 && port == 1);
-    let boot = |d: &mut Driver| {
-        d.submit(Input::PowerCycle);
-        d.now.0 += 1_000_000_000;
-        d.clear_queue();
-        d.bring_up();
-    };
-    // Parameters are set in the value that is there, as mstconfig does it.
-    let change = |d: &mut Driver, item: &str, parameter: &str, value: u64| {
-        let item = named(item).unwrap();
-        let field = item.layout.fields.iter().find(|f| f.name == parameter);
-        let field = field.unwrap();
-        let (length, mut data) = get(d, NEXT, word(item)).unwrap();
-        data.truncate(length);
-        set_bits(&mut data, field.offset, field.width, value);
-        set(d, word(item), &data).unwrap();
-    };
     change(&mut d, "nv_hca_conf", "roce_ctrl", 1);
     assert_eq!(both(&mut d), before, "not yet");
     boot(&mut d);

@@ -33,6 +33,18 @@ const VSC_REGISTERS: Range<usize> = VSC + 4..VSC + vsc::BYTES;
 const VPD: usize = 0xc0;
 /// Its registers, behind its header.
 const VPD_REGISTERS: Range<usize> = VPD + 2..VPD + vpd::BYTES;
+/// Offset of the SR-IOV capability, where the function may have virtual functions.
+const SRIOV: usize = 0x100;
+/// Bytes of the SR-IOV capability.
+const SRIOV_BYTES: usize = 0x40;
+/// Routing ids between the function and its first virtual function, and from one to the next.
+const FIRST_VF: u16 = 2;
+const VF_STRIDE: u16 = 1;
+/// Supported page sizes: 4 KiB to 4 MiB, as every device must.
+const VF_PAGES: u32 = 0x553;
+/// BAR0 of a virtual function: memory, 64 bits, prefetchable, of 1 MiB.
+const VF_BAR: u32 = 0xc;
+const VF_BAR_MASK: u32 = 0xfff0_0000;
 /// Device Control in the PCI Express capability.
 const EXP_DEVCTL: usize = EXP + 8;
 
@@ -60,6 +72,8 @@ pub struct ConfigSpace {
     fresh: Box<[u8; CONFIG_BYTES]>,
     gateway: Gateway,
     vpd: Vpd,
+    vf_device_id: u16,
+    total_vfs: u16,
 }
 
 impl ConfigSpace {
@@ -124,7 +138,46 @@ impl ConfigSpace {
             writable: b.writable,
             gateway: Gateway::default(),
             vpd: Vpd::new(image(profile)),
+            vf_device_id: p.vf_device_id,
+            total_vfs: 0,
         }
+    }
+
+    /// Shows how many virtual functions the function may have; without any there is no SR-IOV
+    /// capability. VF Enable stays 0: virtual functions are not there yet.
+    pub fn set_total_vfs(&mut self, total: u16) {
+        if total == self.total_vfs {
+            return;
+        }
+        self.total_vfs = total;
+        let mut b = Builder {
+            bytes: self.bytes.clone(),
+            writable: self.writable.clone(),
+        };
+        b.bytes[SRIOV..SRIOV + SRIOV_BYTES].fill(0);
+        b.writable[SRIOV..SRIOV + SRIOV_BYTES].fill(0);
+        if total != 0 {
+            b.u32(SRIOV, 0x0010 | 1 << 16, 0);
+            b.u16(SRIOV + 0x0c, total, 0);
+            b.u16(SRIOV + 0x0e, total, 0);
+            b.u16(SRIOV + 0x10, 0, 0xffff);
+            b.u16(SRIOV + 0x14, FIRST_VF, 0);
+            b.u16(SRIOV + 0x16, VF_STRIDE, 0);
+            b.u16(SRIOV + 0x1a, self.vf_device_id, 0);
+            b.u32(SRIOV + 0x1c, VF_PAGES, 0);
+            b.u32(SRIOV + 0x20, 1, VF_PAGES);
+            b.u32(SRIOV + 0x24, VF_BAR, VF_BAR_MASK);
+            b.u32(SRIOV + 0x28, 0, u32::MAX);
+        }
+        let range = SRIOV..SRIOV + SRIOV_BYTES;
+        self.fresh[range.clone()].copy_from_slice(&b.bytes[range]);
+        (self.bytes, self.writable) = (b.bytes, b.writable);
+    }
+
+    /// True if an access reaches what [`Self::set_total_vfs`] changes.
+    #[must_use]
+    pub fn is_extended(offset: u64, len: usize) -> bool {
+        offset.saturating_add(len as u64) > SRIOV as u64
     }
 
     /// Fills `buf` from byte `offset`; past the end is all ones.
@@ -340,6 +393,32 @@ mod tests {
         assert_eq!(&name, b"onne");
         c.reset();
         assert_eq!(dword(&mut c, 0xc0), 3);
+    }
+
+    #[test]
+    fn virtual_functions_are_a_capability_that_comes_and_goes() {
+        let mut c = space();
+        assert_eq!(dword(&mut c, 0x100), 0);
+        c.set_total_vfs(8);
+        assert_eq!(dword(&mut c, 0x100), 0x0001_0010);
+        assert_eq!(dword(&mut c, 0x10c), 0x0008_0008, "initial and total");
+        assert_eq!(dword(&mut c, 0x114), 0x0001_0002, "offset and stride");
+        assert_eq!(dword(&mut c, 0x118) >> 16, 0x101e);
+        // VF Enable does not stay, NumVFs does, and the BAR is sized like any.
+        c.write(0x108, &[1, 0], &NoSpaces, Time::ZERO);
+        c.write(0x110, &[5, 0], &NoSpaces, Time::ZERO);
+        c.write(0x124, &[0xff; 4], &NoSpaces, Time::ZERO);
+        assert_eq!((dword(&mut c, 0x108), dword(&mut c, 0x110)), (0, 5));
+        assert_eq!(dword(&mut c, 0x124), 0xfff0_000c);
+        c.reset();
+        assert_eq!(
+            (dword(&mut c, 0x10c), dword(&mut c, 0x110)),
+            (0x0008_0008, 0)
+        );
+        c.set_total_vfs(0);
+        c.reset();
+        assert_eq!((dword(&mut c, 0x100), dword(&mut c, 0x11c)), (0, 0));
+        assert!(ConfigSpace::is_extended(0xfe, 4) && !ConfigSpace::is_extended(0xfc, 4));
     }
 
     #[test]

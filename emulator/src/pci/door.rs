@@ -313,6 +313,10 @@ impl ServerBackend for Backend {
         self.heard();
         self.check(region, offset, data.len())?;
         if region == VFIO_PCI_CONFIG_REGION_INDEX {
+            if ConfigSpace::is_extended(offset, data.len()) {
+                let total = |c: &Card, _| c.total_vfs(self.function);
+                self.config.set_total_vfs(self.owner.with_card(total));
+            }
             self.config.read(offset, data, self.owner.now());
         } else if self.config.memory_enabled() {
             self.bar_read(offset, data);

@@ -250,9 +250,17 @@ impl Card {
         let id = FunctionId(self.functions.len() as u8);
         self.shared.ports.push(Port { cable: true });
         let mut f = Function::new(id, events, &self.profile);
-        f.configured = settings::cap_pages(&self.profile, &self.shared.nv, id);
+        f.configured = settings::in_force(&self.profile, &self.shared.nv, id);
         self.functions.push(f);
         Some(id)
+    }
+
+    /// How many virtual functions a function may have: what its settings were when the firmware
+    /// started.
+    #[must_use]
+    pub fn total_vfs(&self, id: FunctionId) -> u16 {
+        let f = self.functions.get(usize::from(id.0));
+        f.map_or(0, |f| f.configured.total_vfs)
     }
 
     /// The card's profile.

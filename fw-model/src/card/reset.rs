@@ -407,7 +407,7 @@ impl Card {
             self.reset(FunctionId(i as u8), ResetKind::Firmware, fx);
         }
         for f in &mut self.functions {
-            f.configured = settings::cap_pages(&self.profile, &self.shared.nv, f.id);
+            f.configured = settings::in_force(&self.profile, &self.shared.nv, f.id);
             f.segment.nic_interface = nic_interface::DISABLED;
         }
         let start = Duration::from_millis(u64::from(self.profile.timeouts.start_ms));

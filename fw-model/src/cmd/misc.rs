@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! NOP, QUERY_ADAPTER, QUERY_SPECIAL_CONTEXTS, SET_DRIVER_VERSION.
+//! NOP, QUERY_ADAPTER, QUERY_ESW_FUNCTIONS, QUERY_SPECIAL_CONTEXTS, SET_DRIVER_VERSION.
 
 use fwctl_proto::{
     layout::ViewMut,
-    layouts::{QueryAdapterOut, QueryAdapterParamBlock, QuerySpecialContextsOut},
+    layouts::{
+        HostParamsContext, QueryAdapterOut, QueryAdapterParamBlock, QuerySpecialContextsOut,
+    },
 };
 
 use super::{Ctx, Done, view_mut};
+use crate::syndrome::Syndrome;
 
 /// IEEE vendor id in QUERY_ADAPTER, as in the vendor's MAC addresses.
 const IEEE_VENDOR_ID: u64 = 0x02c9;
@@ -28,6 +31,24 @@ pub fn query_adapter(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     for (i, byte) in ctx.profile.firmware.psid.bytes().enumerate() {
         b.set_at(QueryAdapterParamBlock::VSD_CONTD_PSID, i, u64::from(byte));
     }
+    Ok(())
+}
+
+/// QUERY_ESW_FUNCTIONS: the host's physical function and its virtual functions. There is one host, and
+/// none of its virtual functions is enabled. The bus and device that the host gave the function are
+/// not known to the firmware.
+pub fn query_esw_functions(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
+    /// `net_function_params[0]`, in bytes.
+    const PARAMS: usize = 16;
+    // Other layouts (`MLX5_QUERY_ESW_FUNC_OP_MOD_LAYOUT_V1`) take a capability that no profile has.
+    if ctx.op_mod != 0 {
+        return Err(Syndrome::UnsupportedOpMod.into());
+    }
+    let params = out.get_mut(PARAMS..).unwrap_or_default();
+    let mut v: ViewMut<'_, HostParamsContext> = view_mut(params)?;
+    let total = u64::from(ctx.f.configured.total_vfs);
+    v.set(HostParamsContext::HOST_TOTAL_VFS, total);
+    v.set(HostParamsContext::HOST_PCI_FUNCTION, u64::from(ctx.f.id.0));
     Ok(())
 }
 

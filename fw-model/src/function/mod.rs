@@ -20,7 +20,7 @@ use crate::{
     overlay::OverlayState,
     profile::Profile,
     reg::{RegisterState, resource_dump::Dump},
-    settings::CapPages,
+    settings::InForce,
     syndrome::Syndrome,
     tables::Tables,
     vport::Vport,
@@ -87,8 +87,8 @@ pub struct Function {
     pub segment: Segment,
     /// Interface step sequence id in force (SET_ISSI).
     pub issi: u16,
-    /// Capability pages that configuration items changed, as of the last start of the firmware.
-    pub configured: CapPages,
+    /// What configuration items changed, as of the last start of the firmware.
+    pub configured: InForce,
     /// Capability pages that SET_HCA_CAP changed, by type.
     pub caps: BTreeMap<u16, Box<[u8]>>,
     /// Guest pages.
@@ -140,7 +140,7 @@ impl Function {
             state: State::Disabled,
             segment: Segment::default(),
             issi: 0,
-            configured: CapPages::new(),
+            configured: InForce::default(),
             caps: BTreeMap::new(),
             pages: Pages::new(profile.pages.boot, profile.pages.init),
             uctx: UserContexts::default(),
@@ -316,7 +316,7 @@ impl Function {
         profile: &'a Profile,
         cap_type: u16,
     ) -> Option<(&'a [u8], &'a [u8])> {
-        if let Some(c) = self.configured.get(&cap_type) {
+        if let Some(c) = self.configured.pages.get(&cap_type) {
             return Some((&c.current, &c.max));
         }
         let cap = profile.cap(cap_type)?;

@@ -58,6 +58,9 @@ pub struct Pci {
     pub subsystem_vendor_id: u16,
     /// Subsystem id.
     pub subsystem_id: u16,
+    /// Device id of the virtual functions.
+    #[serde(default = "vf_device_id")]
+    pub vf_device_id: u16,
     /// Revision id.
     #[serde(default)]
     pub revision: u8,
@@ -69,6 +72,11 @@ pub struct Pci {
     pub log_bar0: u8,
     /// Hardware id that the health buffer and the tools read.
     pub hw_id: u32,
+}
+
+/// ConnectX family mlx5Gen virtual function.
+fn vf_device_id() -> u16 {
+    0x101e
 }
 
 impl Pci {
