@@ -84,5 +84,12 @@ stop_emulator() {
     return "$status"
 }
 
+# kill_emulator: as if it had crashed.
+kill_emulator() {
+    kill -KILL "$EMULATOR_PID"
+    wait "$EMULATOR_PID" 2>/dev/null || true
+    EMULATOR_PID=''
+}
+
 # ask_emulator QUERY NAME=VALUE...: JSON from the control socket.
 ask_emulator() { "$(emulator_binary)" ctl --json --control "$SESSION/control" "$@"; }

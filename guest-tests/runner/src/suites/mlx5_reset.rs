@@ -17,10 +17,12 @@ use crate::{
 };
 
 /// What the driver says at every reset that it is asked for: it announces each step as a warning.
-const ANNOUNCED: &[&str] = &[
+pub const ANNOUNCED: &[&str] = &[
     "PCI Sync FW Update Reset Ack. Device reset is expected.",
     "Sync Reset now. Device is going to reset.",
     "Skipping wait for vf pages stage",
+    // The tracer is armed again when the channel is gone.
+    "FWTracer: Failed to arm tracer event -67",
     // The link toggle, in a port that cannot tell whether its link is up.
     "No PCI link reporting capability",
 ];

@@ -3,13 +3,17 @@
 
 use std::{collections::BTreeMap, fs};
 
+use fwctl_proto::opcode;
+use fwctl_uapi::{Scope, mlx5};
+
 use crate::{
     check, check_eq,
     suites::{
-        mlx5_probe,
+        mlx5_probe::{self, first},
+        mlx5_reset::ANNOUNCED,
         programs::{program, program_output, tool_device},
     },
-    test::{Ctx, Done, Suite, test},
+    test::{APPEAR, Ctx, Done, Suite, test, wait_for},
 };
 
 pub const SUITE: Suite = Suite {
@@ -22,7 +26,21 @@ pub const SUITE: Suite = Suite {
         test("a-value-out-of-range-is-refused", 120, range),
         test("backup-reset-and-set-raw", 180, backup),
         test("json", 60, json),
+        test("show-confs", 60, show_confs),
         test("reset", 120, reset),
+    ],
+};
+
+/// One after the other, with an emulator that is killed between the first two.
+pub const VIRTUAL_FUNCTIONS: Suite = Suite {
+    name: "mst-virtual-functions",
+    about: "SRIOV_EN and NUM_OF_VFS: set, kept when the emulator is killed, in force after a reset",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: ANNOUNCED,
+    tests: &[
+        test("set", 120, set),
+        test("kept-for-the-next-boot", 120, kept),
+        test("in-force-after-a-reset", 240, in_force),
     ],
 };
 
@@ -69,6 +87,59 @@ fn set(ctx: &Ctx) -> Done {
         "SRIOV_EN"
     );
     check_eq!(values(ctx, "NUM_OF_VFS")?, ["0", "0", "8"], "NUM_OF_VFS");
+    Ok(())
+}
+
+fn kept(ctx: &Ctx) -> Done {
+    check_eq!(
+        values(ctx, "SRIOV_EN")?,
+        ["False(0)", "False(0)", "True(1)"],
+        "SRIOV_EN"
+    );
+    check_eq!(values(ctx, "NUM_OF_VFS")?, ["0", "0", "8"], "NUM_OF_VFS");
+    check_eq!(total_vfs(ctx)?, 0, "virtual functions");
+    Ok(())
+}
+
+/// `host_params_context.host_total_vfs` of QUERY_ESW_FUNCTIONS.
+fn total_vfs(ctx: &Ctx) -> Done<u16> {
+    const OUT_BYTES: usize = 128;
+    let device = ctx.open()?;
+    let mut out = [0; OUT_BYTES];
+    let inbox = mlx5::inbox(opcode::QUERY_ESW_FUNCTIONS, 0, mlx5::HEADER);
+    device.rpc(Scope::Configuration, &inbox, &mut out)?;
+    check!(mlx5::status(&out)?.is_ok(), "{}", mlx5::status(&out)?);
+    Ok(u16::from_be_bytes([out[20], out[21]]))
+}
+
+fn in_force(ctx: &Ctx) -> Done {
+    let reload = ["dev", "reload", &first()?, "action", "fw_activate"];
+    program_output("devlink", &reload)?;
+    wait_for("the new values", APPEAR, || {
+        Ok((total_vfs(ctx).ok() == Some(8)).then_some(()))
+    })?;
+    check_eq!(
+        values(ctx, "SRIOV_EN")?,
+        ["False(0)", "True(1)", "True(1)"],
+        "SRIOV_EN"
+    );
+    check_eq!(values(ctx, "NUM_OF_VFS")?, ["0", "8", "8"], "NUM_OF_VFS");
+    Ok(())
+}
+
+fn show_confs(ctx: &Ctx) -> Done {
+    let text = mstconfig(ctx, &["show_confs"])?;
+    // In the database, each visible parameter has a line that begins with its name and `=`.
+    for name in [
+        "SRIOV_EN=<False|True>",
+        "NUM_OF_VFS=<NUM>",
+        "LINK_TYPE_P1=<",
+    ] {
+        check!(text.contains(name), "no {name}");
+    }
+    let parameters = text.lines().filter(|l| l.contains("=<")).count();
+    ctx.note(format!("{parameters} parameters"));
+    check!(parameters > 700, "too few");
     Ok(())
 }
 

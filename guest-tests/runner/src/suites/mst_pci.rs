@@ -12,6 +12,7 @@ use crate::{
     suites::{
         mlx5_probe,
         mlx5_reload::{back, replies},
+        mlx5_reset::ANNOUNCED,
         mst_flash, mst_fwctl,
         programs::{bdf, program, program_output, run_program},
     },
@@ -220,13 +221,7 @@ pub const RESET: Suite = Suite {
     name: "mst-reset",
     about: "mstfwreset: what can be asked for, and a reset that the driver takes part in",
     subjects: mlx5_probe::SUBJECTS,
-    expects: &[
-        "PCI Sync FW Update Reset Ack. Device reset is expected.",
-        "Sync Reset now. Device is going to reset.",
-        "FWTracer: Failed to arm tracer event -67",
-        "Skipping wait for vf pages stage",
-        "No PCI link reporting capability",
-    ],
+    expects: ANNOUNCED,
     tests: &[
         test("mstfwreset-query", 60, reset_query),
         test("mstfwreset-reset", 180, reset),
