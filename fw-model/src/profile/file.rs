@@ -9,7 +9,7 @@ use std::{
 use fwctl_proto::{
     cap_type,
     layout::{self, LayoutInfo, set_bits},
-    mst::nv,
+    mst::{self, nv},
     register,
 };
 use serde::Deserialize;
@@ -113,17 +113,9 @@ impl Profile {
         }
         let mut registers = BTreeMap::new();
         for (name, fields) in &file.registers {
-            let id = register::number(name).ok_or_else(|| {
-                error(format!(
-                    "registers.{name}: there is no register of this name"
-                ))
-            })?;
-            let r = reg::find(id)
-                .ok_or_else(|| error(format!("registers.{name}: the firmware does not have it")))?;
-            let layout = r
-                .layout
-                .ok_or_else(|| error(format!("registers.{name}: its fields are not known")))?;
-            let mut image = vec![0u8; r.bytes];
+            let (id, layout, bytes) =
+                register_layout(name).map_err(|w| error(format!("registers.{name}: {w}")))?;
+            let mut image = vec![0u8; bytes];
             fill(&mut image, layout, fields).map_err(|w| error(format!("registers.{name}.{w}")))?;
             registers.insert(id, image.into_boxed_slice());
         }
@@ -169,6 +161,22 @@ impl Profile {
             nv: items,
             overlay: None,
         }))
+    }
+}
+
+/// Id, fields and length of a register: one that the model gives a meaning, or one of the tools'
+/// database that it stores.
+fn register_layout(name: &str) -> Result<(u16, &'static LayoutInfo, usize), &'static str> {
+    let named = mst::REGISTERS.iter().find(|r| r.layout.name == name);
+    let id = register::number(name).or(named.map(|r| r.id));
+    let id = id.ok_or("there is no register of this name")?;
+    match (reg::find(id), named) {
+        (Some(r), known) => {
+            let layout = r.layout.or(known.map(|k| k.layout));
+            Ok((id, layout.ok_or("its fields are not known")?, r.bytes))
+        }
+        (None, Some(r)) => Ok((id, r.layout, r.layout.bytes())),
+        (None, None) => Err("the firmware does not have it"),
     }
 }
 
@@ -300,17 +308,20 @@ fn fill(
     fields: &BTreeMap<String, u64>,
 ) -> Result<(), String> {
     for (path, value) in fields {
-        let place = layout
-            .field(path)
-            .filter(|p| p.info.nested.is_none() && p.width <= 64)
+        // The tools' database has flat names with dots and brackets in them.
+        let flat = layout.fields.iter().find(|f| f.name == path);
+        let flat = flat.filter(|f| f.nested.is_none() && f.count == 1);
+        let place = flat.map(|f| (f.offset, f.width)).or_else(|| {
+            let p = layout.field(path).filter(|p| p.info.nested.is_none())?;
+            Some((p.offset, p.width))
+        });
+        let (offset, width) = place
+            .filter(|p| p.1 <= 64)
             .ok_or_else(|| format!("{path}: {} has no such field", layout.name))?;
-        if place.width < 64 && *value >> place.width != 0 {
-            return Err(format!(
-                "{path}: {value} does not fit in {} bits",
-                place.width
-            ));
+        if width < 64 && *value >> width != 0 {
+            return Err(format!("{path}: {value} does not fit in {width} bits"));
         }
-        set_bits(page, place.offset, place.width, *value);
+        set_bits(page, offset, width, *value);
     }
     Ok(())
 }

@@ -4,11 +4,15 @@
 
 use fwctl_proto::{
     layout::View,
-    layouts::{PddrReg, PplmReg, PtysReg},
+    layouts::{PddrReg, PplmReg, PplrReg, PtysReg},
     register as id,
 };
 
-use super::{look, module, ports::up, put};
+use super::{
+    look, module,
+    ports::{PPLR, up},
+    put,
+};
 use crate::cmd::{Ctx, Done, view};
 
 /// `page_select`.
@@ -83,6 +87,9 @@ fn operational(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
     };
     set(image, PAGE, "phy_mngr_fsm_state", fsm);
     set(image, PAGE, "proto_active", ETHERNET);
+    let pplr = look(ctx, PPLR)?;
+    let pplr: View<'_, PplrReg> = view(&pplr)?;
+    set(image, PAGE, "loopback_mode", pplr.get(PplrReg::LB_EN));
     let wanted = ptys.get(PtysReg::ETH_PROTO_ADMIN);
     let can = ptys.get(PtysReg::ETH_PROTO_CAPABILITY);
     for (field, value) in [

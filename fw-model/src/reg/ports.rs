@@ -3,8 +3,8 @@
 
 use fwctl_proto::{
     eqe, event,
-    layout::{View, ViewMut},
-    layouts::{MlcrReg, PaosReg, PcmrReg, PmtuReg, PplmReg, PtysReg},
+    layout::{View, ViewMut, get_bits},
+    layouts::{MlcrReg, PaosReg, PcmrReg, PmtuReg, PplmReg, PplrReg, PtysReg},
     register as id,
 };
 
@@ -14,6 +14,8 @@ use crate::{
     syndrome::Syndrome,
 };
 
+/// Port loopback; its id is in the tools' database alone.
+pub const PPLR: u16 = 0x5018;
 /// The function's port.
 const PORT: u8 = 1;
 /// Largest MTU of the wire in bytes.
@@ -34,6 +36,26 @@ const AN_COMPLETE: u64 = 1;
 pub fn is_up(f: &Function, cable: bool) -> bool {
     let admin = f.registers.written(id::PAOS).and_then(View::<PaosReg>::new);
     cable && admin.is_none_or(|v| v.get(PaosReg::ADMIN_STATUS) != DOWN)
+}
+
+/// PPLR: a loopback that the port has.
+pub fn write_pplr(_: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+    let v: View<'_, PplrReg> = view(given)?;
+    let has: View<'_, PplrReg> = view(image)?;
+    if v.get(PplrReg::LB_EN) & !has.get(PplrReg::LB_CAP) != 0 {
+        return Err(Syndrome::RegisterField.into());
+    }
+    Ok(())
+}
+
+/// PPCNT can only be cleared; nothing passes the port, so that there is nothing to clear.
+pub fn clear_ppcnt(_: &mut Ctx<'_>, given: &[u8], _: &mut [u8]) -> Done {
+    /// `clr`.
+    const CLEAR: u32 = 0x20;
+    match get_bits(given, CLEAR, 1) {
+        1 => Ok(()),
+        _ => Err(Syndrome::RegisterReadOnly.into()),
+    }
 }
 
 /// Tells the driver that its port went up or down.

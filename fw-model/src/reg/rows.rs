@@ -7,8 +7,8 @@ use fwctl_proto::{
         CoreDumpReg, DcbxParam, DtorReg, McamReg, MccReg, McdaReg, MciaReg, McqiReg, McqsReg,
         MfrlReg, MircReg, MlcrReg, MpcntReg, MpeinReg, MpirReg, MrtcReg, MtcapReg, MtmpReg,
         MtrcCap, MtrcConf, MtrcCtrl, MtrcStdb, PaosReg, PcamReg, PcapReg, PcmrReg, PddrReg,
-        PfccReg, PmaosReg, PmlpReg, PmtuReg, PpcntReg, PplmReg, PtysReg, PvlcReg, QcamReg, QetcReg,
-        QpdpmReg, QptsReg, QtctReg, ResourceDump,
+        PfccReg, PmaosReg, PmlpReg, PmtuReg, PpcntReg, PplmReg, PplrReg, PtysReg, PvlcReg, QcamReg,
+        QetcReg, QpdpmReg, QptsReg, QtctReg, ResourceDump,
     },
     register as id,
 };
@@ -93,7 +93,8 @@ pub static REGISTERS: &[Register] = &[
     ]),
     Register::of::<PpcntReg>(id::PPCNT)
         .index(PORT)
-        .echo(&["grp", "prio_tc"]),
+        .echo(&["grp", "prio_tc"])
+        .write(ports::clear_ppcnt),
     Register::of::<PvlcReg>(id::PVLC)
         .index(PORT)
         .writable(&["vl_admin"]),
@@ -101,6 +102,10 @@ pub static REGISTERS: &[Register] = &[
         .index(&[("module", 15)])
         .writable(&["e"])
         .read(module::read_pmaos),
+    Register::of::<PplrReg>(ports::PPLR)
+        .index(PORT)
+        .writable(&["lb_en"])
+        .write(ports::write_pplr),
     Register::of::<PplmReg>(id::PPLM)
         .index(PORT)
         .writable(&[
@@ -190,7 +195,8 @@ pub static REGISTERS: &[Register] = &[
     Register::of::<MtrcCtrl>(id::MTRC_CTRL)
         .read(tracer::read_ctrl)
         .write(tracer::write_ctrl),
-    Register::of::<MpeinReg>(id::MPEIN).echo(&["depth", "pcie_index", "node"]),
+    // One link, to the host.
+    Register::of::<MpeinReg>(id::MPEIN).index(&[("depth", 0), ("pcie_index", 0), ("node", 0)]),
     Register::of::<MpcntReg>(id::MPCNT).echo(&["pcie_index", "grp"]),
     Register::of::<MpirReg>(id::MPIR).echo(&["local_port"]),
     Register::of::<McqsReg>(id::MCQS)

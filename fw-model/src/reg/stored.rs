@@ -16,6 +16,9 @@ pub type Part = (u16, Box<[u8]>);
 /// The index field that names a port; a function has one, which 0 names as well.
 const PORT: &str = "local_port";
 
+/// Fields that say what the firmware made of another: register, field, the field that it follows.
+const FOLLOWS: &[(u16, &str, &str)] = &[(0x5040, "phy_test_mode_status", "phy_test_mode_admin")];
+
 /// The fields of a register with one of these kinds of access.
 fn fields<'a>(r: &'a Register, kinds: &'a [Access]) -> impl Iterator<Item = &'a FieldInfo> {
     let all = r.layout.fields.iter().zip(r.access);
@@ -50,15 +53,19 @@ pub(super) fn access(ctx: &mut Ctx<'_>, r: &Register, given: &[u8]) -> Result<Ve
     }
     let key = (r.id, part.into_boxed_slice());
     let stored = &mut ctx.f.registers.stored;
-    let mut image = match stored.get(&key) {
-        Some(kept) => kept.to_vec(),
-        None => vec![0; given.len()],
-    };
+    let kept = stored.get(&key).map(|b| &**b);
+    let mut image = kept
+        .or_else(|| ctx.profile.register(r.id))
+        .map_or_else(|| vec![0; given.len()], <[u8]>::to_vec);
     match ctx.op_mod {
         READ => {}
         WRITE if can_write(r) => {
             for f in fields(r, &[Access::Rw, Access::Unsaid]) {
                 copy(f, given, &mut image);
+            }
+            for (_, to, from) in FOLLOWS.iter().filter(|f| f.0 == r.id) {
+                let value = super::take(&image, r.id, from);
+                super::put(&mut image, r.id, to, [value]);
             }
             if stored.len() >= MAX_STORED_REGISTERS && !stored.contains_key(&key) {
                 return Err(Syndrome::RegisterLimit);

@@ -25,6 +25,10 @@ pub const SUITE: Suite = Suite {
         test("counters-eye-and-fec", 60, pages),
         test("module-eeprom", 60, eeprom),
         test("speed", 60, speed),
+        test("loopback", 60, loopback),
+        test("fec-histogram-and-clearing-counters", 60, histogram),
+        test("test-mode", 120, test_mode),
+        test("pcie-link", 60, pcie),
         test("port-down-and-up", 120, down_and_up),
     ],
 };
@@ -137,6 +141,75 @@ fn speed(ctx: &Ctx) -> Done {
         !ok && text.contains("10G is not supported by Device!"),
         "{text}"
     );
+    Ok(())
+}
+
+fn loopback(ctx: &Ctx) -> Done {
+    // Of the profile's lb_cap: to itself, but not on the link layer.
+    mstlink(ctx, &["-l", "PH"])?;
+    expect(
+        &mstlink(ctx, &[])?,
+        &[("Loopback Mode", "PHY Local Loopback")],
+    )?;
+    let (ok, text) = program("mstlink", &["-d", &tool_device(ctx)?, "-l", "LL"])?;
+    check!(
+        !ok && text.contains("LL Loopback configuration is not supported"),
+        "{text}"
+    );
+    mstlink(ctx, &["-l", "NO"])?;
+    expect(&mstlink(ctx, &[])?, &[("Loopback Mode", "No Loopback")])
+}
+
+fn histogram(ctx: &Ctx) -> Done {
+    let shown = mstlink(ctx, &["--rx_fec_histogram", "--show_histogram"])?;
+    let value = |bin: usize| shown.get(&format!("Bin {bin}"));
+    for bin in 0..16 {
+        let words = value(bin).map(|v| v.split_whitespace().collect::<Vec<_>>());
+        check_eq!(words, Some(vec![&*format!("[{bin}]"), "0"]), "bin {bin}");
+    }
+    check_eq!(value(16), None, "a bin too many");
+    mstlink(ctx, &["--rx_fec_histogram", "--clear_histogram"])?;
+    mstlink(ctx, &["--pc"])?;
+    Ok(())
+}
+
+fn test_mode(ctx: &Ctx) -> Done {
+    mstlink(ctx, &["--test_mode", "EN", "--rx_prbs", "PRBS9"])?;
+    expect(
+        &mstlink(ctx, &[])?,
+        &[
+            ("RX PRBS Mode", "PRBS9"),
+            ("TX PRBS Mode", "PRBS31"),
+            ("RX Lane Rate", "25.78125G"),
+        ],
+    )?;
+    mstlink(ctx, &["--test_mode", "DS"])?;
+    expect(&mstlink(ctx, &[])?, LINK)
+}
+
+fn pcie(ctx: &Ctx) -> Done {
+    let at = |depth| {
+        [
+            "--port_type",
+            "PCIE",
+            "--depth",
+            depth,
+            "--pcie_index",
+            "0",
+            "--node",
+            "0",
+        ]
+    };
+    expect(
+        &mstlink(ctx, &at("0"))?,
+        &[
+            ("Link Speed Active (Enabled)", "32G-Gen 5 (32G-Gen 5)"),
+            ("Link Width Active (Enabled)", "16X (16X)"),
+        ],
+    )?;
+    let device = tool_device(ctx)?;
+    let (ok, text) = program("mstlink", &[&["-d", &*device], &at("1")[..]].concat())?;
+    check!(!ok && text.contains("Invalid PCIe link"), "{text}");
     Ok(())
 }
 
