@@ -14,4 +14,5 @@ pub mod pci;
 pub mod serve;
 pub mod socket;
 pub mod store;
+pub mod trace;
 pub mod virtio;

@@ -2,7 +2,7 @@
 //! The command line of fwctl-emu.
 
 use std::{
-    io::{Write as _, stdout},
+    io::{self, BufWriter, Read as _, Write as _, stdout},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -19,9 +19,12 @@ use fwctl_emu::{
     list::{self, Format},
     serve::{Door, Options, Transport, profile, serve},
     socket::Place,
+    trace,
 };
 use fwctl_uapi::{Roots, capture::capture};
 
+/// Characters that `decode` reads, at most.
+const MAX_DUMP: u64 = 8 << 20;
 /// Exit code for what the caller got wrong: options, sockets, profiles.
 const USAGE: u8 = 2;
 
@@ -118,6 +121,26 @@ enum Command {
         /// Where to.
         file: PathBuf,
     },
+    /// Look at a trace that `serve --trace` wrote (docs/trace.md).
+    Trace {
+        #[command(subcommand)]
+        what: trace::cli::Command,
+    },
+    /// Decode a command's message from standard input: hex, or a dump of mlx5_core.
+    #[command(after_help = "Examples:\n  \
+        echo 010b0000 00000000 00000001 00000000 | fwctl-emu decode\n  \
+        dmesg | grep 'cmd\\[0\\]: 0' | fwctl-emu decode --opcode QUERY_HCA_CAP --op-mod 1 --out")]
+    Decode {
+        /// The command, if the message does not say it: a name, or a number like 0x100.
+        #[arg(long, value_name = "NAME|N", value_parser = trace::parse_opcode)]
+        opcode: Option<u16>,
+        /// The message is an outbox.
+        #[arg(long)]
+        out: bool,
+        /// op_mod of its command, where that says what the outbox holds.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        op_mod: u16,
+    },
     /// Print a script that completes this command line in a shell.
     Completions {
         /// The shell.
@@ -207,6 +230,9 @@ struct ServeArgs {
     /// Log every command with its fields.
     #[arg(long)]
     log_commands: bool,
+    /// Write everything that happens to this file, for `fwctl-emu trace` (docs/trace.md).
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -273,6 +299,26 @@ fn main() -> ExitCode {
                 Err(e) => fail(1, &anyhow::anyhow!("{}: {e}", file.display())),
             },
         },
+        Command::Trace { what } => {
+            let mut out = BufWriter::new(stdout().lock());
+            let done = trace::cli::run(&what, &mut out);
+            match done.and_then(|same| Ok(out.flush().map(|()| same)?)) {
+                Ok(same) => ExitCode::from(u8::from(!same)),
+                // A reader that has seen enough may close the pipe.
+                Err(e) if closed(&e) => ExitCode::SUCCESS,
+                Err(e) => fail(USAGE, &e),
+            }
+        }
+        Command::Decode {
+            opcode,
+            out,
+            op_mod,
+        } => {
+            let text = io::read_to_string(io::stdin().take(MAX_DUMP));
+            let text = text.map_err(|e| format!("standard input: {e}"));
+            let decoded = text.and_then(|t| trace::decode(&t, opcode, op_mod, out));
+            told(decoded.map_err(anyhow::Error::msg), USAGE)
+        }
         Command::Explain { what } => told(explain(&what).map_err(anyhow::Error::msg), 1),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -286,7 +332,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn write_image(p: &Profile, version: [u16; 3], mfa2: bool, file: &Path) -> std::io::Result<()> {
+fn write_image(p: &Profile, version: [u16; 3], mfa2: bool, file: &Path) -> io::Result<()> {
     let mut bytes = image::fs4(p, version);
     if mfa2 {
         bytes = image::mfa2(&p.firmware.psid, &bytes)?;
@@ -308,12 +354,17 @@ fn captured(device: Option<&str>) -> anyhow::Result<String> {
     Ok(capture(&entry)?)
 }
 
+fn closed(e: &anyhow::Error) -> bool {
+    let broken = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
+    e.downcast_ref::<io::Error>().is_some_and(broken)
+}
+
 /// Prints a text, or says why there is none.
 fn told(text: anyhow::Result<String>, code: u8) -> ExitCode {
     match text {
         // A reader that has seen enough may close the pipe.
         Ok(text) => match stdout().write_all(text.as_bytes()) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => fail(1, &e.into()),
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => fail(1, &e.into()),
             _ => ExitCode::SUCCESS,
         },
         Err(e) => fail(code, &e),
@@ -359,6 +410,7 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         exit_with_client: a.exit_with_client,
         seed: a.seed,
         log_commands: a.log_commands,
+        trace: a.trace,
     };
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Commands as text: one line per command, its fields by name.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use fw_model::{Effects, Observed, Overlay, reg, syndrome::Syndrome};
 use fwctl_proto::{
@@ -23,33 +23,92 @@ const REGISTER: usize = 16;
 const ITEM_TYPE: usize = REGISTER + 4;
 const ITEM_DATA: usize = REGISTER + 12;
 /// Fields shown per direction; more are counted.
-const MAX_FIELDS: usize = 12;
+pub const MAX_FIELDS: usize = 12;
 
 /// Logs one command at level info, target `command`. What an overlay adds is decoded as well.
 pub fn log(o: &Observed, fx: &Effects, overlay: Option<&Overlay>) {
     if log::log_enabled!(target: "command", log::Level::Info) {
-        let text = line(o, fx.bytes(o.inbox), fx.bytes(o.outbox), overlay);
+        let text = line(&Seen::of(o, fx), overlay, MAX_FIELDS);
         log::info!(target: "command", "{text}");
     }
 }
 
-/// One command in one line: function, slot, opcode, status, time, fields that are not zero.
+/// A command and its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The function.
+    pub function: u8,
+    /// Slot in the command queue, if it came that way.
+    pub slot: Option<u8>,
+    /// `delivery status` of the command entry.
+    pub delivery: u8,
+    /// How long it took.
+    pub took: Duration,
+    /// The inbox.
+    pub inbox: &'a [u8],
+    /// The outbox.
+    pub outbox: &'a [u8],
+}
+
+impl<'a> Seen<'a> {
+    fn of(o: &Observed, fx: &'a Effects) -> Self {
+        Self {
+            function: o.function.0,
+            slot: o.slot,
+            delivery: o.delivery,
+            took: o.completed.since(o.submitted),
+            inbox: fx.bytes(o.inbox),
+            outbox: fx.bytes(o.outbox),
+        }
+    }
+
+    fn opcode(&self) -> u16 {
+        get_bits(self.inbox, 0, 16) as u16
+    }
+
+    fn op_mod(&self) -> u16 {
+        get_bits(self.inbox, 48, 16) as u16
+    }
+
+    fn status(&self) -> u8 {
+        self.outbox.first().copied().unwrap_or(0)
+    }
+}
+
+/// A command by its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The opcode's name, or its number.
+    pub command: String,
+    /// The register's name, or its number, of ACCESS_REG.
+    pub register: Option<String>,
+    /// The configuration item of MNVDA.
+    pub item: Option<&'static str>,
+    /// The status' name, or why it was not delivered.
+    pub status: String,
+    /// Fields of the inbox that are not zero, as `name=value`.
+    pub input: Vec<String>,
+    /// Those of the outbox, of a command that succeeded.
+    pub output: Vec<String>,
+}
+
+/// A command by its names; what an overlay adds is decoded as well.
 #[must_use]
-pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>) -> String {
-    let op = get_bits(inbox, 0, 16) as u16;
-    let uid = get_bits(inbox, 16, 16);
-    let op_mod = get_bits(inbox, 48, 16);
+pub fn named(seen: &Seen<'_>, overlay: Option<&Overlay>) -> Named {
+    let (op, inbox) = (seen.opcode(), seen.inbox);
     let added = overlay.and_then(|v| v.command(op));
     let name = added.map(|c| c.name).or_else(|| opcode::name(op));
-    let name = name.map_or_else(|| format!("{op:#06x}"), str::to_owned);
+    let mut named = Named {
+        command: name.map_or_else(|| format!("{op:#06x}"), str::to_owned),
+        register: None,
+        item: None,
+        status: status(seen),
+        input: Vec::new(),
+        output: Vec::new(),
+    };
     // The layout of the register and where it lies, if the command's own layout does not have it.
     let mut register = None;
-    let mut s = format!("f{} ", o.function.0);
-    if let Some(slot) = o.slot {
-        let _ = write!(s, "slot {slot} ");
-    }
-    let _ = write!(s, "{name}");
-    if name == "ACCESS_REG" {
+    if op == opcode::ACCESS_REG {
         let id = get_bits(inbox, 0x50, 16) as u16;
         let added = overlay.and_then(|v| v.register(id));
         // What the kernel's header knows, its command's layout shows.
@@ -63,42 +122,8 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>
             None => layout.map(|l| (l, REGISTER)),
         };
         let reg = added.map(|r| r.name).or_else(|| register_name(id));
-        let reg = reg.map_or_else(|| format!("{id:#06x}"), str::to_owned);
-        let item = item.map_or(String::new(), |i| format!(" {}", i.layout.name));
-        let _ = write!(
-            s,
-            " {reg}{item} {}",
-            if op_mod == 0 { "write" } else { "read" }
-        );
-    }
-    let _ = write!(s, " op_mod={op_mod:#x}");
-    if uid != 0 {
-        let _ = write!(s, " uid={uid}");
-    }
-    let _ = write!(s, " in={} out={} -> ", inbox.len(), outbox.len());
-    if o.delivery != 0 {
-        let _ = write!(
-            s,
-            "not delivered: {}",
-            DeliveryStatus::from_code(o.delivery).map_or("?", DeliveryStatus::name)
-        );
-        return s;
-    }
-    let status = outbox.first().copied().unwrap_or(0);
-    match Status::from_code(status) {
-        Some(known) => s.push_str(known.name()),
-        None => drop(write!(s, "status {status:#x}")),
-    }
-    if status != 0 {
-        let code = get_bits(outbox, 32, 32) as u32;
-        let _ = write!(s, " syndrome {code:#x}");
-        if let Some(known) = Syndrome::from_code(code) {
-            let _ = write!(s, ": {}", known.text());
-        }
-    }
-    let took = o.completed.since(o.submitted);
-    if !took.is_zero() {
-        let _ = write!(s, " after {took:?}");
+        named.register = Some(reg.map_or_else(|| format!("{id:#06x}"), str::to_owned));
+        named.item = item.map(|i| i.layout.name);
     }
     let layouts = match (register, added, layout::command(op)) {
         // The register alone: the rest of the inbox was told before.
@@ -107,7 +132,7 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>
         (_, _, Some(c)) => Some((c.input, c.output, 0)),
         _ => None,
     };
-    if let Some((input, output, from)) = layouts {
+    if let Some((input, output, from)) = layouts.filter(|_| seen.delivery == 0) {
         let message = |layout, bytes: &'_ [u8]| {
             decode::fields(
                 Message {
@@ -120,17 +145,69 @@ pub fn line(o: &Observed, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>
                 }),
             )
         };
-        show(&mut s, " | in", &message(input, inbox));
-        if status == 0 {
-            show(&mut s, " | out", &message(output, outbox));
+        named.input = message(input, inbox);
+        if seen.status() == 0 {
+            named.output = message(output, seen.outbox);
         }
     }
+    named
+}
+
+fn status(seen: &Seen<'_>) -> String {
+    if seen.delivery != 0 {
+        let known = DeliveryStatus::from_code(seen.delivery);
+        return format!("not delivered: {}", known.map_or("?", DeliveryStatus::name));
+    }
+    let status = seen.status();
+    match Status::from_code(status) {
+        Some(known) => known.name().into(),
+        None => format!("status {status:#x}"),
+    }
+}
+
+/// One command in one line: function, slot, opcode, status, time, fields that are not zero, at most
+/// `max` of them in each direction.
+#[must_use]
+pub fn line(seen: &Seen<'_>, overlay: Option<&Overlay>, max: usize) -> String {
+    let n = named(seen, overlay);
+    let (uid, op_mod) = (get_bits(seen.inbox, 16, 16), seen.op_mod());
+    let mut s = format!("f{} ", seen.function);
+    if let Some(slot) = seen.slot {
+        let _ = write!(s, "slot {slot} ");
+    }
+    let _ = write!(s, "{}", n.command);
+    if let Some(register) = &n.register {
+        let item = n.item.map_or(String::new(), |i| format!(" {i}"));
+        let what = if op_mod == 0 { "write" } else { "read" };
+        let _ = write!(s, " {register}{item} {what}");
+    }
+    let _ = write!(s, " op_mod={op_mod:#x}");
+    if uid != 0 {
+        let _ = write!(s, " uid={uid}");
+    }
+    let (in_len, out_len) = (seen.inbox.len(), seen.outbox.len());
+    let _ = write!(s, " in={in_len} out={out_len} -> {}", n.status);
+    if seen.delivery != 0 {
+        return s;
+    }
+    if seen.status() != 0 {
+        let code = get_bits(seen.outbox, 32, 32) as u32;
+        let _ = write!(s, " syndrome {code:#x}");
+        if let Some(known) = Syndrome::from_code(code) {
+            let _ = write!(s, ": {}", known.text());
+        }
+    }
+    if !seen.took.is_zero() {
+        let _ = write!(s, " after {:?}", seen.took);
+    }
+    show(&mut s, " | in", &n.input, max);
+    show(&mut s, " | out", &n.output, max);
     s
 }
 
-fn show(s: &mut String, title: &str, fields: &[String]) {
+fn show(s: &mut String, title: &str, fields: &[String], max: usize) {
     let Some(shown) = fields
-        .get(..fields.len().min(MAX_FIELDS))
+        .get(..fields.len().min(max))
         .filter(|f| !f.is_empty())
     else {
         return;
@@ -144,20 +221,17 @@ fn show(s: &mut String, title: &str, fields: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fw_model::{FunctionId, Time};
 
-    fn observed(delivery: u8) -> Observed {
-        let mut fx = Effects::new();
-        let none = fx.store(&[]);
-        Observed {
-            function: FunctionId(0),
+    fn line(delivery: u8, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>) -> String {
+        let seen = Seen {
+            function: 0,
             slot: Some(3),
-            submitted: Time(0),
-            completed: Time(0),
             delivery,
-            inbox: none,
-            outbox: none,
-        }
+            took: Duration::ZERO,
+            inbox,
+            outbox,
+        };
+        super::line(&seen, overlay, MAX_FIELDS)
     }
 
     #[test]
@@ -166,7 +240,7 @@ mod tests {
         inbox[..2].copy_from_slice(&[0x01, 0x0b]);
         inbox[11] = 1;
         assert_eq!(
-            line(&observed(0), &inbox, &[0; 16], None),
+            line(0, &inbox, &[0; 16], None),
             "f0 slot 3 SET_ISSI op_mod=0x0 in=16 out=16 -> OK | in: current_issi=0x1"
         );
     }
@@ -180,7 +254,7 @@ mod tests {
         let mut out = [0u8; 32];
         (out[19], out[24]) = (7, 2);
         assert_eq!(
-            line(&observed(0), &inbox, &out, Some(&*overlay)),
+            line(0, &inbox, &out, Some(&*overlay)),
             "f0 slot 3 QUERY_WIDGET op_mod=0x0 in=16 out=32 -> OK | in: widget_id=0x7 \
              | out: widget_id=0x7 state=0x2"
         );
@@ -190,7 +264,7 @@ mod tests {
         let mut out = [0u8; 24];
         (out[16], out[17]) = (1, 7);
         assert_eq!(
-            line(&observed(0), &inbox, &out, Some(&*overlay)),
+            line(0, &inbox, &out, Some(&*overlay)),
             "f0 slot 3 ACCESS_REG MWDG read op_mod=0x1 in=24 out=24 -> OK | out: speed=0x1 most=0x7"
         );
     }
@@ -202,7 +276,7 @@ mod tests {
         (inbox[10], inbox[11]) = (0x50, 0x17);
         inbox[17] = 1;
         assert_eq!(
-            line(&observed(0), &inbox, &[0; 24], None),
+            line(0, &inbox, &[0; 24], None),
             "f0 slot 3 ACCESS_REG PIPG write op_mod=0x0 in=24 out=24 -> OK | in: local_port=0x1"
         );
     }
@@ -216,7 +290,7 @@ mod tests {
         // Bits 31 and 15:0 of dword 1.
         (inbox[32], inbox[35]) = (0x80, 8);
         assert_eq!(
-            line(&observed(0), &inbox, &[0; 40], None),
+            line(0, &inbox, &[0; 40], None),
             "f0 slot 3 ACCESS_REG MNVDA nv_global_pci_conf write op_mod=0x0 in=40 out=40 -> OK \
              | in: sriov_en=0x1 total_vfs=0x8"
         );
@@ -230,11 +304,11 @@ mod tests {
         out[0] = 5;
         out[4..8].copy_from_slice(&0x00e0_0007u32.to_be_bytes());
         assert_eq!(
-            line(&observed(0), &inbox, &out, None),
+            line(0, &inbox, &out, None),
             "f0 slot 3 NOP op_mod=0x0 uid=9 in=16 out=16 -> BAD_RES syndrome 0xe00007: \
              The uid in the header is not a user context of this function."
         );
-        assert!(line(&observed(2), &inbox, &[], None).ends_with("-> not delivered: TOK_ERR"));
-        assert!(line(&observed(0), &[], &[], None).starts_with("f0 slot 3 0x0000 "));
+        assert!(line(2, &inbox, &[], None).ends_with("-> not delivered: TOK_ERR"));
+        assert!(line(0, &[], &[], None).starts_with("f0 slot 3 0x0000 "));
     }
 }

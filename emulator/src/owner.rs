@@ -13,7 +13,10 @@ use fw_model::{
     Report, ResetKind, Store, Time, Token,
 };
 
-use crate::observe;
+use crate::{
+    observe,
+    trace::{Command, Entry, Recorder, inputs},
+};
 
 /// A door's side of one function: where effects go. Called with the owner's lock held, in the
 /// order of the effects; must not call the [`Owner`].
@@ -38,6 +41,10 @@ struct Inner {
     sinks: Vec<Option<Arc<dyn Sink>>>,
     store: Box<dyn Store + Send>,
     stop: bool,
+    logged: bool,
+    trace: Option<Recorder>,
+    // When what is now carried out came in, or when the last command of it was answered.
+    since: Instant,
 }
 
 /// See the module's text.
@@ -61,6 +68,9 @@ impl Owner {
             sinks: core::iter::repeat_with(|| None).take(functions).collect(),
             store,
             stop: false,
+            logged: false,
+            trace: None,
+            since: Instant::now(),
         };
         Arc::new(Self {
             inner: Mutex::new(inner),
@@ -98,6 +108,12 @@ impl Owner {
         let mut i = self.lock();
         let now = self.now();
         let function = function_of(&input);
+        if i.trace.is_some() {
+            i.since = Instant::now();
+            if let Some(entry) = inputs::entry(&input, now) {
+                i.record(entry);
+            }
+        }
         let tag = match input {
             Input::Command { tag, .. } => Some(tag),
             _ => None,
@@ -118,8 +134,25 @@ impl Owner {
     }
 
     /// Have every command logged.
-    pub fn observe(&self) {
-        self.lock().card.set_observed(true);
+    pub fn log_commands(&self) {
+        let mut i = self.lock();
+        i.logged = true;
+        i.card.set_observed(true);
+    }
+
+    /// Have everything traced.
+    pub fn trace(&self, recorder: Recorder) {
+        let mut i = self.lock();
+        i.trace = Some(recorder);
+        i.card.set_observed(true);
+        i.fx.set_observed(true);
+        i.more.set_observed(true);
+    }
+
+    /// Ends the trace: what there is of it is written when this returns.
+    pub fn end_trace(&self) {
+        let trace = self.lock().trace.take();
+        drop(trace);
     }
 
     /// Polls the card at its deadlines until [`Owner::stop`]; a thread's whole life.
@@ -133,6 +166,7 @@ impl Owner {
             let now = self.now();
             let wait = match i.card.next_deadline() {
                 Some(at) if at <= now => {
+                    i.since = Instant::now();
                     i.contain(None, None, now, |card, fx| card.poll(now, fx));
                     i.carry_out(now);
                     match i.card.next_deadline() {
@@ -243,6 +277,12 @@ impl Inner {
         }
     }
 
+    fn record(&mut self, entry: Entry) {
+        if let Some(trace) = &mut self.trace {
+            trace.put(entry);
+        }
+    }
+
     fn carry_out(&mut self, now: Time) {
         let mut touched = 0u32;
         // Each round is what the commits of the round before led to.
@@ -263,6 +303,13 @@ impl Inner {
                     Effect::Interrupt { function, vector } => {
                         if let Some(s) = sink(&self.sinks, *function) {
                             s.interrupt(*vector);
+                        }
+                        if let Some(t) = &mut self.trace {
+                            t.put(Entry::Interrupt {
+                                at: now.0,
+                                function: function.0,
+                                vector: *vector,
+                            });
                         }
                     }
                     Effect::Reply {
@@ -286,6 +333,16 @@ impl Inner {
                         if let Some(s) = sink(&self.sinks, *function) {
                             s.event(*event_type, *sub_type, self.fx.bytes(*data));
                         }
+                        if let Some(t) = &mut self.trace {
+                            t.put(Entry::Event {
+                                at: now.0,
+                                function: function.0,
+                                event_type: *event_type,
+                                sub_type: *sub_type,
+                                data: self.fx.bytes(*data).to_vec(),
+                                lost: false,
+                            });
+                        }
                     }
                     Effect::Commit { token, batch } => {
                         let stored = self.store.commit(batch);
@@ -296,10 +353,46 @@ impl Inner {
                     }
                     Effect::Notice { function, notice } => {
                         log::warn!("function {}: {notice}", function.0);
+                        if let Some(t) = &mut self.trace {
+                            t.put(Entry::Note {
+                                at: now.0,
+                                function: Some(function.0),
+                                text: notice.to_string(),
+                            });
+                        }
                     }
                     Effect::Observed(o) => {
-                        let overlay = self.card.profile().overlay.as_deref();
-                        observe::log(o, &self.fx, overlay);
+                        if self.logged {
+                            let overlay = self.card.profile().overlay.as_deref();
+                            observe::log(o, &self.fx, overlay);
+                        }
+                        if let Some(t) = &mut self.trace {
+                            let ended = Instant::now();
+                            let own = ended.duration_since(self.since).as_nanos() as u64;
+                            self.since = ended;
+                            t.put(Entry::Command(Command {
+                                function: o.function.0,
+                                slot: o.slot,
+                                submitted: o.submitted.0,
+                                completed: o.completed.0,
+                                own,
+                                delivery: o.delivery,
+                                inbox: self.fx.bytes(o.inbox).to_vec(),
+                                outbox: self.fx.bytes(o.outbox).to_vec(),
+                            }));
+                        }
+                    }
+                    Effect::Posted(p) => {
+                        if let Some(t) = &mut self.trace {
+                            t.put(Entry::Event {
+                                at: now.0,
+                                function: p.function.0,
+                                event_type: p.event.event_type,
+                                sub_type: p.event.sub_type,
+                                data: p.event.data.to_vec(),
+                                lost: p.lost,
+                            });
+                        }
                     }
                 }
             }

@@ -26,7 +26,7 @@ use crate::{
     pci,
     socket::{self, Listening, Place, SocketFile},
     store::FileStore,
-    virtio,
+    trace, virtio,
 };
 
 /// How a function is reached.
@@ -81,6 +81,8 @@ pub struct Options {
     pub seed: u64,
     /// Log every command.
     pub log_commands: bool,
+    /// Write a trace to this file.
+    pub trace: Option<PathBuf>,
 }
 
 /// Why serving ended badly.
@@ -109,7 +111,10 @@ pub fn serve(o: Options) -> Result<(), Error> {
     let (ready, mut prepared) = prepare(o).map_err(Error::Usage)?;
     // Removed when this function ends, in whichever way.
     let _files = prepared.take_files();
-    run(prepared, ready).map_err(Error::Failed)
+    let owner = prepared.owner.clone();
+    let end = run(prepared, ready).map_err(Error::Failed);
+    owner.end_trace();
+    end
 }
 
 struct Prepared {
@@ -164,12 +169,22 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
         doors.push((d.clone(), socket::listen(&d.at)?));
     }
     let control = options.control.as_ref().map(socket::listen).transpose()?;
-    let mut card = match &options.load {
+    let card = match &options.load {
         Some(file) => load(file, profile, &options)?,
         None => Card::new(profile, CardOptions { seed: options.seed }, &stored),
     };
-    card.set_observed(options.log_commands);
     let owner = Owner::new(card, store);
+    if options.log_commands {
+        owner.log_commands();
+    }
+    if let Some(file) = &options.trace {
+        let head = trace::Entry::Head {
+            profile: options.profile.clone(),
+            program: env!("CARGO_PKG_VERSION").into(),
+        };
+        let recorder = trace::Recorder::create(file, &head);
+        owner.trace(recorder.with_context(|| format!("--trace {}", file.display()))?);
+    }
     Ok((
         ready,
         Prepared {
@@ -236,7 +251,11 @@ pub fn profile(name: &str) -> anyhow::Result<Arc<Profile>> {
 /// Bytes of an overlay's file.
 const MAX_OVERLAY: u64 = 1 << 20;
 
-fn overlay(file: &Path) -> anyhow::Result<Arc<Overlay>> {
+/// An overlay from its file.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn overlay(file: &Path) -> anyhow::Result<Arc<Overlay>> {
     let name = file.display();
     let mut text = String::new();
     File::open(file)

@@ -6,6 +6,7 @@ use core::ops::Range;
 use crate::{
     card::FunctionId,
     firmware::fs4::Bad,
+    function::eq::Event,
     store::{Batch, Token},
     time::Time,
 };
@@ -126,6 +127,22 @@ pub enum Effect {
     },
     /// A command ended; only while [`Card::set_observed`](crate::Card::set_observed) is on.
     Observed(Observed),
+    /// An entry was written to an event queue, or lost for want of room; only while
+    /// [`Effects::set_observed`] is on.
+    Posted(Posted),
+}
+
+/// An entry of an event queue as an observer sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Posted {
+    /// The function.
+    pub function: FunctionId,
+    /// The queue's interrupt vector.
+    pub vector: u16,
+    /// The queue was full: the event is lost.
+    pub lost: bool,
+    /// The event.
+    pub event: Event,
 }
 
 /// What the model has noticed about its driver.
@@ -180,6 +197,7 @@ pub struct Observed {
 pub struct Effects {
     list: Vec<Effect>,
     arena: Vec<u8>,
+    observed: bool,
 }
 
 impl Effects {
@@ -198,6 +216,18 @@ impl Effects {
     #[must_use]
     pub fn bytes(&self, b: Bytes) -> &[u8] {
         self.arena.get(b.range()).unwrap_or_default()
+    }
+
+    /// Whether events are to be shown as well.
+    pub fn set_observed(&mut self, on: bool) {
+        self.observed = on;
+    }
+
+    /// Shows an event, if that is wanted.
+    pub(crate) fn posted(&mut self, p: Posted) {
+        if self.observed {
+            self.push(Effect::Posted(p));
+        }
     }
 
     /// True if there is nothing to do.

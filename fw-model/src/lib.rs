@@ -38,7 +38,7 @@ pub mod vport;
 pub mod work;
 
 pub use card::{Card, CardOptions, FunctionId, FunctionReport};
-pub use effect::{Bytes, Delivery, Effect, Effects, Notice, Observed, Order};
+pub use effect::{Bytes, Delivery, Effect, Effects, Notice, Observed, Order, Posted};
 pub use health::Report;
 pub use input::{Caller, EventPath, Input, ResetKind, Scope};
 pub use memory::{GuestMemory, NoMemory, Unmapped};

@@ -5,7 +5,7 @@ use fwctl_proto::{eqe, event};
 
 use crate::{
     FunctionId,
-    effect::{Effect, Effects, Order},
+    effect::{Effect, Effects, Order, Posted},
 };
 
 /// Bytes of one EQE.
@@ -91,11 +91,15 @@ impl Eq {
     /// Writes one EQE, its owner byte last, and raises the interrupt if the queue is armed.
     /// A full ring drops the event and counts it.
     pub fn post(&mut self, function: FunctionId, event: &Event, fx: &mut Effects) {
-        if self.full() {
-            self.dropped += 1;
-            return;
-        }
-        let Some(addr) = self.address(self.producer) else {
+        let room = !self.full();
+        let addr = self.address(self.producer).filter(|_| room);
+        fx.posted(Posted {
+            function,
+            vector: self.vector,
+            lost: addr.is_none(),
+            event: *event,
+        });
+        let Some(addr) = addr else {
             self.dropped += 1;
             return;
         };

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `fwctl-emu trace …`.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, Subcommand};
+use fw_model::Overlay;
+
+use super::{
+    Entry, Filter, Reader,
+    diff::{self, Lines},
+    dump, perfetto,
+    show::{self, Format},
+    summary::Summary,
+};
+use crate::{observe::MAX_FIELDS, serve::overlay};
+
+/// What can be done with a trace.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show its entries.
+    #[command(after_help = "Examples:\n  \
+        fwctl-emu trace show fw.trace\n  \
+        fwctl-emu trace show fw.trace --status '!=ok'\n  \
+        fwctl-emu trace show fw.trace --opcode QUERY_HCA_CAP --full\n  \
+        fwctl-emu trace show fw.trace --register MNVDA --raw\n  \
+        fwctl-emu trace show fw.trace --kind event --kind note --format json")]
+    Show {
+        /// How.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        /// All fields, however many.
+        #[arg(long)]
+        full: bool,
+        /// Both messages of a command as hex too.
+        #[arg(long)]
+        raw: bool,
+        /// Which trace, and what of it.
+        #[command(flatten)]
+        what: What,
+    },
+    /// Count its commands: how often, how they ended, how long they took, and how long this process
+    /// took for them.
+    Summary {
+        /// As a JSON array.
+        #[arg(long)]
+        json: bool,
+        /// Which trace, and what of it.
+        #[command(flatten)]
+        what: What,
+    },
+    /// Compare two traces, without times and ids. Exit code 1 if they differ.
+    Diff {
+        /// One trace.
+        a: PathBuf,
+        /// Another.
+        b: PathBuf,
+        /// The overlay that both were made with.
+        #[arg(long, value_name = "FILE")]
+        overlay: Option<PathBuf>,
+        /// Which entries.
+        #[command(flatten)]
+        filter: Filter,
+    },
+    /// Write it for another program.
+    Export {
+        /// For ui.perfetto.dev and chrome://tracing.
+        #[arg(long, value_name = "FILE", required = true)]
+        perfetto: PathBuf,
+        /// Which trace, and what of it.
+        #[command(flatten)]
+        what: What,
+    },
+}
+
+/// A trace, and what of it.
+#[derive(Debug, Args)]
+pub struct What {
+    /// The file that `serve --trace` wrote.
+    file: PathBuf,
+    /// The overlay that it was made with: what that adds is decoded as well.
+    #[arg(long, value_name = "FILE")]
+    overlay: Option<PathBuf>,
+    #[command(flatten)]
+    filter: Filter,
+}
+
+/// Goes through the entries that are wanted. A trace that ends too early is told, and is no failure.
+fn each(
+    file: &Path,
+    filter: &Filter,
+    mut f: impl FnMut(&Entry) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let name = file.display();
+    let reader = Reader::open(file).with_context(|| format!("trace {name}"))?;
+    for entry in reader {
+        match entry {
+            Ok(e) if filter.matches(&e) => f(&e)?,
+            Ok(_) => {}
+            Err(e @ super::Broken::Cut(_)) => eprintln!("fwctl-emu: trace {name}: {e}"),
+            Err(e) => return Err(anyhow!(e).context(format!("trace {name}"))),
+        }
+    }
+    Ok(())
+}
+
+fn given(file: Option<&PathBuf>) -> anyhow::Result<Option<Arc<Overlay>>> {
+    file.map(|f| overlay(f)).transpose()
+}
+
+/// Does it, and writes to `to`. False if two traces differ.
+///
+/// # Errors
+/// What failed, with the file's name.
+pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
+    match command {
+        Command::Show {
+            format,
+            full,
+            raw,
+            what,
+        } => {
+            let overlay = given(what.overlay.as_ref())?;
+            let fields = if *full { usize::MAX } else { MAX_FIELDS };
+            each(&what.file, &what.filter, |e| {
+                let text = one(e, *format, overlay.as_deref(), fields, *raw);
+                to.write_all(text.as_bytes())
+            })?;
+        }
+        Command::Summary { json, what } => {
+            let overlay = given(what.overlay.as_ref())?;
+            let mut summary = Summary::default();
+            let mut lost = 0;
+            each(&what.file, &what.filter, |e| {
+                match e {
+                    Entry::Command(c) => summary.add(c, overlay.as_deref()),
+                    Entry::Lost { count } => lost += count,
+                    _ => {}
+                }
+                Ok(())
+            })?;
+            if lost > 0 {
+                eprintln!("fwctl-emu: {lost} entries are missing in this trace");
+            }
+            if *json {
+                writeln!(to, "{}", summary.json())?;
+            } else {
+                write!(to, "{}", summary.text())?;
+            }
+        }
+        Command::Diff {
+            a,
+            b,
+            overlay,
+            filter,
+        } => {
+            let overlay = given(overlay.as_ref())?;
+            let lines = |file: &Path| -> anyhow::Result<Lines> {
+                let mut lines = Lines::default();
+                each(file, filter, |e| {
+                    lines.add(e, overlay.as_deref());
+                    Ok(())
+                })?;
+                Ok(lines)
+            };
+            let names = (a.display().to_string(), b.display().to_string());
+            let text = diff::unified(&lines(a)?, &lines(b)?, (&names.0, &names.1));
+            to.write_all(text.as_bytes())?;
+            return Ok(text.is_empty());
+        }
+        Command::Export { perfetto, what } => {
+            let overlay = given(what.overlay.as_ref())?;
+            let name = perfetto.display().to_string();
+            let mut file = File::create(perfetto)
+                .map(BufWriter::new)
+                .with_context(|| name.clone())?;
+            let mut before = "{\"traceEvents\":[\n";
+            each(&what.file, &what.filter, |e| {
+                if let Some(event) = perfetto::event(e, overlay.as_deref()) {
+                    write!(file, "{before}{event}")?;
+                    before = ",\n";
+                }
+                Ok(())
+            })?;
+            if before.starts_with('{') {
+                write!(file, "{before}")?;
+            }
+            file.write_all(b"\n]}\n").with_context(|| name.clone())?;
+            file.flush().with_context(|| name.clone())?;
+        }
+    }
+    Ok(true)
+}
+
+fn one(e: &Entry, format: Format, overlay: Option<&Overlay>, fields: usize, raw: bool) -> String {
+    match (format, e) {
+        (Format::Json, _) => format!("{}\n", show::json(e, overlay, raw)),
+        (Format::Mlx5, Entry::Command(c)) => dump::mlx5(c),
+        (Format::Mlx5, _) => String::new(),
+        (Format::Text, Entry::Command(c)) if raw => format!(
+            "{}\n{}{}",
+            show::text(e, overlay, fields),
+            dump::lines(&c.inbox, "    in  "),
+            dump::lines(&c.outbox, "    out ")
+        ),
+        (Format::Text, _) => format!("{}\n", show::text(e, overlay, fields)),
+    }
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Two traces compared by what they say: without times, and with the numbers that differ from one run
+//! to the next replaced by the order in which they came.
+
+use std::{collections::HashMap, fmt::Write as _};
+
+use fw_model::Overlay;
+use similar::{ChangeTag, TextDiff};
+
+use super::{Command, Entry, show};
+use crate::observe;
+
+/// Fields that hold a number which the firmware gave out, or an address in the guest.
+const IDS: &[&str] = &[
+    "uid",
+    "pd",
+    "cqn",
+    "cqn_snd",
+    "cqn_rcv",
+    "qpn",
+    "eq_number",
+    "c_eqn_or_apu_element",
+    "mkey_index",
+    "mkey_7_0",
+    "uar",
+    "uar_page",
+    "transport_domain",
+    "tisn",
+    "tirn",
+    "rqn",
+    "sqn",
+    "rqtn",
+    "rmpn",
+    "srqn",
+    "xrqn",
+    "dctn",
+    "xrcd",
+    "table_id",
+    "group_id",
+    "flow_counter_id",
+    "obj_id",
+    "counter_set_id",
+    "packet_reformat_id",
+    "modify_header_id",
+    "dbr_addr",
+    "dbr_umem_id",
+    "pas",
+    "start_addr",
+];
+
+/// Entries as lines that can be compared.
+#[derive(Default)]
+pub struct Lines {
+    seen: HashMap<(String, String), usize>,
+    counts: HashMap<String, usize>,
+    text: String,
+}
+
+/// The last part of a path, without its index.
+fn last(path: &str) -> &str {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    name.split('[').next().unwrap_or(name)
+}
+
+impl Lines {
+    /// A number by the order in which it came among those of its kind.
+    fn order(&mut self, kind: &str, value: &str) -> usize {
+        if let Some(n) = self.seen.get(&(kind.to_owned(), value.to_owned())) {
+            return *n;
+        }
+        let count = self.counts.entry(kind.to_owned()).or_default();
+        *count += 1;
+        let n = *count;
+        self.seen.insert((kind.to_owned(), value.to_owned()), n);
+        n
+    }
+
+    fn fields(&mut self, title: &str, fields: &[String]) {
+        let _ = write!(self.text, " | {title}:");
+        for f in fields {
+            match f.split_once('=') {
+                Some((path, value)) if IDS.contains(&last(path)) => {
+                    let n = self.order(last(path), value);
+                    let _ = write!(self.text, " {path}=#{n}");
+                }
+                _ => {
+                    let _ = write!(self.text, " {f}");
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, c: &Command, overlay: Option<&Overlay>) {
+        let n = observe::named(&c.seen(), overlay);
+        let uid = match c.uid() {
+            0 => 0,
+            uid => self.order("uid", &uid.to_string()),
+        };
+        let _ = write!(
+            self.text,
+            "f{} {} {} op_mod={:#x} uid=#{uid} -> {} syndrome={:#x}{:04x}",
+            c.function,
+            n.command,
+            n.register.as_deref().unwrap_or_default(),
+            Command::word(&c.inbox, 6),
+            n.status,
+            Command::word(&c.outbox, 4),
+            Command::word(&c.outbox, 6),
+        );
+        self.fields("in", &n.input);
+        self.fields("out", &n.output);
+    }
+
+    /// Adds an entry. Writes to registers and doorbells are left out: they hold addresses and counters.
+    pub fn add(&mut self, e: &Entry, overlay: Option<&Overlay>) {
+        match e {
+            Entry::Command(c) => self.command(c, overlay),
+            Entry::Event { .. } | Entry::Note { .. } | Entry::Lost { .. } => {
+                self.text += &show::body(e, None, usize::MAX);
+            }
+            Entry::Head { .. }
+            | Entry::Interrupt { .. }
+            | Entry::Segment { .. }
+            | Entry::Doorbell { .. } => return,
+        }
+        self.text.push('\n');
+    }
+}
+
+/// What differs, as a unified diff; empty if nothing does.
+#[must_use]
+pub fn unified(a: &Lines, b: &Lines, names: (&str, &str)) -> String {
+    /// Lines around a difference.
+    const AROUND: usize = 3;
+    let diff = TextDiff::from_lines(&a.text, &b.text);
+    if diff.iter_all_changes().all(|c| c.tag() == ChangeTag::Equal) {
+        return String::new();
+    }
+    diff.unified_diff()
+        .context_radius(AROUND)
+        .header(names.0, names.1)
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fwctl_proto::layouts::ALL;
+
+    fn command(bytes: &[u8], out: &[u8], at: u64) -> Entry {
+        Entry::Command(Command {
+            function: 0,
+            slot: Some(at as u8),
+            submitted: at,
+            completed: at + 5,
+            own: at,
+            delivery: 0,
+            inbox: bytes.to_vec(),
+            outbox: out.to_vec(),
+        })
+    }
+
+    /// ALLOC_PD gives a number, DEALLOC_PD names it.
+    fn run(pd: u8, freed: u8, at: u64) -> Lines {
+        let mut lines = Lines::default();
+        let mut out = [0; 16];
+        out[11] = pd;
+        let mut alloc = [0; 16];
+        alloc[..2].copy_from_slice(&[8, 0]);
+        let mut free = [0; 16];
+        (free[0], free[1], free[11]) = (8, 1, freed);
+        for e in [command(&alloc, &out, at), command(&free, &[0; 16], at)] {
+            lines.add(&e, None);
+        }
+        lines
+    }
+
+    #[test]
+    fn numbers_and_times_do_not_matter_but_which_number_does() {
+        let names = ("a", "b");
+        assert_eq!(unified(&run(7, 7, 1), &run(9, 9, 100), names), "");
+        let d = unified(&run(7, 7, 1), &run(7, 8, 1), names);
+        assert!(d.starts_with("--- a\n+++ b\n"), "{d}");
+        assert!(d.contains("-f0 DEALLOC_PD  op_mod=0x0 uid=#0 -> OK"), "{d}");
+        assert!(d.contains("pd=#1\n") || d.contains("pd=#1 "), "{d}");
+        assert!(d.contains("pd=#2"), "{d}");
+    }
+
+    #[test]
+    fn every_name_is_one_of_a_field() {
+        for name in IDS {
+            let there = ALL.iter().any(|l| l.fields.iter().any(|f| f.name == *name));
+            assert!(there, "{name}");
+        }
+    }
+}

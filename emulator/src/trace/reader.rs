@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Reading a trace: an entry at a time, none trusted.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read as _},
+    path::Path,
+};
+
+use super::{Entry, MAGIC, MAX_ENTRY, VERSION};
+
+/// Why a file is not read, or not further.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The operating system says so.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is something else.
+    #[error("this is no trace")]
+    NoTrace,
+    /// It was written by another version.
+    #[error("this trace has format {0}, and only format {VERSION} is read")]
+    Version(u32),
+    /// The process that wrote it was killed.
+    #[error("it ends within an entry, at byte {0}: whoever wrote it was killed")]
+    Cut(u64),
+    /// Something that cannot be an entry.
+    #[error("damaged at byte {0}")]
+    Damaged(u64),
+}
+
+/// The entries of a file, in their order. After an error there are none.
+pub struct Reader {
+    file: BufReader<File>,
+    at: u64,
+    ended: bool,
+}
+
+impl Reader {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no trace of this version.
+    pub fn open(path: &Path) -> Result<Self, Broken> {
+        let mut file = BufReader::new(File::open(path)?);
+        let mut head = [0; 12];
+        file.read_exact(&mut head).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => Broken::NoTrace,
+            _ => e.into(),
+        })?;
+        let (magic, version) = head.split_at(MAGIC.len());
+        if magic != MAGIC {
+            return Err(Broken::NoTrace);
+        }
+        match version.try_into().map(u32::from_le_bytes) {
+            Ok(VERSION) => Ok(Self {
+                file,
+                at: head.len() as u64,
+                ended: false,
+            }),
+            Ok(other) => Err(Broken::Version(other)),
+            Err(_) => Err(Broken::NoTrace),
+        }
+    }
+
+    /// Reads so many bytes; `None` at the end of the file.
+    fn take(&mut self, len: usize) -> Result<Option<Vec<u8>>, Broken> {
+        let mut bytes = Vec::new();
+        let wanted = (&mut self.file).take(len as u64);
+        match io::Read::read_to_end(&mut { wanted }, &mut bytes)? {
+            0 if len > 0 => Ok(None),
+            n if n == len => Ok(Some(bytes)),
+            _ => Err(Broken::Cut(self.at)),
+        }
+    }
+
+    fn entry(&mut self) -> Result<Option<Entry>, Broken> {
+        let Some(head) = self.take(4)? else {
+            return Ok(None);
+        };
+        let len = head.try_into().map_or(0, u32::from_le_bytes) as usize;
+        if !(1..=MAX_ENTRY).contains(&len) {
+            return Err(Broken::Damaged(self.at));
+        }
+        let bytes = self.take(len)?.ok_or(Broken::Cut(self.at))?;
+        let Ok((entry, [])) = postcard::take_from_bytes(&bytes) else {
+            return Err(Broken::Damaged(self.at));
+        };
+        self.at += 4 + len as u64;
+        Ok(Some(entry))
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<Entry, Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = self.entry().transpose();
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::Recorder;
+    use std::fs;
+    use vmm_sys_util::tempdir::TempDir;
+
+    #[test]
+    fn any_cut_and_any_changed_byte_is_an_error_or_an_entry_and_never_a_panic() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.as_path().join("t");
+        let head = Entry::Head {
+            profile: "minimal".into(),
+            program: "0".into(),
+        };
+        let mut r = Recorder::create(&path, &head).unwrap();
+        r.put(Entry::Lost { count: 1 << 40 });
+        drop(r);
+        let whole = fs::read(&path).unwrap();
+        for len in 0..whole.len() {
+            fs::write(&path, &whole[..len]).unwrap();
+            let end = match Reader::open(&path) {
+                Err(e) => Some(e),
+                Ok(r) => r.filter_map(Result::err).next(),
+            };
+            match (len, end) {
+                (0..12, Some(Broken::NoTrace)) => {}
+                // Nothing, or one entry, is a whole file.
+                (12 | 27, None) => {}
+                (13.., Some(Broken::Cut(at))) => assert!(at == 12 || at == 27, "{len}"),
+                (_, other) => panic!("cut at {len}: {other:?}"),
+            }
+        }
+        for i in 0..whole.len() {
+            let mut other = whole.clone();
+            other[i] ^= 0x80;
+            fs::write(&path, &other).unwrap();
+            if let Ok(r) = Reader::open(&path) {
+                assert!(r.count() <= 3);
+            }
+        }
+        fs::write(&path, [&MAGIC[..], &9u32.to_le_bytes()].concat()).unwrap();
+        assert!(matches!(Reader::open(&path), Err(Broken::Version(9))));
+    }
+}
