@@ -327,11 +327,12 @@ pub fn show_profile(p: &Profile) -> String {
             };
         }
     }
-    for r in REGISTERS {
-        let (Some(image), Some(layout)) = (p.register(r.id), r.layout) else {
+    for (id, image) in p.registers() {
+        let here = reg::find(id).and_then(|r| r.layout);
+        let Some(layout) = here.or_else(|| mst::find(id).map(|r| r.layout)) else {
             continue;
         };
-        text += &format!("[registers.{}]\n", register::name(r.id).unwrap_or("?"));
+        text += &format!("[registers.{}]\n", register_name(id).unwrap_or("?"));
         for f in layout.leaves() {
             let value = get_bits(image, f.offset, f.width);
             if value != 0 {

@@ -7,7 +7,7 @@ use std::{fmt::Write as _, fs, path::Path};
 use fwctl_proto::{
     cap_type,
     layout::{self, LayoutInfo, get_bits},
-    opcode as op, register,
+    mst, opcode as op, register,
 };
 
 use crate::{Device, DeviceEntry, Error, Scope, mlx5};
@@ -21,6 +21,10 @@ type Chosen = (u16, &'static str, &'static [(usize, u8)]);
 const REGISTERS: &[Chosen] = &[
     (register::PTYS, "ptys_reg", &[(1, 1), (3, 4)]),
     (register::PPLM, "pplm_reg", &[(1, 1)]),
+    (0x5018, "pplr_reg", &[(1, 1)]),
+    (0x5036, "PPTT", &[(1, 1)]),
+    (0x5037, "PPRT", &[(1, 1)]),
+    (0x503e, "PPHCR", &[(1, 1)]),
     (register::PCMR, "pcmr_reg", &[(1, 1)]),
     (register::PVLC, "pvlc_reg", &[(1, 1)]),
     (register::QPTS, "qpts_reg", &[(1, 1)]),
@@ -92,9 +96,10 @@ pub fn capture(entry: &DeviceEntry) -> Result<String, Error> {
         section(&mut text, &format!("caps_max.{name}"), &higher);
     }
     for (id, layout, chosen) in REGISTERS {
-        let name = register::name(*id).unwrap_or("?");
+        let of_tools = mst::find(*id).map(|r| r.layout.name);
+        let name = register::name(*id).or(of_tools).unwrap_or("?");
         match (
-            layout::find(layout),
+            described(layout),
             read_register(&device, *id, layout, chosen)?,
         ) {
             (Some(l), Some(image)) => {
@@ -129,13 +134,18 @@ fn cap(device: &Device, op_mod: u16) -> Result<Option<Vec<u8>>, Error> {
     Ok(out.map(|o| o[mlx5::HEADER..].to_vec()))
 }
 
+/// The layout of a register by its name in the kernel's header, or in the tools' database.
+fn described(name: &str) -> Option<&'static LayoutInfo> {
+    layout::find(name).or_else(|| mst::named(name).map(|r| r.layout))
+}
+
 fn read_register(
     device: &Device,
     id: u16,
     layout: &str,
     chosen: &[(usize, u8)],
 ) -> Result<Option<Vec<u8>>, Error> {
-    let Some(l) = layout::find(layout) else {
+    let Some(l) = described(layout) else {
         return Ok(None);
     };
     let bytes = (l.bits / 8) as usize;
@@ -166,7 +176,7 @@ fn section(text: &mut String, name: &str, values: &[(String, u64)]) {
     }
     let _ = writeln!(text, "[{name}]");
     for (field, value) in values {
-        let key = if field.contains('.') {
+        let key = if field.contains(['.', '[']) {
             format!("\"{field}\"")
         } else {
             field.clone()

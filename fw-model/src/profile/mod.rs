@@ -300,6 +300,11 @@ impl Profile {
         self.registers.get(&id).map(|r| &**r)
     }
 
+    /// The images of all registers that are not zero after power on, by id.
+    pub fn registers(&self) -> impl Iterator<Item = (u16, &[u8])> {
+        self.registers.iter().map(|(id, image)| (*id, &**image))
+    }
+
     /// The value of a configuration item that nobody has set, if it is not zero.
     #[must_use]
     pub fn nv(&self, item: &Item) -> Option<&[u8]> {
