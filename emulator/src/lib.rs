@@ -6,6 +6,7 @@ pub mod clients;
 pub mod control;
 pub mod decode;
 pub mod explain;
+pub mod faults;
 pub mod image;
 pub mod list;
 pub mod observe;

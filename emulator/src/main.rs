@@ -11,11 +11,11 @@ use clap::{
     ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
     builder::PossibleValuesParser,
 };
-use fw_model::Profile;
+use fw_model::{Profile, fault::Fault};
 use fwctl_emu::{
     control::{self, Argument, VERBS, argument},
     explain::explain,
-    image,
+    faults, image,
     list::{self, Format},
     serve::{Door, Options, Transport, profile, serve},
     socket::Place,
@@ -230,6 +230,13 @@ struct ServeArgs {
     /// Log every command with its fields.
     #[arg(long)]
     log_commands: bool,
+    /// Let something go wrong: 'WHEN : THEN', or 'WHEN : THEN : times=N' (docs/faults.md); may be given
+    /// several times.
+    #[arg(long, value_name = "FAULT", value_parser = Fault::parse)]
+    fault: Vec<Fault>,
+    /// Let what is in this TOML file go wrong (docs/faults.md).
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
     /// Write everything that happens to this file, for `fwctl-emu trace` (docs/trace.md).
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -398,6 +405,11 @@ fn doors(a: &ServeArgs, matches: &ArgMatches) -> Vec<Door> {
 }
 
 fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
+    let mut faults = a.fault.clone();
+    match a.faults.as_deref().map(faults::read).transpose() {
+        Ok(more) => faults.extend(more.unwrap_or_default()),
+        Err(e) => return fail(USAGE, &e),
+    }
     let options = Options {
         doors: doors(&a, matches),
         profile: a.profile,
@@ -411,6 +423,7 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         seed: a.seed,
         log_commands: a.log_commands,
         trace: a.trace,
+        faults,
     };
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,

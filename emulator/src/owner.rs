@@ -216,6 +216,8 @@ fn function_of(input: &Input<'_>) -> Option<FunctionId> {
         | Input::Reset { function, .. } => Some(*function),
         Input::Committed { .. }
         | Input::Delay { .. }
+        | Input::Fault(_)
+        | Input::ClearFaults(_)
         | Input::Health(_)
         | Input::Temperature { .. }
         | Input::Hang(_)

@@ -15,7 +15,8 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use fw_model::{
-    Card, CardOptions, EventPath, FunctionId, MemStore, Overlay, Profile, Store,
+    Card, CardOptions, EventPath, FunctionId, Input, MemStore, NoMemory, Overlay, Profile, Store,
+    fault::{Fault, MAX_FAULTS},
     limits::{MAX_FUNCTIONS, MAX_SAVED},
 };
 
@@ -81,6 +82,8 @@ pub struct Options {
     pub seed: u64,
     /// Log every command.
     pub log_commands: bool,
+    /// What goes wrong on purpose.
+    pub faults: Vec<Fault>,
     /// Write a trace to this file.
     pub trace: Option<PathBuf>,
 }
@@ -145,6 +148,9 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
             options.doors.len()
         );
     }
+    if options.faults.len() > MAX_FAULTS {
+        bail!("{} faults: there may be {MAX_FAULTS}", options.faults.len());
+    }
     let mut places: Vec<&Place> = options.doors.iter().map(|d| &d.at).collect();
     places.extend(&options.control);
     while let Some(p) = places.pop() {
@@ -176,6 +182,9 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
     let owner = Owner::new(card, store);
     if options.log_commands {
         owner.log_commands();
+    }
+    for fault in &options.faults {
+        owner.submit(Input::Fault(fault), &NoMemory);
     }
     if let Some(file) = &options.trace {
         let head = trace::Entry::Head {

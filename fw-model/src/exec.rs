@@ -36,9 +36,14 @@ pub fn run(ctx: &mut Ctx<'_>, out_len: usize, outbox: &mut Vec<u8>) {
 /// Makes `outbox` carry a refusal and nothing else.
 pub fn refuse(outbox: &mut [u8], refusal: Refusal) {
     outbox.fill(0);
+    status(outbox, refusal.status.code(), refusal.syndrome.code());
+}
+
+/// Sets the status and the syndrome of an outbox.
+pub fn status(outbox: &mut [u8], status: u8, syndrome: u32) {
     if let Some(head) = outbox.get_mut(..STATUS_BYTES) {
-        head[0] = refusal.status.code();
-        head[4..].copy_from_slice(&refusal.syndrome.code().to_be_bytes());
+        head[0] = status;
+        head[4..].copy_from_slice(&syndrome.to_be_bytes());
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Everything that can happen to a card.
 
-use crate::{card::FunctionId, gateway::Place, health::Report, store::Token};
+use crate::{card::FunctionId, fault::Fault, gateway::Place, health::Report, store::Token};
 
 /// How a function's events reach its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -122,6 +122,11 @@ pub enum Input<'a> {
         /// Nanoseconds.
         nanos: u64,
     },
+    /// From now on something goes wrong; nothing more than
+    /// [`MAX_FAULTS`](crate::fault::MAX_FAULTS) things.
+    Fault(&'a Fault),
+    /// The fault with this number is forgotten, or all.
+    ClearFaults(Option<u32>),
     /// The firmware raises an event, whatever its state says.
     Event {
         /// The function.

@@ -11,6 +11,7 @@ pub mod card;
 pub mod cmd;
 pub mod effect;
 mod exec;
+pub mod fault;
 pub mod firmware;
 pub mod function;
 pub mod gateway;

@@ -12,6 +12,7 @@ use fwctl_proto::cmdif::{
 use crate::{
     FunctionId,
     effect::{Bytes, Effect, Effects, Order},
+    fault::Twist,
     limits::MAX_MESSAGE,
     memory::GuestMemory,
 };
@@ -146,7 +147,7 @@ pub struct Answer<'a> {
 
 impl Answer<'_> {
     /// Emits the writes of a delivered command. `outbox` is its whole outbox in `fx`.
-    pub fn delivered(&self, outbox: Bytes, fx: &mut Effects) {
+    pub fn delivered(&self, outbox: Bytes, twist: Twist, fx: &mut Effects) {
         let function = self.function;
         for (i, &addr) in self.taken.blocks.iter().enumerate() {
             let from = INLINE_BYTES + i * BLOCK_DATA;
@@ -174,16 +175,23 @@ impl Answer<'_> {
         });
         if self.checksum {
             let sig = !(self.taken.kept_xor ^ xor8(fx.bytes(inline)));
+            let sig = if twist.signature { !sig } else { sig };
             let addr = self.entry.wrapping_add(Entry::SIG_OFFSET as u64);
             fx.write(function, addr, &[sig], Order::Relaxed);
         }
-        self.publish(DeliveryStatus::OK, fx);
+        if let Some(token) = twist.token {
+            let addr = self.entry.wrapping_add(Entry::TOKEN_OFFSET as u64);
+            fx.write(function, addr, &[token], Order::Relaxed);
+        }
+        if !twist.owner {
+            self.publish(twist.delivery.unwrap_or(DeliveryStatus::OK.code()), fx);
+        }
     }
 
     /// Completes the slot of a command that could not be delivered.
-    pub fn publish(&self, status: DeliveryStatus, fx: &mut Effects) {
+    pub fn publish(&self, status: u8, fx: &mut Effects) {
         let addr = self.entry.wrapping_add(Entry::STATUS_OFFSET as u64);
-        fx.write(self.function, addr, &[status.code() << 1], Order::Publish);
+        fx.write(self.function, addr, &[status << 1], Order::Publish);
     }
 
     fn signed_block(&self, data: &[u8], number: u32, next: u64) -> [u8; BLOCK_BYTES] {

@@ -86,6 +86,8 @@ pub struct Entry {
 impl Entry {
     /// Byte offset of the inline outbox.
     pub const OUT_OFFSET: usize = 32;
+    /// Byte offset of the token.
+    pub const TOKEN_OFFSET: usize = 60;
     /// Byte offset of the signature.
     pub const SIG_OFFSET: usize = 61;
     /// Byte offset of delivery status and owner bit.

@@ -5,7 +5,10 @@ use std::{
     fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, sync::atomic::Ordering,
 };
 
-use fw_model::{FunctionId, Input, NoMemory, Report};
+use fw_model::{
+    Card, FunctionId, Input, NoMemory, Report,
+    fault::{Fault, MAX_FAULTS},
+};
 use fwctl_proto::{eqe, event, opcode, segment};
 use serde_json::{Map, Value, json};
 
@@ -68,6 +71,28 @@ pub const VERBS: &[Verb] = &[
             ),
         ],
         event,
+    ),
+    verb(
+        "fault",
+        "Let something go wrong (docs/faults.md).",
+        &[
+            ("when", "WHEN", "which commands, as 'opcode=NOP uid=0'"),
+            ("then", "THEN", "what happens to them, as 'status=BAD_RES'"),
+            ("times", "N", "how often (default 1); 0 is for ever"),
+        ],
+        fault,
+    ),
+    verb(
+        "fault-clear",
+        "Let nothing go wrong any more.",
+        &[("id", "N", "only this fault does not (default: none does)")],
+        fault_clear,
+    ),
+    verb(
+        "faults",
+        "Show what goes wrong, and how often it has.",
+        &[],
+        faults,
     ),
     verb(
         "functions",
@@ -230,6 +255,62 @@ fn delay(s: &Server, a: &Arguments) -> Result<Value, String> {
     let nanos = ms.saturating_mul(1_000_000);
     s.owner.submit(Input::Delay { opcode, nanos }, &NoMemory);
     Ok(json!({}))
+}
+
+/// Adds a fault; its number.
+fn fault(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let text = |name: &str| {
+        let value = a.get(name).and_then(Value::as_str);
+        value.ok_or_else(|| format!("{name:?} is missing"))
+    };
+    let times = match a.get("times") {
+        None => None,
+        Some(_) => {
+            let n = u64::try_from(number(a, "times")?);
+            Some(n.map_err(|_| "\"times\" is negative".to_owned())?)
+        }
+    };
+    let fault = Fault::of(text("when")?, text("then")?, times).map_err(|e| e.to_string())?;
+    let last = |s: &Server| {
+        let id = |c: &Card, _| c.faults().last().map(|f| f.id);
+        s.owner.with_card(id)
+    };
+    let before = last(s);
+    s.owner.submit(Input::Fault(&fault), &NoMemory);
+    match last(s) {
+        Some(id) if before != Some(id) => Ok(json!({"id": id})),
+        _ => Err(format!("there are {MAX_FAULTS} faults already")),
+    }
+}
+
+/// Forgets a fault, or all; how many that were.
+fn fault_clear(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let id = match a.get("id") {
+        None => None,
+        Some(_) => {
+            let id = u32::try_from(number(a, "id")?).ok();
+            let known = |c: &Card, _| c.faults().iter().any(|f| Some(f.id) == id);
+            if !s.owner.with_card(known) {
+                return Err("there is no fault with this number; `faults` shows them".into());
+            }
+            id
+        }
+    };
+    let count = |s: &Server| s.owner.with_card(|c, _| c.faults().len());
+    let before = count(s);
+    s.owner.submit(Input::ClearFaults(id), &NoMemory);
+    Ok(json!({"cleared": before - count(s)}))
+}
+
+fn faults(s: &Server, _: &Arguments) -> Result<Value, String> {
+    let row = |f: &Fault| {
+        json!({
+            "id": f.id, "fault": f.text, "matched": f.matched, "struck": f.struck,
+            "left": f.left,
+        })
+    };
+    let all = |c: &Card, _| c.faults().iter().map(row).collect();
+    Ok(s.owner.with_card(all))
 }
 
 /// Raises an event: `type` by name or number, `data` in hex (28 bytes, or fewer and zeros).

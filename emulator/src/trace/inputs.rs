@@ -37,7 +37,9 @@ pub fn entry(input: &Input<'_>, now: Time) -> Option<Entry> {
         Input::PageDemand { function, .. }
         | Input::Event { function, .. }
         | Input::Link { function, .. } => note(Some(function.0), format!("{input:?}")),
+        Input::Fault(f) => note(None, format!("fault: {}", f.text)),
         Input::Delay { .. }
+        | Input::ClearFaults(_)
         | Input::Health(_)
         | Input::Temperature { .. }
         | Input::Hang(_)

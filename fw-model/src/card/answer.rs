@@ -8,6 +8,7 @@ use crate::{
     FunctionId,
     effect::{Bytes, Delivery, Effect, Effects, Observed},
     exec,
+    fault::Twist,
     function::{
         Function,
         eq::Event,
@@ -50,6 +51,7 @@ impl Card {
             let p = f.pending.remove(at);
             let id = f.id;
             let bytes = fx.store(&p.outbox);
+            let mut delivery = 0;
             let slot = match &p.origin {
                 Origin::Slot {
                     slot,
@@ -57,8 +59,17 @@ impl Card {
                     taken,
                     checksum,
                     eq,
+                    twist,
                 } => {
-                    answer_slot(f, *slot, *entry, taken, *checksum, *eq, bytes, fx);
+                    let how = How {
+                        slot: *slot,
+                        entry: *entry,
+                        checksum: *checksum,
+                        eq: *eq,
+                        twist: *twist,
+                    };
+                    delivery = twist.delivery.unwrap_or(0);
+                    answer_slot(f, how, taken, bytes, fx);
                     Some(*slot)
                 }
                 Origin::Channel { tag } => {
@@ -77,7 +88,16 @@ impl Card {
                     None
                 }
             };
-            self.ended(id, slot, p.submitted, now, 0, &p.inbox, &p.outbox, fx);
+            self.ended(
+                id,
+                slot,
+                p.submitted,
+                now,
+                delivery,
+                &p.inbox,
+                &p.outbox,
+                fx,
+            );
         }
     }
 
@@ -125,27 +145,43 @@ impl Card {
     }
 }
 
+/// How a slot is answered.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    /// The slot.
+    pub slot: u8,
+    /// Guest address of its entry.
+    pub entry: u64,
+    /// Signatures are to be computed.
+    pub checksum: bool,
+    /// The event queue for the completion, if it existed when the command came.
+    pub eq: Option<u8>,
+    /// What a fault changes.
+    pub twist: Twist,
+}
+
 /// Writes a slot's answer and tells the command event queue, if it was there before the command
 /// and still is: its own CREATE_EQ and DESTROY_EQ are polled for.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn answer_slot(
     f: &mut Function,
-    slot: u8,
-    entry: u64,
+    how: How,
     taken: &Taken,
-    checksum: bool,
-    eq: Option<u8>,
     outbox: Bytes,
     fx: &mut Effects,
 ) {
-    Answer {
-        function: f.id,
-        entry,
-        taken,
-        checksum,
+    let twist = how.twist;
+    for _ in 0..=u8::from(twist.twice) {
+        Answer {
+            function: f.id,
+            entry: how.entry,
+            taken,
+            checksum: how.checksum,
+        }
+        .delivered(outbox, twist, fx);
+        if !twist.no_event {
+            completion_event(f, how.eq, twist.other_slot.unwrap_or(how.slot), fx);
+        }
     }
-    .delivered(outbox, fx);
-    completion_event(f, eq, slot, fx);
     f.deliver(fx);
 }
 

@@ -14,6 +14,7 @@ use crate::{
     cmd::{Ctx, Others},
     effect::{Delivery, Effect, Effects, Order},
     exec,
+    fault::{Fault, Faults, Struck},
     firmware::Firmware,
     function::{
         Function,
@@ -41,7 +42,7 @@ use crate::{
 };
 
 use self::{
-    answer::{answer_slot, completion_event},
+    answer::{How, answer_slot, completion_event},
     reset::Reset,
     tracing::health_words,
 };
@@ -97,6 +98,8 @@ pub struct Shared {
     pub reset: Reset,
     /// The firmware tracer.
     pub tracer: Tracer,
+    /// What goes wrong on purpose.
+    pub faults: Faults,
     last_token: u64,
 }
 
@@ -146,6 +149,7 @@ impl Shared {
         self.cr.check()?;
         self.firmware.check()?;
         self.tracer.check(functions)?;
+        self.faults.check()?;
         if self.ports.len() != functions {
             return Err("not a port for each function");
         }
@@ -188,6 +192,8 @@ pub struct Card {
     pub(crate) functions: Vec<Function>,
     pub(crate) shared: Shared,
     observed: bool,
+    // What strikes the command that is being executed.
+    pub(crate) struck: Option<Struck>,
     // Memory that commands use one after the other, kept so that none of them allocates.
     taken: Taken,
     outbox: Vec<u8>,
@@ -218,9 +224,11 @@ impl Card {
                 cr: CrSpace::default(),
                 reset: Reset::default(),
                 tracer: Tracer::default(),
+                faults: Faults::new(options.seed),
                 last_token: 0,
             },
             observed: false,
+            struck: None,
             taken: Taken::default(),
             outbox: Vec::new(),
         }
@@ -237,6 +245,7 @@ impl Card {
             functions,
             shared,
             observed: false,
+            struck: None,
             taken: Taken::default(),
             outbox: Vec::new(),
         }
@@ -261,6 +270,12 @@ impl Card {
     pub fn total_vfs(&self, id: FunctionId) -> u16 {
         let f = self.functions.get(usize::from(id.0));
         f.map_or(0, |f| f.configured.total_vfs)
+    }
+
+    /// What goes wrong on purpose.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        self.shared.faults.list()
     }
 
     /// The card's profile.
@@ -375,6 +390,12 @@ impl Card {
                         .delays
                         .push((opcode, nanos.min(MAX_DELAY_NANOS)));
                 }
+            }
+            Input::Fault(fault) => {
+                self.shared.faults.add(fault.clone());
+            }
+            Input::ClearFaults(id) => {
+                self.shared.faults.clear(id);
             }
             Input::Event {
                 function,
@@ -533,7 +554,7 @@ impl Card {
                     taken: &taken,
                     checksum,
                 };
-                answer.publish(status, fx);
+                answer.publish(status.code(), fx);
                 if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
                     completion_event(f, eq, slot, fx);
                 }
@@ -560,7 +581,8 @@ impl Card {
                     mem,
                     fx,
                 );
-                let due = self.due(&taken.inbox, now);
+                let struck = self.struck.take().unwrap_or_default();
+                let due = self.due(&taken.inbox, now).after(struck.delay);
                 if wait.is_some() || due > now {
                     let origin = Origin::Slot {
                         slot,
@@ -571,6 +593,7 @@ impl Card {
                         },
                         checksum,
                         eq,
+                        twist: struck.twist,
                     };
                     self.hold(
                         id,
@@ -585,8 +608,25 @@ impl Card {
                     );
                 } else if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
                     let bytes = fx.store(&outbox);
-                    answer_slot(f, slot, entry, &taken, checksum, eq, bytes, fx);
-                    self.ended(id, Some(slot), now, now, 0, &taken.inbox, &outbox, fx);
+                    let how = How {
+                        slot,
+                        entry,
+                        checksum,
+                        eq,
+                        twist: struck.twist,
+                    };
+                    answer_slot(f, how, &taken, bytes, fx);
+                    let delivery = struck.twist.delivery.unwrap_or(0);
+                    self.ended(
+                        id,
+                        Some(slot),
+                        now,
+                        now,
+                        delivery,
+                        &taken.inbox,
+                        &outbox,
+                        fx,
+                    );
                 }
                 self.outbox = outbox;
             }
@@ -652,7 +692,8 @@ impl Card {
             mem,
             fx,
         );
-        let due = self.due(&taken.inbox, now);
+        let struck = self.struck.take().unwrap_or_default();
+        let due = self.due(&taken.inbox, now).after(struck.delay);
         if wait.is_some() || due > now {
             let origin = Origin::Channel { tag };
             self.hold(
@@ -701,6 +742,16 @@ impl Card {
         if let (Via::User(uid), Some(field)) = (via, inbox.get_mut(2..4)) {
             field.copy_from_slice(&uid.to_be_bytes());
         }
+        let mut struck = self.shared.faults.strike(id, f.state, inbox);
+        if let Some(s) = struck.as_ref().filter(|s| s.stops()) {
+            outbox.clear();
+            outbox.resize(out_len, 0);
+            let (status, syndrome) = s.refused.unwrap_or_default();
+            exec::status(outbox, status, syndrome);
+            let wait = s.lost.then_some(Wait::Lost);
+            self.struck = struck;
+            return wait;
+        }
         let mut ctx = Ctx {
             f,
             others: Others { before, behind },
@@ -719,6 +770,10 @@ impl Card {
             gateway: via == Via::Gateway,
         };
         exec::run(&mut ctx, out_len, outbox);
+        let lost = struck.as_mut().is_some_and(|s| {
+            s.reply(outbox);
+            s.lost
+        });
         let batch = core::mem::take(&mut ctx.batch);
         let held = ctx.held;
         for (addr, bytes) in core::mem::take(&mut ctx.writes) {
@@ -730,7 +785,11 @@ impl Card {
         if self.shared.tracer.dump {
             self.core_dump(fx);
         }
+        self.struck = struck;
         let stored = self.commit(batch, fx).map(Wait::Stored);
+        if lost {
+            return Some(Wait::Lost);
+        }
         stored.or(held.then_some(Wait::Agreement))
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Commands that were executed and whose answer is not out yet.
 
-use crate::{mailbox::Taken, store::Token, time::Time};
+use crate::{fault::Twist, mailbox::Taken, store::Token, time::Time};
 
 /// Where a command came from, and so where its answer goes.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -18,6 +18,8 @@ pub enum Origin {
         checksum: bool,
         /// The event queue for the completion, if it existed when the command came.
         eq: Option<u8>,
+        /// How a fault changes the answer.
+        twist: Twist,
     },
     /// A command channel.
     Channel {
@@ -37,6 +39,8 @@ pub enum Wait {
     Agreement,
     /// Firmware that runs: only a reset ends it.
     Firmware,
+    /// Nothing: a fault has lost it, and only a reset ends it.
+    Lost,
 }
 
 /// An answer that waits.

@@ -224,7 +224,8 @@ impl Card {
         let (mut outbox, out_len) = (Vec::new(), inbox.len());
         let via = Via::Gateway;
         let wait = self.execute(id, &mut inbox, via, out_len, &mut outbox, now, mem, fx);
-        let due = self.due(&inbox, now);
+        let struck = self.struck.take().unwrap_or_default();
+        let due = self.due(&inbox, now).after(struck.delay);
         if wait.is_some() || due > now {
             let pending = Pending {
                 origin: Origin::Gateway,

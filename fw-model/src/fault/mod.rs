@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Faults: commands that are refused, lost, delayed or answered wrongly on purpose (docs/faults.md).
+//! They act at three points, and no handler knows of them.
+
+mod parse;
+
+use core::time::Duration;
+
+use fwctl_proto::{
+    layout::{get_bits, set_bits},
+    opcode,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{FunctionId, function::State};
+
+pub use parse::BadFault;
+
+/// Faults that a card may have.
+pub const MAX_FAULTS: usize = 256;
+
+/// Where ACCESS_REG has the register's id.
+const REGISTER: u32 = 80;
+/// Bytes of a status and its syndrome.
+const STATUS_BYTES: usize = 8;
+
+/// A field of a message: bit offset, width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    offset: u32,
+    width: u32,
+}
+
+/// Which commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct When {
+    opcode: Option<u16>,
+    register: Option<u16>,
+    op_mod: Option<u16>,
+    uid: Option<u16>,
+    function: Option<u8>,
+    state: Option<State>,
+    fields: Vec<(Place, u64)>,
+    nth: Option<u64>,
+    percent: Option<u64>,
+}
+
+/// What fills an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Fill {
+    Zeros,
+    Ones,
+    Random,
+}
+
+/// What happens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Then {
+    status: Option<u8>,
+    syndrome: u32,
+    silent: bool,
+    lost: bool,
+    delay: Option<u64>,
+    set: Vec<(Place, u64)>,
+    fill: Option<Fill>,
+    cut: Option<usize>,
+    twist: Twist,
+}
+
+/// How a slot's answer differs from what it should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Twist {
+    /// The entry says that the command was not delivered.
+    pub delivery: Option<u8>,
+    /// The entry has this token.
+    pub token: Option<u8>,
+    /// The entry's signature is wrong.
+    pub signature: bool,
+    /// The entry stays the firmware's.
+    pub owner: bool,
+    /// No event tells of it.
+    pub no_event: bool,
+    /// The event names this slot.
+    pub other_slot: Option<u8>,
+    /// It comes twice.
+    pub twice: bool,
+}
+
+/// A fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Its number.
+    pub id: u32,
+    /// As it was written.
+    pub text: String,
+    when: When,
+    then: Then,
+    /// How often it may still strike; `None` is for ever.
+    pub left: Option<u64>,
+    /// Commands that matched all but `nth` and `percent`.
+    pub matched: u64,
+    /// Commands that it struck.
+    pub struck: u64,
+}
+
+/// The faults of a card.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Faults {
+    list: Vec<Fault>,
+    last: u32,
+    dice: u64,
+}
+
+/// What strikes one command.
+#[derive(Clone, Debug, Default)]
+pub struct Struck {
+    /// It is not executed, and answered with this.
+    pub refused: Option<(u8, u32)>,
+    /// It is not executed.
+    pub silent: bool,
+    /// It is never answered.
+    pub lost: bool,
+    /// It is answered so much later.
+    pub delay: Duration,
+    /// How its slot is answered.
+    pub twist: Twist,
+    replies: Vec<Then>,
+    dice: u64,
+}
+
+/// A number from a number: the same sequence for the same seed.
+fn next(dice: &mut u64) -> u64 {
+    // Zero would stay zero.
+    *dice |= 1 << 63;
+    *dice ^= *dice << 13;
+    *dice ^= *dice >> 7;
+    *dice ^= *dice << 17;
+    *dice
+}
+
+impl When {
+    fn holds(&self, function: FunctionId, state: State, inbox: &[u8]) -> bool {
+        let word = |at| get_bits(inbox, at, 16) as u16;
+        let is = |wanted: Option<u16>, at| wanted.is_none_or(|w| w == word(at));
+        let register = |id| word(0) == opcode::ACCESS_REG && word(REGISTER) == id;
+        is(self.opcode, 0)
+            && is(self.uid, 16)
+            && is(self.op_mod, 48)
+            && self.register.is_none_or(register)
+            && self.function.is_none_or(|f| f == function.0)
+            && self.state.is_none_or(|s| s == state)
+            && self
+                .fields
+                .iter()
+                .all(|(p, v)| get_bits(inbox, p.offset, p.width) == *v)
+    }
+}
+
+impl Fault {
+    /// A fault from a line *when : then : times*.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, BadFault> {
+        parse::line(text)
+    }
+
+    /// A fault from its parts.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn of(when: &str, then: &str, times: Option<u64>) -> Result<Self, BadFault> {
+        parse::parts(when, then, times)
+    }
+
+    fn strikes(&mut self, dice: &mut u64, f: FunctionId, state: State, inbox: &[u8]) -> bool {
+        if self.left == Some(0) || !self.when.holds(f, state, inbox) {
+            return false;
+        }
+        self.matched += 1;
+        let due = self.when.nth.is_none_or(|n| self.matched >= n)
+            && self.when.percent.is_none_or(|p| next(dice) % 100 < p);
+        if due {
+            self.struck += 1;
+            self.left = self.left.map(|n| n - 1);
+        }
+        due
+    }
+}
+
+impl Faults {
+    /// None yet; the seed is the card's.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            dice: seed,
+            ..Self::default()
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn list(&self) -> &[Fault] {
+        &self.list
+    }
+
+    /// Adds one, and gives it a number; `None` if there are [`MAX_FAULTS`].
+    pub fn add(&mut self, mut fault: Fault) -> Option<u32> {
+        if self.list.len() >= MAX_FAULTS {
+            return None;
+        }
+        self.last = self.last.wrapping_add(1);
+        fault.id = self.last;
+        self.list.push(fault);
+        Some(self.last)
+    }
+
+    /// Forgets the one with a number, or all; how many that were.
+    pub fn clear(&mut self, id: Option<u32>) -> usize {
+        let before = self.list.len();
+        self.list.retain(|f| id.is_some_and(|id| f.id != id));
+        before - self.list.len()
+    }
+
+    /// What strikes a command that is about to be executed.
+    pub fn strike(&mut self, f: FunctionId, state: State, inbox: &[u8]) -> Option<Struck> {
+        if self.list.is_empty() {
+            return None;
+        }
+        let mut all = Struck::default();
+        let mut any = false;
+        let dice = &mut self.dice;
+        for fault in &mut self.list {
+            if fault.strikes(dice, f, state, inbox) {
+                any = true;
+                all.add(&fault.then);
+            }
+        }
+        all.dice = next(dice);
+        any.then_some(all)
+    }
+
+    /// Checks what was read from a file.
+    ///
+    /// # Errors
+    /// What there is that cannot be.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let right = |p: &Place| (1..=64).contains(&p.width) && p.offset < 1 << 24;
+        let places = |f: &Fault| {
+            let mut all = f.when.fields.iter().chain(&f.then.set);
+            all.all(|(p, _)| right(p))
+        };
+        if self.list.len() > MAX_FAULTS || !self.list.iter().all(places) {
+            return Err("a fault that cannot be");
+        }
+        Ok(())
+    }
+}
+
+impl Struck {
+    fn add(&mut self, t: &Then) {
+        if let Some(status) = t.status {
+            self.refused.get_or_insert((status, t.syndrome));
+        }
+        self.silent |= t.silent;
+        self.lost |= t.lost || t.silent;
+        self.delay += Duration::from_millis(t.delay.unwrap_or(0));
+        let (all, one) = (&mut self.twist, t.twist);
+        all.delivery = all.delivery.or(one.delivery);
+        all.token = all.token.or(one.token);
+        all.other_slot = all.other_slot.or(one.other_slot);
+        all.signature |= one.signature;
+        all.owner |= one.owner;
+        all.no_event |= one.no_event;
+        all.twice |= one.twice;
+        if t.fill.is_some() || t.cut.is_some() || !t.set.is_empty() {
+            self.replies.push(t.clone());
+        }
+    }
+
+    /// True if the command is not executed.
+    #[must_use]
+    pub fn stops(&self) -> bool {
+        self.silent || self.refused.is_some()
+    }
+
+    /// Changes the outbox of the command.
+    pub fn reply(&mut self, outbox: &mut [u8]) {
+        for t in &self.replies {
+            if let (Some(fill), Some(body)) = (t.fill, outbox.get_mut(STATUS_BYTES..)) {
+                match fill {
+                    Fill::Zeros => body.fill(0),
+                    Fill::Ones => body.fill(0xff),
+                    Fill::Random => {
+                        for b in body {
+                            *b = (next(&mut self.dice) >> 32) as u8;
+                        }
+                    }
+                }
+            }
+            for (p, value) in &t.set {
+                // A field behind the end of a short outbox is not there.
+                if u64::from(p.offset) + u64::from(p.width) <= outbox.len() as u64 * 8 {
+                    set_bits(outbox, p.offset, p.width, *value);
+                }
+            }
+            if let Some(rest) = t.cut.and_then(|n| outbox.get_mut(n..)) {
+                rest.fill(0);
+            }
+        }
+    }
+}

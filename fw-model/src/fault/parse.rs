@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Faults as text: *when : then : times*.
+
+use fwctl_proto::{
+    cmdif::DeliveryStatus,
+    layout::{self, LayoutInfo},
+    mst, opcode, register,
+    status::Status,
+};
+
+use super::{Fault, Fill, Place, Then, When};
+use crate::{function::State, reg};
+
+/// Why a fault is not taken: the part that is wrong, and what could stand there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("fault {text:?}: {what}")]
+pub struct BadFault {
+    /// As it was written.
+    pub text: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Where the register lies in ACCESS_REG.
+const REGISTER_BYTE: u32 = 16;
+/// A delay may be as long as one of the control socket.
+const MAX_DELAY_MS: u64 = crate::limits::MAX_DELAY_NANOS / 1_000_000;
+
+const WHEN: &str = "opcode=, register=, op_mod=, uid=, function=, state=, nth=, percent=, any, or a \
+                    field of the opcode's inbox";
+const THEN: &str = "status=, syndrome=, silent, lost, delay=, set.FIELD=, fill=, cut=, delivery=, \
+                    token=, signature, owner, no-event, other-slot=, twice";
+
+/// A line of three parts.
+pub(super) fn line(text: &str) -> Result<Fault, BadFault> {
+    let parts: Vec<&str> = text.split(':').map(str::trim).collect();
+    let error = |what: &str| BadFault {
+        text: text.into(),
+        what: what.into(),
+    };
+    match parts[..] {
+        [when, then] => self::parts(when, then, None),
+        [when, then, times] => {
+            let times = times.strip_prefix("times=").unwrap_or(times);
+            let times = number(times).ok_or_else(|| error("times is a number"))?;
+            self::parts(when, then, Some(times))
+        }
+        _ => Err(error("it is WHEN : THEN, or WHEN : THEN : times=N")),
+    }
+}
+
+/// A fault of its parts.
+pub(super) fn parts(when: &str, then: &str, times: Option<u64>) -> Result<Fault, BadFault> {
+    let times = times.unwrap_or(1);
+    let text = format!("{when} : {then} : times={times}");
+    let error = |what| BadFault {
+        text: text.clone(),
+        what,
+    };
+    let (parsed, layouts) = self::when(when).map_err(error)?;
+    let then = self::then(then, layouts).map_err(error)?;
+    Ok(Fault {
+        id: 0,
+        when: parsed,
+        then,
+        left: (times != 0).then_some(times),
+        matched: 0,
+        struck: 0,
+        text,
+    })
+}
+
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// A number that fits, by the name of what it is for.
+fn fits<T: TryFrom<u64>>(key: &str, value: &str) -> Result<T, String> {
+    let n = number(value).ok_or_else(|| format!("{key}={value}: not a number"))?;
+    T::try_from(n).map_err(|_| format!("{key}={value}: too large"))
+}
+
+fn named<T>(key: &str, value: &str, found: Option<T>, list: &str) -> Result<T, String> {
+    found.ok_or_else(|| format!("{key}={value}: there is none of this name{list}"))
+}
+
+fn opcode_of(value: &str) -> Option<u16> {
+    let known = |n: &u16| opcode::name(*n).is_some_and(|k| k.eq_ignore_ascii_case(value));
+    let number = || number(value).and_then(|n| u16::try_from(n).ok());
+    (0..=u16::MAX).find(known).or_else(number)
+}
+
+fn register_of(value: &str) -> Option<u16> {
+    let upper = value.to_ascii_uppercase();
+    let of_tools = || mst::REGISTERS.iter().find(|r| r.layout.name == upper);
+    let number = || number(value).and_then(|n| u16::try_from(n).ok());
+    register::number(&upper)
+        .or_else(|| of_tools().map(|r| r.id))
+        .or_else(number)
+}
+
+fn state_of(value: &str) -> Option<State> {
+    let all = [State::Disabled, State::Enabled, State::Up];
+    all.into_iter()
+        .find(|s| s.name().eq_ignore_ascii_case(value))
+}
+
+fn status_of(value: &str) -> Option<u8> {
+    let known = Status::ALL
+        .iter()
+        .find(|s| s.name().eq_ignore_ascii_case(value));
+    let number = || number(value).and_then(|n| u8::try_from(n).ok());
+    known.map(|s| s.code()).or_else(number)
+}
+
+fn delivery_of(value: &str) -> Option<u8> {
+    /// Seven bits.
+    const ALL: u8 = 0x7f;
+    let known = |code: &u8| {
+        let status = DeliveryStatus::from_code(*code);
+        status.is_some_and(|s| s.name().eq_ignore_ascii_case(value))
+    };
+    let number = || number(value).and_then(|n| u8::try_from(n).ok());
+    (0..=ALL).find(known).or_else(number).filter(|n| *n <= ALL)
+}
+
+/// What the messages of the commands that match hold.
+#[derive(Clone, Copy)]
+struct Layouts {
+    input: Option<&'static LayoutInfo>,
+    output: Option<&'static LayoutInfo>,
+    register: Option<&'static LayoutInfo>,
+}
+
+impl Layouts {
+    fn of(w: &When) -> Self {
+        let command = w.opcode.and_then(layout::command);
+        let register = w.register.and_then(|id| {
+            let here = reg::find(id).and_then(|r| r.layout);
+            here.or_else(|| mst::find(id).map(|r| r.layout))
+        });
+        Self {
+            input: command.map(|c| c.input),
+            output: command.map(|c| c.output),
+            register,
+        }
+    }
+}
+
+/// A field of a message, or of the register in it.
+fn place(
+    path: &str,
+    message: Option<&'static LayoutInfo>,
+    register: Option<&'static LayoutInfo>,
+) -> Result<Place, String> {
+    let plain = |l: &'static LayoutInfo, base: u32| {
+        let flat = l.fields.iter().find(|f| f.name == path);
+        let flat = flat.filter(|f| f.nested.is_none() && f.count == 1);
+        let (offset, width) = flat.map(|f| (f.offset, f.width)).or_else(|| {
+            let p = l.field(path).filter(|p| p.info.nested.is_none())?;
+            Some((p.offset, p.width))
+        })?;
+        (width <= 64).then_some(Place {
+            offset: base + offset,
+            width,
+        })
+    };
+    let in_register = register.and_then(|l| plain(l, REGISTER_BYTE * 8));
+    let found = in_register.or_else(|| message.and_then(|l| plain(l, 0)));
+    found.ok_or_else(|| match (register, message) {
+        (None, None) => format!("{path}: give opcode= or register= for its fields"),
+        (r, m) => {
+            let names: Vec<_> = r.into_iter().chain(m).map(|l| l.name).collect();
+            format!("{path}: no field of {}", names.join(" or "))
+        }
+    })
+}
+
+/// A value that a field has room for.
+fn value(path: &str, text: &str, p: Place) -> Result<u64, String> {
+    let n: u64 = fits(path, text)?;
+    if p.width < 64 && n >> p.width != 0 {
+        return Err(format!("{path}={text}: the field has {} bits", p.width));
+    }
+    Ok(n)
+}
+
+/// Names and values.
+fn pairs(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    text.split_whitespace()
+        .map(|word| match word.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (word, None),
+        })
+}
+
+fn when(text: &str) -> Result<(When, Layouts), String> {
+    let mut w = When::default();
+    let mut fields = Vec::new();
+    let mut empty = true;
+    for pair in pairs(text) {
+        empty = false;
+        match pair {
+            ("any", None) => {}
+            ("opcode", Some(v)) => {
+                let list = "; `fwctl-emu list commands` shows them";
+                w.opcode = Some(named("opcode", v, opcode_of(v), list)?);
+            }
+            ("register", Some(v)) => {
+                let list = "; `fwctl-emu list registers` shows them";
+                w.register = Some(named("register", v, register_of(v), list)?);
+            }
+            ("state", Some(v)) => {
+                let list = "; there are disabled, enabled, up";
+                w.state = Some(named("state", v, state_of(v), list)?);
+            }
+            ("op_mod", Some(v)) => w.op_mod = Some(fits("op_mod", v)?),
+            ("uid", Some(v)) => w.uid = Some(fits("uid", v)?),
+            ("function", Some(v)) => w.function = Some(fits("function", v)?),
+            ("nth", Some(v)) => w.nth = Some(fits("nth", v)?),
+            ("percent", Some(v)) => w.percent = Some(fits("percent", v)?),
+            (path, Some(v)) => fields.push((path, v)),
+            (key, None) => return Err(format!("{key}: there are {WHEN}")),
+        }
+    }
+    if empty {
+        return Err("it says nothing of when; `any` is every command".into());
+    }
+    let layouts = Layouts::of(&w);
+    for (path, v) in fields {
+        let p = place(path, layouts.input, layouts.register)
+            .map_err(|e| format!("{e}; there are {WHEN}"))?;
+        w.fields.push((p, value(path, v, p)?));
+    }
+    Ok((w, layouts))
+}
+
+fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
+    let mut t = Then::default();
+    let mut syndrome = None;
+    for pair in pairs(text) {
+        match pair {
+            ("status", Some(v)) => {
+                let names: Vec<_> = Status::ALL.iter().map(|s| s.name()).collect();
+                let list = format!("; there are {}", names.join(", "));
+                t.status = Some(named("status", v, status_of(v), &list)?);
+            }
+            ("syndrome", Some(v)) => syndrome = Some(fits("syndrome", v)?),
+            ("silent", None) => t.silent = true,
+            ("lost", None) => t.lost = true,
+            ("delay", Some(v)) => {
+                let ms: u64 = fits("delay", v)?;
+                if ms > MAX_DELAY_MS {
+                    return Err(format!("delay={v}: at most {MAX_DELAY_MS} ms"));
+                }
+                t.delay = Some(ms);
+            }
+            ("fill", Some(v)) => {
+                t.fill = Some(match v {
+                    "0" => Fill::Zeros,
+                    "1" => Fill::Ones,
+                    "random" => Fill::Random,
+                    _ => return Err(format!("fill={v}: there are 0, 1 and random")),
+                });
+            }
+            ("cut", Some(v)) => t.cut = Some(fits("cut", v)?),
+            ("delivery", Some(v)) => {
+                let list = "; they are those of the command entry, as TOK_ERR";
+                t.twist.delivery = Some(named("delivery", v, delivery_of(v), list)?);
+            }
+            ("token", Some(v)) => t.twist.token = Some(fits("token", v)?),
+            ("other-slot", Some(v)) => {
+                let slot: u8 = fits("other-slot", v)?;
+                if slot >= 32 {
+                    return Err(format!("other-slot={v}: slots are 0 to 31"));
+                }
+                t.twist.other_slot = Some(slot);
+            }
+            ("signature", None) => t.twist.signature = true,
+            ("owner", None) => t.twist.owner = true,
+            ("no-event", None) => t.twist.no_event = true,
+            ("twice", None) => t.twist.twice = true,
+            (key, Some(v)) if key.starts_with("set.") => {
+                let path = &key["set.".len()..];
+                let p = place(path, layouts.output, layouts.register)?;
+                t.set.push((p, value(path, v, p)?));
+            }
+            (key, _) => return Err(format!("{key}: there are {THEN}")),
+        }
+    }
+    match (t.status, syndrome) {
+        (None, Some(_)) => return Err("syndrome= goes with status=".into()),
+        (_, s) => t.syndrome = s.unwrap_or(0),
+    }
+    if t == Then::default() {
+        return Err(format!("nothing happens; there are {THEN}"));
+    }
+    Ok(t)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(text: &str) -> String {
+        line(text).unwrap_err().what
+    }
+
+    #[test]
+    fn a_line_has_three_parts() {
+        let f = line(
+            "opcode=query_hca_cap op_mod=1 nth=3 : status=BAD_PARAM syndrome=0x1234 : times=2",
+        )
+        .unwrap();
+        assert_eq!(
+            (f.when.opcode, f.when.op_mod, f.when.nth),
+            (Some(0x100), Some(1), Some(3))
+        );
+        assert_eq!(
+            (f.then.status, f.then.syndrome, f.left),
+            (Some(3), 0x1234, Some(2))
+        );
+        let f = line("any : lost").unwrap();
+        assert_eq!((f.when, f.left), (When::default(), Some(1)));
+        assert_eq!(line("any : lost : times=0").unwrap().left, None);
+        assert_eq!(line("any : lost").unwrap().text, "any : lost : times=1");
+    }
+
+    #[test]
+    fn fields_are_those_of_the_message_or_the_register() {
+        let f = line("opcode=SET_ISSI current_issi=1 : delay=5").unwrap();
+        assert_eq!(
+            f.when.fields,
+            [(
+                Place {
+                    offset: 0x50,
+                    width: 16
+                },
+                1
+            )]
+        );
+        // cmd_hca_cap.log_max_eq: 0xfc, behind the outbox's 16 bytes.
+        let f = line("opcode=CREATE_MKEY : set.mkey_index=0xffffff").unwrap();
+        assert_eq!(
+            f.then.set,
+            [(
+                Place {
+                    offset: 0x48,
+                    width: 24
+                },
+                0xff_ffff
+            )]
+        );
+        let f = line("register=MGIR : set.hw_info.device_id=7").unwrap();
+        assert_eq!(f.then.set.len(), 1);
+        assert!(f.then.set[0].0.offset >= 128);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_could_be_there() {
+        for (text, said) in [
+            ("any", "it is WHEN : THEN"),
+            (" : lost", "it says nothing of when"),
+            ("any : ", "nothing happens; there are status="),
+            ("any : lost : often", "times is a number"),
+            (
+                "opcode=NOPE : lost",
+                "opcode=NOPE: there is none of this name; `fwctl-emu list",
+            ),
+            (
+                "opcode=NOP colour=1 : lost",
+                "colour: no field of nop_in; there are opcode=",
+            ),
+            ("colour=1 : lost", "colour: give opcode= or register="),
+            (
+                "opcode=SET_ISSI current_issi=65536 : lost",
+                "current_issi=65536: the field has 16 bits",
+            ),
+            (
+                "any : status=FINE",
+                "status=FINE: there is none of this name; there are OK, ",
+            ),
+            ("any : syndrome=1", "syndrome= goes with status="),
+            ("any : explode", "explode: there are status="),
+            ("any : other-slot=32", "other-slot=32: slots are 0 to 31"),
+            ("uid=65536 : lost", "uid=65536: too large"),
+            ("any : fill=2", "fill=2: there are 0, 1 and random"),
+            (
+                "state=dead : lost",
+                "state=dead: there is none of this name; there are disabled",
+            ),
+        ] {
+            assert!(wrong(text).starts_with(said), "{text}: {}", wrong(text));
+        }
+    }
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Faults on the driver's side: what each leaves in the slot, in memory and in the event queue.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{CMDQ, Driver, cmd};
+use fw_model::{
+    Card, Effect, Input, ResetKind,
+    fault::{Fault, MAX_FAULTS},
+};
+use fwctl_proto::{
+    layout::{find, get_bits, set_bits},
+    opcode as op,
+};
+
+const EQ_PAGE: u64 = 0x5_0000_0000;
+const BAD_PARAM: u8 = 3;
+const BAD_RES: u8 = 5;
+const MS: u64 = 1_000_000;
+
+fn up() -> Driver {
+    let mut d = Driver::new("connectx7");
+    d.bring_up();
+    d
+}
+
+fn fault(d: &mut Driver, text: &str) {
+    let fault = Fault::parse(text).unwrap();
+    d.submit(Input::Fault(&fault));
+}
+
+/// A driver with one fault.
+fn with(text: &str) -> Driver {
+    let mut d = up();
+    fault(&mut d, text);
+    d
+}
+
+/// Protection domains that there are.
+fn pds(d: &mut Driver) -> usize {
+    d.card
+        .report(d.f)
+        .unwrap()
+        .objects
+        .get("pd")
+        .copied()
+        .unwrap_or(0)
+}
+
+fn alloc_pd() -> Vec<u8> {
+    cmd(op::ALLOC_PD, 0, 16)
+}
+
+#[test]
+fn a_refused_command_is_not_executed_and_the_next_one_is() {
+    let mut d = with("opcode=ALLOC_PD : status=BAD_PARAM syndrome=0x1234");
+    let r = d.exec(&alloc_pd(), 16);
+    assert_eq!(
+        (r.delivery, r.status(), r.syndrome()),
+        (0, BAD_PARAM, 0x1234)
+    );
+    assert_eq!((pds(&mut d), &r.out[8..]), (0, &[0; 8][..]));
+    assert_eq!(d.exec(&alloc_pd(), 16).status(), 0);
+    assert_eq!(pds(&mut d), 1);
+    let [f] = d.card.faults() else { panic!() };
+    assert_eq!((f.matched, f.struck, f.left), (1, 1, Some(0)));
+}
+
+#[test]
+fn what_must_hold_must_all_hold() {
+    let mut d =
+        with("opcode=NOP uid=0 function=0 state=up op_mod=3 nth=2 : status=BAD_RES : times=2");
+    let statuses = |d: &mut Driver, op_mod: u16| -> Vec<u8> {
+        (0..4)
+            .map(|_| d.exec(&cmd(op::NOP, op_mod, 16), 16).status())
+            .collect()
+    };
+    assert_eq!(statuses(&mut d, 0), [0; 4]);
+    assert_eq!(statuses(&mut d, 3), [0, BAD_RES, BAD_RES, 0]);
+    for never in [
+        "uid=1",
+        "function=1",
+        "state=enabled",
+        "opcode=QUERY_ADAPTER",
+    ] {
+        let mut d = with(&format!("{never} : status=BAD_RES : times=0"));
+        assert_eq!(statuses(&mut d, 0), [0; 4], "{never}");
+    }
+    let mut d = with("register=MGIR : status=BAD_RES : times=0");
+    let read = |id: u16| {
+        let mut c = cmd(op::ACCESS_REG, 1, 16 + 160);
+        c[10..12].copy_from_slice(&id.to_be_bytes());
+        c
+    };
+    assert_eq!(d.exec(&read(0x9020), 176).status(), BAD_RES);
+    assert_eq!(d.exec(&read(0x9028), 176).status(), 0);
+    // A field of the inbox.
+    let mut d = with("opcode=DEALLOC_PD pd=77 : status=BAD_RES syndrome=7 : times=0");
+    let mut c = cmd(op::DEALLOC_PD, 0, 16);
+    c[11] = 77;
+    assert_eq!(d.exec(&c, 16).syndrome(), 7);
+    c[11] = 78;
+    assert_ne!(d.exec(&c, 16).syndrome(), 7);
+}
+
+#[test]
+fn chance_follows_the_seed() {
+    let run = || -> Vec<u8> {
+        let mut d = with("opcode=NOP percent=30 : status=BAD_RES : times=0");
+        (0..200)
+            .map(|_| d.exec(&cmd(op::NOP, 0, 16), 16).status())
+            .collect()
+    };
+    let first = run();
+    assert_eq!(first, run());
+    let struck = first.iter().filter(|s| **s != 0).count();
+    assert!((30..90).contains(&struck), "{struck}");
+}
+
+#[test]
+fn what_is_silent_was_never_executed_and_what_is_lost_was() {
+    for (then, made) in [("silent", 0), ("lost", 1)] {
+        let mut d = with(&format!("opcode=ALLOC_PD : {then}"));
+        d.post(3, &alloc_pd(), 16);
+        d.ring(1 << 3);
+        d.now.0 += 3_600_000 * MS;
+        d.poll();
+        assert_eq!((d.reply(3, 16), pds(&mut d)), (None, made), "{then}");
+        // Other slots go on, and the slot is not taken again.
+        d.ring(1 << 3);
+        assert_eq!(d.exec(&cmd(op::NOP, 0, 16), 16).status(), 0);
+        assert_eq!(d.card.next_deadline(), None);
+        let function = d.f;
+        d.submit(Input::Reset {
+            function,
+            kind: ResetKind::Flr,
+        });
+        d.clear_queue();
+        d.bring_up();
+        d.post(3, &alloc_pd(), 16);
+        d.ring(1 << 3);
+        assert_eq!(d.reply(3, 16).unwrap().status(), 0, "{then}");
+    }
+}
+
+#[test]
+fn a_delay_holds_one_slot() {
+    let mut d = with("opcode=NOP : delay=250");
+    d.post(1, &cmd(op::NOP, 0, 16), 16);
+    d.ring(2);
+    assert_eq!(d.reply(1, 16), None);
+    assert_eq!(d.exec(&cmd(op::NOP, 0, 16), 16).status(), 0);
+    d.now.0 += 250 * MS - 1;
+    d.poll();
+    assert_eq!(d.reply(1, 16), None);
+    d.now.0 += 1;
+    d.poll();
+    assert_eq!(d.reply(1, 16).unwrap().status(), 0);
+}
+
+#[test]
+fn the_outbox_is_changed_where_it_is_said() {
+    let query = cmd(op::QUERY_HCA_CAP, 1, 16);
+    let log_max_eq = find("cmd_hca_cap").unwrap().field("log_max_eq").unwrap();
+    let right = up().exec(&query, 4112).out;
+    let read = |out: &[u8]| get_bits(&out[16..], log_max_eq.offset, log_max_eq.width);
+    assert_eq!(read(&right), 6);
+    // The union in the outbox has no field of that name: the capability's own layout has.
+    let mut d = with("opcode=QUERY_HCA_CAP : fill=1");
+    let out = d.exec(&query, 4112).out;
+    assert_eq!(
+        (&out[..8], out[8..].iter().all(|b| *b == 0xff)),
+        (&[0; 8][..], true)
+    );
+    let mut d = with("opcode=QUERY_HCA_CAP : fill=0");
+    assert_eq!(d.exec(&query, 4112).out, [0; 4112]);
+    let mut d = with("opcode=QUERY_HCA_CAP : cut=100");
+    let out = d.exec(&query, 4112).out;
+    assert_eq!(out[..100], right[..100]);
+    assert!(out[100..].iter().all(|b| *b == 0));
+    let random = || {
+        with("opcode=QUERY_HCA_CAP : fill=random")
+            .exec(&query, 4112)
+            .out
+    };
+    let out = random();
+    assert_eq!(out, random(), "by the seed");
+    assert!(out[8..].chunks(256).all(|c| c.iter().any(|b| *b != 0)) && out != right);
+    let mut d = with("opcode=ALLOC_PD : set.pd=0x123456");
+    let out = d.exec(&alloc_pd(), 16).out;
+    assert_eq!(out[8..12], [0, 0x12, 0x34, 0x56]);
+    // A short outbox does not have the field.
+    let mut d = with("opcode=ALLOC_PD : set.pd=0x123456");
+    assert_eq!(d.exec(&alloc_pd(), 8).out, [0; 8]);
+    let mut d = with("register=MGIR : set.hw_info.device_id=0xabcd");
+    let mut c = cmd(op::ACCESS_REG, 1, 16 + 160);
+    c[10..12].copy_from_slice(&0x9020_u16.to_be_bytes());
+    assert_eq!(d.exec(&c, 176).out[18..20], [0xab, 0xcd]);
+}
+
+/// A driver whose command event queue is armed on vector 2.
+fn with_events(text: &str) -> Driver {
+    let mut d = up();
+    let out = d.ok(&cmd(op::ALLOC_UAR, 0, 16), 16);
+    let uar = u32::from_be_bytes([0, out[9], out[10], out[11]]);
+    d.guest.map(EQ_PAGE, 4096);
+    let mut c = cmd(op::CREATE_EQ, 0, 272 + 8);
+    set_bits(&mut c, 0x80 + 0x63, 5, 5);
+    set_bits(&mut c, 0x80 + 0x68, 24, u64::from(uar));
+    set_bits(&mut c, 0x80 + 0xb4, 12, 2);
+    set_bits(&mut c, 0x2c0, 64, 1 << 0xa);
+    c[272..280].copy_from_slice(&EQ_PAGE.to_be_bytes());
+    let eqn = d.ok(&c, 16)[11];
+    let value = (u32::from(eqn) << 24).to_be_bytes();
+    let function = d.f;
+    d.submit(Input::UarWrite {
+        function,
+        uar,
+        offset: 0x40,
+        data: &value,
+    });
+    fault(&mut d, text);
+    d
+}
+
+/// NOP in slot 4: the entry's last four bytes, the slots that events name, interrupts.
+fn nop(text: &str) -> ([u8; 4], Vec<u32>, usize) {
+    let mut d = with_events(text);
+    d.irqs.clear();
+    d.post(4, &cmd(op::NOP, 0, 16), 16);
+    d.ring(1 << 4);
+    let entry = d.guest.bytes(CMDQ + 4 * 64 + 60, 4);
+    let eqes = d.guest.bytes(EQ_PAGE, 4096);
+    let named = eqes.chunks(64).filter(|e| e[1] == 0xa);
+    let named = named.map(|e| u32::from_be_bytes(e[32..36].try_into().unwrap()));
+    (entry.try_into().unwrap(), named.collect(), d.irqs.len())
+}
+
+#[test]
+fn the_answer_of_a_slot_is_twisted() {
+    let plain = nop("opcode=QUERY_ADAPTER : lost");
+    let token = plain.0[0];
+    assert_eq!(plain, ([token, 0, 0, 0], vec![1 << 4], 1));
+    let (entry, events, _) = nop("opcode=NOP : delivery=TOK_ERR");
+    // MLX5_CMD_DELIVERY_STAT_TOK_ERR is 2, above the owner bit.
+    assert_eq!((entry[3], events), (2 << 1, vec![1 << 4]));
+    let (entry, ..) = nop("opcode=NOP : token=0xee");
+    assert_eq!(entry[0], 0xee);
+    let (entry, events, _) = nop("opcode=NOP : owner");
+    assert_eq!((entry[3] & 1, events), (1, vec![1 << 4]));
+    let (entry, events, irqs) = nop("opcode=NOP : no-event");
+    assert_eq!((entry[3], events, irqs), (0, vec![], 0));
+    let (_, events, irqs) = nop("opcode=NOP : other-slot=9");
+    assert_eq!((events, irqs), (vec![1 << 9], 1));
+    let (entry, events, irqs) = nop("opcode=NOP : twice");
+    assert_eq!((entry[3], events, irqs), (0, vec![1 << 4, 1 << 4], 1));
+    // Several faults of one command all strike, and a delay keeps the twist.
+    let mut d = with_events("opcode=NOP : delay=10");
+    fault(&mut d, "any : token=0x77");
+    d.post(4, &cmd(op::NOP, 0, 16), 16);
+    d.ring(1 << 4);
+    d.now.0 += 10 * MS;
+    d.poll();
+    assert_eq!(d.guest.bytes(CMDQ + 4 * 64 + 60, 1), [0x77]);
+}
+
+#[test]
+fn they_are_counted_cleared_and_saved_and_outlive_the_card() {
+    let mut d = up();
+    for _ in 0..MAX_FAULTS + 3 {
+        fault(&mut d, "opcode=NOP : lost");
+    }
+    assert_eq!(d.card.faults().len(), MAX_FAULTS);
+    let first = d.card.faults()[0].id;
+    d.submit(Input::ClearFaults(Some(first)));
+    assert_eq!(d.card.faults().len(), MAX_FAULTS - 1);
+    d.submit(Input::ClearFaults(Some(first)));
+    d.submit(Input::ClearFaults(None));
+    assert!(d.card.faults().is_empty());
+    fault(&mut d, "opcode=NOP nth=2 : status=BAD_RES : times=0");
+    d.ok(&cmd(op::NOP, 0, 16), 16);
+    let bytes = d.card.save().unwrap();
+    let profile = fw_model::Profile::builtin("connectx7").unwrap();
+    d.card = Card::load(profile, &bytes).unwrap();
+    d.submit(Input::PowerCycle);
+    d.now.0 += 1000 * MS;
+    d.clear_queue();
+    d.bring_up();
+    assert_eq!(d.exec(&cmd(op::NOP, 0, 16), 16).status(), BAD_RES);
+    // Nothing was sent that nobody asked for.
+    assert!(!d.fx.iter().any(|e| matches!(e, Effect::Reply { .. })));
+}
