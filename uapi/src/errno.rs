@@ -43,6 +43,7 @@ errnos! {
     ENOSPC, "The firmware has no user context left.";
     ENOTTY, "The file is not a fwctl device.";
     ENOLINK, "The firmware is gone: the driver reads all ones from its registers.";
+    EBADR, "The command entry says that the command was not delivered (wrong token, block number, pointer).";
     EBADMSG, "The driver does not let this command through at this scope.";
     EMSGSIZE, "A buffer is too long (fwctl: above 2 MiB) or shorter than a command header.";
     EOPNOTSUPP, "The kernel does not know the scope or a flag.";

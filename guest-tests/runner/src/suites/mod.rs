@@ -6,6 +6,7 @@ use crate::test::Suite;
 mod fwctl;
 mod fwctl_stress;
 mod mlx5_eth;
+mod mlx5_faults;
 mod mlx5_health;
 mod mlx5_ib;
 mod mlx5_probe;
@@ -48,6 +49,7 @@ pub const SUITES: &[&Suite] = &[
     &mst_config::ALL,
     &mst_config::VIRTUAL_FUNCTIONS,
     &mlx5_tracer::SUITE,
+    &mlx5_faults::SUITE,
     &mlx5_health::SICK,
     &mlx5_health::HEALED,
     &mlx5_health::RECOVERS,
