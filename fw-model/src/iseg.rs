@@ -7,6 +7,7 @@ use fwctl_proto::segment;
 
 use crate::{
     card::Shared,
+    diagnostics,
     function::Function,
     limits::{LOG_SLOTS, LOG_STRIDE},
     profile::Profile,
@@ -80,7 +81,7 @@ fn nic_interface(f: &Function, s: &Shared) -> u8 {
 
 /// The free-running counter at the frequency that `device_frequency_khz` names.
 pub(crate) fn ticks(p: &Profile, now: Time) -> u64 {
-    (u128::from(now.0) * u128::from(p.frequency_khz) / 1_000_000) as u64
+    diagnostics::clock(p.frequency_khz, now)
 }
 
 /// Fills `buf` from byte `offset` of the segment; bytes past its end are 0.

@@ -9,6 +9,7 @@
 
 pub mod card;
 pub mod cmd;
+pub mod diagnostics;
 pub mod effect;
 mod exec;
 pub mod fault;

@@ -152,6 +152,9 @@ syndromes! {
     TableFull = 0x00e9_0002, LIM_ERR, "The table has as many entries as the capabilities allow.";
     MulticastMember = 0x00e9_0003, BAD_PARAM, "The QP is attached to the multicast group already, or it is not.";
     WolMode = 0x00e9_0004, BAD_PARAM, "No capability offers this wake-on-LAN or remote on/off mode.";
+
+    DiagnosticCounter = 0x00ea_0001, BAD_PARAM, "The debug capability does not name the diagnostic counter, or it is given twice.";
+    DiagnosticParams = 0x00ea_0002, BAD_PARAM, "Diagnostic counters cannot be sampled so: no counters, neither single, repetitive nor on demand, too many samples or too often.";
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use fwctl_proto::opcode as op;
 
 use crate::{
     cmd::{
-        Ctx, Done, Handler, caps, eq, hca_vport, lifecycle, misc, pages, receive, steering, tables,
-        uctx, vport,
+        Ctx, Done, Handler, caps, diagnostics, eq, hca_vport, lifecycle, misc, pages, receive,
+        steering, tables, uctx, vport,
     },
     function::State,
     input::Scope,
@@ -89,6 +89,8 @@ pub enum Evidence {
     Header,
     /// How the driver reacts.
     Driver,
+    /// What a public tool sends and how it reads the answer.
+    Tool,
     /// Nobody outside knows; ours.
     Assumed,
 }
@@ -172,6 +174,7 @@ impl Op {
             _ => match self.evidence {
                 Evidence::Header => "as mlx5_ifc.h describes it".into(),
                 Evidence::Driver => "as the driver uses it and reacts".into(),
+                Evidence::Tool => "as a public tool's source uses it".into(),
                 Evidence::Assumed => "assumed".into(),
             },
         }
@@ -410,9 +413,9 @@ pub const OPS: &[Op] = ops! {
     QUERY_SCHEDULING_ELEMENT, 64, 128, Up, All, READ, Header => Query(&kinds::SCHEDULING_ELEMENT);
     QUERY_MAD_DEMUX, 16, 16, Any, All, READ, Assumed => Refuse(Why::InfiniBand);
     QUERY_BURST_SIZE, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("qos.packet_pacing_burst_bound"));
-    QUERY_DIAGNOSTIC_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Gap);
-    SET_DIAGNOSTIC_PARAMS, 16, 16, Any, All, WRITE, Assumed => Refuse(Why::Gap);
-    QUERY_DIAGNOSTIC_COUNTERS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Gap);
+    QUERY_DIAGNOSTIC_PARAMS, 16, 32, Up, All, READ, Tool => Call(diagnostics::query_params);
+    SET_DIAGNOSTIC_PARAMS, 32, 16, Up, KernelTools, WRITE, Tool => Call(diagnostics::set_params);
+    QUERY_DIAGNOSTIC_COUNTERS, 16, 16, Up, All, READ, Tool => Call(diagnostics::query_counters);
     QUERY_CONG_STATUS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.cc_query_allowed"));
     MODIFY_CONG_STATUS, 16, 16, Any, All, CONF, Assumed => Refuse(Why::Cap("general.cc_modify_allowed"));
     QUERY_CONG_PARAMS, 16, 16, Any, All, READ, Assumed => Refuse(Why::Cap("general.cc_query_allowed"));

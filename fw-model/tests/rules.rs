@@ -42,6 +42,7 @@ const NOT_ONLY_UP: &[(&str, [bool; 3])] = &[
 
 /// Commands that a DEVX user may not send: the function's own affairs.
 const NO_DEVX: &[&str] = &[
+    "SET_DIAGNOSTIC_PARAMS",
     "SET_ROCE_ADDRESS",
     "CONFIG_INT_MODERATION",
     "GET_DROPPED_PACKET_LOG",

@@ -2,6 +2,7 @@
 //! Command handlers, a file per family, and what a handler is given.
 
 pub mod caps;
+pub mod diagnostics;
 pub mod eq;
 pub mod hca_vport;
 pub mod lifecycle;

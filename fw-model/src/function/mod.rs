@@ -13,6 +13,7 @@ use fwctl_proto::{eqe, event};
 
 use crate::{
     FunctionId,
+    diagnostics::Diagnostics,
     effect::{Effects, Notice},
     gateway::icmd::Icmd,
     input::EventPath,
@@ -105,6 +106,8 @@ pub struct Function {
     pub tables: Tables,
     /// How far its work queues are.
     pub work: Work,
+    /// Its diagnostic counters.
+    pub diagnostics: Diagnostics,
     /// Its virtual port.
     pub vport: Vport,
     /// Register fields that differ from the profile.
@@ -149,6 +152,7 @@ impl Function {
             objects: Objects::default(),
             tables: Tables::default(),
             work: Work::default(),
+            diagnostics: Diagnostics::default(),
             vport: Vport::default(),
             registers: RegisterState::default(),
             icmd: Icmd::default(),

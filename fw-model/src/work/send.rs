@@ -13,6 +13,7 @@ use super::{
     ring::{Pages, take},
 };
 use crate::{
+    diagnostics::clock,
     effect::Effects,
     function::Function,
     object::{Bits, KindId},
@@ -99,6 +100,7 @@ pub(super) fn run(f: &mut Function, n: u32, page: u32, ring: &Ring<'_>, fx: &mut
     };
     let mut done = f.work.sent.get(&(kind, n)).copied().unwrap_or(0);
     let mut completions = Vec::new();
+    let mut entries = 0;
     let mut fails = false;
     let Some(cqn) = f
         .objects
@@ -117,6 +119,7 @@ pub(super) fn run(f: &mut Function, n: u32, page: u32, ring: &Ring<'_>, fx: &mut
                 fails = c.as_ref().is_some_and(|c| c.failed.is_some()) && !q.failed;
                 completions.extend(c);
                 done = done.wrapping_add(blocks as u16);
+                entries += 1;
                 left = left.saturating_sub(blocks);
             }
             Some(q.cqn)
@@ -125,6 +128,9 @@ pub(super) fn run(f: &mut Function, n: u32, page: u32, ring: &Ring<'_>, fx: &mut
         return;
     };
     f.work.sent.insert((kind, n), done);
+    let clock = clock(ring.profile.frequency_khz, ring.now);
+    f.diagnostics.catch_up(clock);
+    f.diagnostics.transmitted += entries;
     if fails {
         fail(f, kind, n);
     }

@@ -387,6 +387,7 @@ impl Layout for CmdHcaCap {
             info("lag_native_fdb_selection", 0x279, 1, 1, None),
             info("lag_master", 0x27b, 1, 1, None),
             info("num_lag_ports", 0x27c, 4, 1, None),
+            info("num_of_diagnostic_counters", 0x280, 16, 1, None),
             info("max_wqe_sz_sq", 0x290, 16, 1, None),
             info("icm_mng_function_id_mode", 0x2a0, 1, 1, None),
             info("mkey_pcie_tph", 0x2a7, 1, 1, None),
@@ -937,6 +938,8 @@ impl CmdHcaCap {
     pub const LAG_MASTER: Field<Self> = Field::new(0x27b, 1);
     /// `num_lag_ports`: bits 0x27c..0x280.
     pub const NUM_LAG_PORTS: Field<Self> = Field::new(0x27c, 4);
+    /// `num_of_diagnostic_counters`: bits 0x280..0x290.
+    pub const NUM_OF_DIAGNOSTIC_COUNTERS: Field<Self> = Field::new(0x280, 16);
     /// `max_wqe_sz_sq`: bits 0x290..0x2a0.
     pub const MAX_WQE_SZ_SQ: Field<Self> = Field::new(0x290, 16);
     /// `icm_mng_function_id_mode`: bits 0x2a0..0x2a1.
@@ -1464,7 +1467,18 @@ impl Layout for DebugCap {
             info("core_dump_general", 0x0, 1, 1, None),
             info("core_dump_qp", 0x1, 1, 1, None),
             info("resource_dump", 0x9, 1, 1, None),
+            info("log_max_samples", 0x18, 8, 1, None),
+            info("single", 0x20, 1, 1, None),
+            info("repetitive", 0x21, 1, 1, None),
             info("stall_detect", 0x22, 1, 1, None),
+            info("log_min_sample_period", 0x38, 8, 1, None),
+            info(
+                "diagnostic_counter",
+                0x200,
+                32,
+                48,
+                Some(DiagnosticCntrLayout::INFO),
+            ),
         ],
     };
     const BYTES: usize = 0x100;
@@ -1477,8 +1491,18 @@ impl DebugCap {
     pub const CORE_DUMP_QP: Field<Self> = Field::new(0x1, 1);
     /// `resource_dump`: bits 0x9..0xa.
     pub const RESOURCE_DUMP: Field<Self> = Field::new(0x9, 1);
+    /// `log_max_samples`: bits 0x18..0x20.
+    pub const LOG_MAX_SAMPLES: Field<Self> = Field::new(0x18, 8);
+    /// `single`: bits 0x20..0x21.
+    pub const SINGLE: Field<Self> = Field::new(0x20, 1);
+    /// `repetitive`: bits 0x21..0x22.
+    pub const REPETITIVE: Field<Self> = Field::new(0x21, 1);
     /// `stall_detect`: bits 0x22..0x23.
     pub const STALL_DETECT: Field<Self> = Field::new(0x22, 1);
+    /// `log_min_sample_period`: bits 0x38..0x40.
+    pub const LOG_MIN_SAMPLE_PERIOD: Field<Self> = Field::new(0x38, 8);
+    /// `diagnostic_counter[48]`: bits 0x200..0x800.
+    pub const DIAGNOSTIC_COUNTER: SubField<Self, DiagnosticCntrLayout> = SubField::new(0x200, 48);
 }
 
 /// `mlx5_ifc_device_event_cap_bits`: 0x40 bytes.

@@ -686,6 +686,24 @@ pub static COMMANDS: &[Command] = &[
         output: DeallocTransportDomainOut::INFO,
     },
     Command {
+        opcode: 0x819,
+        name: "QUERY_DIAGNOSTIC_PARAMS",
+        input: QueryDiagnosticParamsIn::INFO,
+        output: QueryDiagnosticParamsOut::INFO,
+    },
+    Command {
+        opcode: 0x820,
+        name: "SET_DIAGNOSTIC_PARAMS",
+        input: SetDiagnosticParamsIn::INFO,
+        output: SetDiagnosticParamsOut::INFO,
+    },
+    Command {
+        opcode: 0x821,
+        name: "QUERY_DIAGNOSTIC_COUNTERS",
+        input: QueryDiagnosticCountersIn::INFO,
+        output: QueryDiagnosticCountersOut::INFO,
+    },
+    Command {
         opcode: 0x822,
         name: "QUERY_CONG_STATUS",
         input: QueryCongStatusIn::INFO,

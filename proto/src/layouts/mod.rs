@@ -18,6 +18,8 @@ mod cq;
 pub use cq::*;
 mod crypto;
 pub use crypto::*;
+mod diagnostics;
+pub use diagnostics::*;
 mod eq;
 pub use eq::*;
 mod eswitch;
@@ -159,6 +161,7 @@ pub static ALL: &[&LayoutInfo] = &[
     CongControlRoceEcnAuto::INFO,
     CopyActionIn::INFO,
     CoreDumpReg::INFO,
+    CounterId::INFO,
     CqError::INFO,
     Cqc::INFO,
     CqeErrorSyndrome::INFO,
@@ -318,6 +321,9 @@ pub static ALL: &[&LayoutInfo] = &[
     DetachFromMcgOut::INFO,
     DeviceEventCap::INFO,
     DeviceMemCap::INFO,
+    DiagnosticCntrLayout::INFO,
+    DiagnosticCntrStruct::INFO,
+    DiagnosticParamsContext::INFO,
     DisableHcaIn::INFO,
     DisableHcaOut::INFO,
     DrainDctIn::INFO,
@@ -665,6 +671,10 @@ pub static ALL: &[&LayoutInfo] = &[
     QueryDctOut::INFO,
     QueryDelegatedVhcaIn::INFO,
     QueryDelegatedVhcaOut::INFO,
+    QueryDiagnosticCountersIn::INFO,
+    QueryDiagnosticCountersOut::INFO,
+    QueryDiagnosticParamsIn::INFO,
+    QueryDiagnosticParamsOut::INFO,
     QueryEqIn::INFO,
     QueryEqOut::INFO,
     QueryEswFunctionsIn::INFO,
@@ -803,6 +813,8 @@ pub static ALL: &[&LayoutInfo] = &[
     SetAddCopyActionInAuto::INFO,
     SetDelayDropParamsIn::INFO,
     SetDelayDropParamsOut::INFO,
+    SetDiagnosticParamsIn::INFO,
+    SetDiagnosticParamsOut::INFO,
     SetDriverVersionIn::INFO,
     SetDriverVersionOut::INFO,
     SetFlowTableRootIn::INFO,

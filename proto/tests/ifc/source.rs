@@ -24,6 +24,47 @@ struct File {
     layouts: Vec<String>,
 }
 
+/// `by_hand` in `facts/overlay.toml`: what the headers do not say.
+#[derive(serde::Deserialize)]
+pub struct ByHand {
+    families: Vec<String>,
+    fields: BTreeMap<String, Vec<Vec<toml::Value>>>,
+}
+
+impl ByHand {
+    /// Reads it.
+    pub fn read() -> Self {
+        #[derive(serde::Deserialize)]
+        struct Overlay {
+            by_hand: ByHand,
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/facts/overlay.toml");
+        let text = fs::read_to_string(path).expect(path);
+        toml::from_str::<Overlay>(&text).expect(path).by_hand
+    }
+
+    /// Names of the layouts that are written by hand as a whole.
+    pub fn layouts(&self) -> Vec<String> {
+        let read = |family: &String| {
+            let path = format!("{}/facts/{family}.toml", env!("CARGO_MANIFEST_DIR"));
+            let text = fs::read_to_string(&path).expect(&path);
+            toml::from_str::<toml::Table>(&text).expect(&path)
+        };
+        self.families
+            .iter()
+            .flat_map(|f| read(f).into_iter().map(|(name, _)| name))
+            .collect()
+    }
+
+    /// True if the field was added to a layout of the headers.
+    pub fn adds(&self, layout: &str, field: &str) -> bool {
+        let fields = self.fields.get(layout).into_iter().flatten();
+        fields
+            .filter_map(|f| f.first()?.as_str())
+            .any(|name| name == field)
+    }
+}
+
 /// The text of a kernel's headers.
 pub struct Source {
     /// Its folder.
