@@ -74,6 +74,25 @@ pci_tools_scenario() {
     scenario_end
 }
 
+# config_scenario PROFILE PORTS: mstconfig lists just what its database gives such a card.
+config_scenario() {
+    local database functions=() n
+    session_open
+    ensure_root mstflint
+    database=$(root_path mstflint)/usr/share/mstflint/mlxconfig_dbs/mlxconfig_host.db
+    "$REPO/scripts/expected-parameters" "$database" "$1" "$2" >"$SESSION/expected-parameters" ||
+        broken "no list of parameters to expect"
+    # shellcheck disable=SC2034 # prepare_guest reads it
+    GUEST_FILES=("$SESSION/expected-parameters")
+    prepare_guest '' '' '' mstflint/forky
+    for ((n = 0; n < $2; n++)); do functions+=(vfio-user); done
+    scenario_emulator "$1" "${functions[@]}"
+    scenario_guest
+    suite mlx5-probe
+    suite mst-config-list
+    scenario_end
+}
+
 # flash_files: the files of suite mst-flash.
 flash_files() {
     make_image --version 28.44.1000 --mfa2 "$SESSION/28.44.1000.mfa2"

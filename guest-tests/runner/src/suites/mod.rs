@@ -46,7 +46,7 @@ pub const SUITES: &[&Suite] = &[
     &mst_pci::RESET,
     &mst_pci::DUMP,
     &mst_config::SUITE,
-    &mst_config::ALL,
+    &mst_config::LIST,
     &mst_config::VIRTUAL_FUNCTIONS,
     &mlx5_tracer::SUITE,
     &mlx5_faults::SUITE,
