@@ -60,6 +60,7 @@ pci_tools_scenario() {
     session_open
     build_emulator
     flash_files
+    stored_registers
     prepare_guest '' '' '' "$1,iproute2,pciutils,kmod,util-linux"
     scenario_emulator connectx7 vfio-user
     scenario_guest
@@ -99,6 +100,14 @@ flash_files() {
     make_image --version 28.45.1000 "$SESSION/28.45.1000.bin"
     make_image --profile connectx6dx --version 22.45.1000 "$SESSION/other.bin"
     GUEST_FILES=("$SESSION/28.44.1000.mfa2" "$SESSION/28.45.1000.bin" "$SESSION/other.bin")
+}
+
+# stored_registers: for suite mst-fwctl, the registers that the firmware merely stores.
+stored_registers() {
+    "$(emulator_binary)" list registers --json | tr '{' '\n' |
+        sed -n '/"content":"store"/s/.*"name":"\([^"]*\)".*/\1/p' >"$SESSION/stored-registers"
+    [ -s "$SESSION/stored-registers" ] || broken "no list of registers"
+    GUEST_FILES+=("$SESSION/stored-registers")
 }
 
 make_image() { "$(emulator_binary)" image "$@" || broken "no firmware image"; }

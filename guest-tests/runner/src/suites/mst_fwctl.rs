@@ -2,9 +2,9 @@
 //! The vendor's unmodified tools, over fwctl or by PCI address. What they must print follows from the
 //! profile connectx7 and from the facts of their own database.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
-use fwctl_proto::mst::REGISTERS;
+use fwctl_proto::mst::{Access, REGISTERS};
 
 use crate::{
     check, check_eq, skip,
@@ -34,6 +34,8 @@ pub const SUITE: Suite = Suite {
         test("mstcongestion-query", 60, congestion),
         test("mstresourcedump-query", 60, dump_menu),
         test("mstresourcedump-dump", 60, dump),
+        // The last: what it leaves behind are not the values of a card.
+        test("mstreg-sets-every-stored-register", 600, sets),
     ],
 };
 
@@ -101,6 +103,62 @@ fn writes(ctx: &Ctx) -> Done {
         check!(ok, "{text}");
         check_eq!(ipg()?, Some(value), "ipg");
     }
+    Ok(())
+}
+
+/// Names of the registers that the firmware merely stores, a line each: a file in the guest.
+const STORED: &str = "/files/stored-registers";
+
+/// The last part of a field's name, which is all that mstreg prints of it.
+fn printed(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+/// A field that can be written, of a register of the database, and that mstreg shows in `text`: of a
+/// register with pages it shows one. It has names of its own for the elements of arrays.
+fn writable(name: &str, text: &str) -> Option<&'static str> {
+    let r = REGISTERS.iter().find(|r| r.layout.name == name)?;
+    let fields = r.layout.fields.iter().zip(r.access);
+    let mut writable = fields
+        .filter(|(f, a)| **a == Access::Rw && f.count == 1 && !f.name.contains('['))
+        .map(|(f, _)| f.name);
+    writable.find(|name| field(text, printed(name)).is_some())
+}
+
+fn sets(ctx: &Ctx) -> Done {
+    let stored = fs::read_to_string(STORED).map_err(|e| format!("{STORED}: {e}"))?;
+    let (mut kept, mut none, mut failed) = (0, Vec::new(), Vec::new());
+    for name in stored.lines() {
+        let get = ["--reg_name", name, "--get"];
+        let (_, before) = mstreg(ctx, &get)?;
+        let Some(field_name) = writable(name, &before) else {
+            none.push(name);
+            continue;
+        };
+        let set = format!("{field_name}=1");
+        let (ok, said) = mstreg(ctx, &["--reg_name", name, "--set", &set, "--yes"])?;
+        let (_, after) = mstreg(ctx, &get)?;
+        let same_name = |text: &str| {
+            let lines = text.lines();
+            lines
+                .filter(|l| field(l, printed(field_name)) == Some(1))
+                .count()
+        };
+        if ok && same_name(&after) > same_name(&before) {
+            kept += 1;
+        } else {
+            ctx.note(format!(
+                "{name}.{set}: {}",
+                said.lines().last().unwrap_or("")
+            ));
+            failed.push(name);
+        }
+    }
+    ctx.note(format!(
+        "{kept} registers kept it; with nothing to set: {}",
+        none.join(" ")
+    ));
+    check_eq!(failed, [""; 0], "not kept");
     Ok(())
 }
 
