@@ -17,6 +17,7 @@ use fwctl_emu::{
     explain::explain,
     faults, image,
     list::{self, Format},
+    record,
     serve::{Door, Options, Transport, profile, serve},
     socket::Place,
     trace,
@@ -126,6 +127,12 @@ enum Command {
         #[command(subcommand)]
         what: trace::cli::Command,
     },
+    /// Run a record that `serve --record` wrote again, without a guest (docs/record.md). Exit code 1 if
+    /// anything is not as recorded.
+    #[command(after_help = "Examples:\n  \
+        fwctl-emu replay fw.record\n  \
+        fwctl-emu replay fw.record --minimize short.record")]
+    Replay(record::cli::Replay),
     /// Decode a command's message from standard input: hex, or a dump of mlx5_core.
     #[command(after_help = "Examples:\n  \
         echo 010b0000 00000000 00000001 00000000 | fwctl-emu decode\n  \
@@ -240,6 +247,10 @@ struct ServeArgs {
     /// Write everything that happens to this file, for `fwctl-emu trace` (docs/trace.md).
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Record everything that happens to this file, for `fwctl-emu replay` (docs/record.md). Nothing
+    /// happens that cannot be recorded.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -312,6 +323,15 @@ fn main() -> ExitCode {
             match done.and_then(|same| Ok(out.flush().map(|()| same)?)) {
                 Ok(same) => ExitCode::from(u8::from(!same)),
                 // A reader that has seen enough may close the pipe.
+                Err(e) if closed(&e) => ExitCode::SUCCESS,
+                Err(e) => fail(USAGE, &e),
+            }
+        }
+        Command::Replay(what) => {
+            let mut out = BufWriter::new(stdout().lock());
+            let done = record::cli::run(&what, &mut out);
+            match done.and_then(|same| Ok(out.flush().map(|()| same)?)) {
+                Ok(same) => ExitCode::from(u8::from(!same)),
                 Err(e) if closed(&e) => ExitCode::SUCCESS,
                 Err(e) => fail(USAGE, &e),
             }
@@ -423,6 +443,7 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         seed: a.seed,
         log_commands: a.log_commands,
         trace: a.trace,
+        record: a.record,
         faults,
     };
     match serve(options) {

@@ -11,10 +11,11 @@ use std::{
 use fw_model::{
     Card, Delivery, Effect, Effects, EventPath, FunctionId, GuestMemory, Input, NoMemory, Order,
     Report, ResetKind, Store, Time, Token,
+    record::{Frame, Happened, Noted, Step},
 };
 
 use crate::{
-    observe,
+    observe, record,
     trace::{Command, Entry, Recorder, inputs},
 };
 
@@ -36,13 +37,14 @@ pub trait Sink: Send + Sync {
 struct Inner {
     card: Card,
     fx: Effects,
-    // The effects of a commit's answer, while `fx` is being carried out.
-    more: Effects,
     sinks: Vec<Option<Arc<dyn Sink>>>,
     store: Box<dyn Store + Send>,
     stop: bool,
     logged: bool,
     trace: Option<Recorder>,
+    record: Option<record::Recorder>,
+    // What happens cannot be recorded any more: nothing happens.
+    dead: bool,
     // When what is now carried out came in, or when the last command of it was answered.
     since: Instant,
 }
@@ -64,12 +66,13 @@ impl Owner {
         let inner = Inner {
             card,
             fx: Effects::new(),
-            more: Effects::new(),
             sinks: core::iter::repeat_with(|| None).take(functions).collect(),
             store,
             stop: false,
             logged: false,
             trace: None,
+            record: None,
+            dead: false,
             since: Instant::now(),
         };
         Arc::new(Self {
@@ -84,8 +87,10 @@ impl Owner {
     /// Adds a function; `None` if the card has as many as it may.
     pub fn add_function(&self, events: EventPath) -> Option<FunctionId> {
         let mut i = self.lock();
+        let now = self.now();
         let id = i.card.add_function(events)?;
         i.sinks.push(None);
+        i.note(Step::Add(events), now);
         Some(id)
     }
 
@@ -106,21 +111,22 @@ impl Owner {
     /// Lets something happen and carries out what follows.
     pub fn submit(&self, input: Input<'_>, mem: &dyn GuestMemory) {
         let mut i = self.lock();
+        if i.dead {
+            return;
+        }
         let now = self.now();
-        let function = function_of(&input);
+        let function = input.function();
         if i.trace.is_some() {
             i.since = Instant::now();
             if let Some(entry) = inputs::entry(&input, now) {
-                i.record(entry);
+                i.traced(entry);
             }
         }
         let tag = match input {
             Input::Command { tag, .. } => Some(tag),
             _ => None,
         };
-        i.contain(function, tag, now, |card, fx| {
-            card.submit(input, now, mem, fx);
-        });
+        i.contain(function, tag, now, Step::of(input), mem);
         i.carry_out(now);
         if i.card.next_deadline().is_some() {
             self.timer.notify_one();
@@ -146,7 +152,25 @@ impl Owner {
         i.trace = Some(recorder);
         i.card.set_observed(true);
         i.fx.set_observed(true);
-        i.more.set_observed(true);
+    }
+
+    /// Have everything recorded, from now on. `make` gets the card as it is.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn record<E>(
+        &self,
+        make: impl FnOnce(&Card) -> Result<record::Recorder, E>,
+    ) -> Result<(), E> {
+        let mut i = self.lock();
+        i.record = Some(make(&i.card)?);
+        Ok(())
+    }
+
+    /// Ends the record: it is written when this returns.
+    pub fn end_record(&self) {
+        let record = self.lock().record.take();
+        drop(record);
     }
 
     /// Ends the trace: what there is of it is written when this returns.
@@ -162,12 +186,12 @@ impl Owner {
         /// The pause when a poll did not get further.
         const BREATH: Duration = Duration::from_millis(1);
         let mut i = self.lock();
-        while !i.stop {
+        while !i.stop && !i.dead {
             let now = self.now();
             let wait = match i.card.next_deadline() {
                 Some(at) if at <= now => {
                     i.since = Instant::now();
-                    i.contain(None, None, now, |card, fx| card.poll(now, fx));
+                    i.contain(None, None, now, Step::Poll, &NoMemory);
                     i.carry_out(now);
                     match i.card.next_deadline() {
                         // A model that failed would be due again at once: leave the lock to others.
@@ -204,28 +228,6 @@ impl Owner {
     }
 }
 
-fn function_of(input: &Input<'_>) -> Option<FunctionId> {
-    match input {
-        Input::SegmentWrite { function, .. }
-        | Input::UarWrite { function, .. }
-        | Input::Command { function, .. }
-        | Input::PageDemand { function, .. }
-        | Input::Event { function, .. }
-        | Input::Link { function, .. }
-        | Input::Gateway { function, .. }
-        | Input::Reset { function, .. } => Some(*function),
-        Input::Committed { .. }
-        | Input::Delay { .. }
-        | Input::Fault(_)
-        | Input::ClearFaults(_)
-        | Input::Health(_)
-        | Input::Temperature { .. }
-        | Input::Hang(_)
-        | Input::Start { .. }
-        | Input::PowerCycle => None,
-    }
-}
-
 impl Inner {
     /// Runs the model; a panic in it ends that input, and the function starts anew.
     fn contain(
@@ -233,14 +235,13 @@ impl Inner {
         function: Option<FunctionId>,
         tag: Option<u64>,
         now: Time,
-        f: impl FnOnce(&mut Card, &mut Effects),
+        step: Step<'_>,
+        mem: &dyn GuestMemory,
     ) {
         self.fx.clear();
-        let (card, fx) = (&mut self.card, &mut self.fx);
-        if catch_unwind(AssertUnwindSafe(|| f(card, fx))).is_ok() {
+        if self.run(step, now, mem) {
             return;
         }
-        self.fx.clear();
         let Some(function) = function else {
             log::error!("the firmware model failed; this is a bug");
             return;
@@ -257,15 +258,9 @@ impl Inner {
         // A driver over PCI polls the health buffer and resets the firmware; one behind a command
         // channel sees its commands end.
         let polled = self.card.events(function) == Some(EventPath::EventQueues);
-        let again = catch_unwind(AssertUnwindSafe(|| {
-            self.card.submit(reset, now, &NoMemory, &mut self.fx);
-            if polled {
-                let failed = Input::Health(Report::FAILED);
-                self.card.submit(failed, now, &NoMemory, &mut self.fx);
-            }
-        }));
-        if again.is_err() {
-            self.fx.clear();
+        if self.run(Step::of(reset), now, &NoMemory) && polled {
+            let failed = Input::Health(Report::FAILED);
+            self.run(Step::of(failed), now, &NoMemory);
         }
         // Whoever waits for this command must not wait for his time-out.
         if let Some(tag) = tag {
@@ -279,7 +274,52 @@ impl Inner {
         }
     }
 
-    fn record(&mut self, entry: Entry) {
+    /// Lets one step happen, adds what follows to `fx`, and records it. False if the model panicked:
+    /// nothing follows then.
+    fn run(&mut self, step: Step<'_>, now: Time, mem: &dyn GuestMemory) -> bool {
+        let (card, fx) = (&mut self.card, &mut self.fx);
+        let from = fx.len();
+        let Some(record) = &mut self.record else {
+            let ok = catch_unwind(AssertUnwindSafe(|| step.happen(card, now, mem, fx))).is_ok();
+            if !ok {
+                fx.clear();
+            }
+            return ok;
+        };
+        let noted = Noted::new(mem);
+        let ok = catch_unwind(AssertUnwindSafe(|| step.happen(card, now, &noted, fx))).is_ok();
+        let effects = Happened::since(fx, from);
+        if !ok {
+            fx.clear();
+        }
+        let frame = Frame {
+            at: now,
+            step,
+            reads: noted.reads(),
+            effects: if ok { effects } else { Vec::new() },
+            panicked: !ok,
+        };
+        if !record.put(&frame) {
+            // What cannot be recorded must not be seen to happen.
+            fx.clear();
+            self.dead = true;
+        }
+        ok
+    }
+
+    /// Records a step from which nothing follows.
+    fn note(&mut self, step: Step<'_>, at: Time) {
+        let frame = Frame {
+            at,
+            step,
+            reads: Vec::new(),
+            effects: Vec::new(),
+            panicked: false,
+        };
+        self.dead |= self.record.as_mut().is_some_and(|r| !r.put(&frame));
+    }
+
+    fn traced(&mut self, entry: Entry) {
         if let Some(trace) = &mut self.trace {
             trace.put(entry);
         }
@@ -401,17 +441,13 @@ impl Inner {
             if commits.is_empty() {
                 break;
             }
-            self.more.clear();
+            self.fx.clear();
             for (token, stored) in commits {
                 let input = Input::Committed { token, stored };
-                let (card, more) = (&mut self.card, &mut self.more);
-                let submit = || card.submit(input, now, &NoMemory, more);
-                if catch_unwind(AssertUnwindSafe(submit)).is_err() {
-                    self.more.clear();
+                if !self.run(Step::of(input), now, &NoMemory) {
                     log::error!("the firmware model failed after a commit; this is a bug");
                 }
             }
-            core::mem::swap(&mut self.fx, &mut self.more);
         }
         if touched != 0 {
             for (n, s) in self.sinks.iter().enumerate() {

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        mpsc::{Sender, channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread,
 };
@@ -18,6 +18,7 @@ use fw_model::{
     Card, CardOptions, EventPath, FunctionId, Input, MemStore, NoMemory, Overlay, Profile, Store,
     fault::{Fault, MAX_FAULTS},
     limits::{MAX_FUNCTIONS, MAX_SAVED},
+    record::Head,
 };
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
     control,
     owner::Owner,
     pci,
+    record::Recorder,
     socket::{self, Listening, Place, SocketFile},
     store::FileStore,
     trace, virtio,
@@ -86,6 +88,8 @@ pub struct Options {
     pub faults: Vec<Fault>,
     /// Write a trace to this file.
     pub trace: Option<PathBuf>,
+    /// Write a record to this file.
+    pub record: Option<PathBuf>,
 }
 
 /// Why serving ended badly.
@@ -117,6 +121,7 @@ pub fn serve(o: Options) -> Result<(), Error> {
     let owner = prepared.owner.clone();
     let end = run(prepared, ready).map_err(Error::Failed);
     owner.end_trace();
+    owner.end_record();
     end
 }
 
@@ -125,6 +130,9 @@ struct Prepared {
     owner: Arc<Owner>,
     doors: Vec<(Door, Listening)>,
     control: Option<Listening>,
+    // Of the thread that waits for an end, and of those that bring it.
+    end: Receiver<End>,
+    ends: Sender<End>,
 }
 
 impl Prepared {
@@ -183,6 +191,10 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
     if options.log_commands {
         owner.log_commands();
     }
+    let (ends, end) = channel();
+    if let Some(file) = &options.record {
+        record(&owner, file, &options, ends.clone())?;
+    }
     for fault in &options.faults {
         owner.submit(Input::Fault(fault), &NoMemory);
     }
@@ -201,8 +213,29 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
             owner,
             doors,
             control,
+            end,
+            ends,
         },
     ))
+}
+
+/// Has everything recorded. When that cannot go on, the process ends.
+fn record(owner: &Owner, file: &Path, o: &Options, ends: Sender<End>) -> anyhow::Result<()> {
+    let name = file.display().to_string();
+    owner.record(|card| {
+        let head = Head {
+            program: env!("CARGO_PKG_VERSION").into(),
+            profile: o.profile.clone(),
+            overlay: o.overlay.as_ref().map(|p| p.display().to_string()),
+            card: card.save()?,
+        };
+        let told = name.clone();
+        let failed = move |e| {
+            let why = anyhow!("--record {told}: {e}; what cannot be recorded must not happen");
+            let _ = ends.send(End::Failed(why));
+        };
+        Recorder::create(file, &head, failed).with_context(|| format!("--record {name}"))
+    })
 }
 
 impl Door {
@@ -290,7 +323,7 @@ fn ready_file(fd: RawFd) -> anyhow::Result<File> {
 }
 
 fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
-    let (ends, end) = channel();
+    let (ends, end) = (p.ends, p.end);
     let signals = signal_fd().context("signals")?;
     let tell = ends.clone();
     spawn("signals", move || {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How a write must appear to the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Order {
     /// In any order with other relaxed writes.
     Relaxed,
@@ -23,7 +23,7 @@ pub enum Order {
 
 /// How a command on a command channel was delivered; apart from the firmware's status, which is
 /// in the outbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Delivery {
     /// The firmware executed the command or refused it with a status in the outbox.
     Executed,

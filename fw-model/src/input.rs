@@ -14,7 +14,7 @@ pub enum EventPath {
 }
 
 /// What ends a function's state. docs/lifecycle.md says what survives which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ResetKind {
     /// Function level reset, asked for through Device Control in config space.
     Flr,
@@ -29,7 +29,9 @@ pub enum ResetKind {
 
 /// The scope that a command channel's request carries (`enum fwctl_rpc_scope`, and the driver's
 /// own commands).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum Scope {
     /// `FWCTL_RPC_CONFIGURATION`.
     Configuration,
@@ -42,7 +44,7 @@ pub enum Scope {
 }
 
 /// Who sent a command on a command channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Caller {
     /// The driver itself: any command, no user context.
     Driver,
@@ -57,7 +59,7 @@ pub enum Caller {
 }
 
 /// One thing that happens to a card.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Input<'a> {
     /// The driver writes `data` (1 to 8 bytes) at byte `offset` of the initialization segment,
     /// which includes the command doorbell at 0x18.
@@ -124,6 +126,7 @@ pub enum Input<'a> {
     },
     /// From now on something goes wrong; nothing more than
     /// [`MAX_FAULTS`](crate::fault::MAX_FAULTS) things.
+    #[serde(skip)]
     Fault(&'a Fault),
     /// The fault with this number is forgotten, or all.
     ClearFaults(Option<u32>),
@@ -171,4 +174,30 @@ pub enum Input<'a> {
     },
     /// Power off and on: every function loses its state, next-boot configuration becomes current.
     PowerCycle,
+}
+
+impl Input<'_> {
+    /// The function that it is for; none if for the whole card.
+    #[must_use]
+    pub fn function(&self) -> Option<FunctionId> {
+        match self {
+            Self::SegmentWrite { function, .. }
+            | Self::UarWrite { function, .. }
+            | Self::Command { function, .. }
+            | Self::PageDemand { function, .. }
+            | Self::Event { function, .. }
+            | Self::Link { function, .. }
+            | Self::Gateway { function, .. }
+            | Self::Reset { function, .. } => Some(*function),
+            Self::Committed { .. }
+            | Self::Delay { .. }
+            | Self::Fault(_)
+            | Self::ClearFaults(_)
+            | Self::Health(_)
+            | Self::Temperature { .. }
+            | Self::Hang(_)
+            | Self::Start { .. }
+            | Self::PowerCycle => None,
+        }
+    }
 }

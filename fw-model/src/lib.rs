@@ -26,6 +26,7 @@ pub mod nv;
 pub mod object;
 pub mod overlay;
 pub mod profile;
+pub mod record;
 pub mod reg;
 pub mod save;
 pub mod settings;

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 pub struct Token(pub u64);
 
 /// Changes that are stored all together or not at all: a value per key, `None` to remove it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Batch {
     /// Key (a path of words with `/`) to its new value.
     pub puts: BTreeMap<String, Option<Vec<u8>>>,

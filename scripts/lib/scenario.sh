@@ -15,6 +15,8 @@ readonly UP_SECONDS=120 SUITE_SECONDS=${SUITE_SECONDS:-300}
 readonly SETTLE_SECONDS=10
 ARTIFACTS=${ARTIFACTS:-$REPO/artifacts}/$PROG
 SCENARIO_FAILED=''
+# More options for the emulator of a scenario.
+EMULATOR_OPTIONS=()
 
 # scenario_open PACKAGES: what is needed is there afterwards.
 scenario_open() {
@@ -31,7 +33,8 @@ scenario_emulator() {
         GUEST_DEVICES+=("$name=$SESSION/fw${#GUEST_DEVICES[@]}")
         options+=("--$name" "$SESSION/fw$((${#GUEST_DEVICES[@]} - 1))")
     done
-    start_emulator "${options[@]}" --profile "$profile" --control "$SESSION/control" --log-commands
+    start_emulator "${options[@]}" --profile "$profile" --control "$SESSION/control" --log-commands \
+        "${EMULATOR_OPTIONS[@]}"
 }
 
 # scenario_guest: a guest with the drivers of GUEST_DEVICES.
@@ -150,6 +153,12 @@ broken() {
 
 # scenario_end: nothing may have gone wrong unseen, and everything must end well.
 scenario_end() {
+    scenario_stop
+    scenario_done
+}
+
+# scenario_stop: what scenario_end checks, for a scenario that has checks of its own behind it.
+scenario_stop() {
     host_check no-kernel-complaint no_kernel_complaint
     [ -z "$SCENARIO_FAILED" ] || guest_dmesg "$SESSION/dmesg.log"
     stop_guest
@@ -158,6 +167,9 @@ scenario_end() {
     stop_emulator || ended=$?
     host_check emulator-ends-with-exit-code-0 test "$ended" -eq 0
     host_check emulator-log-without-panic no_panic
+}
+
+scenario_done() {
     [ -z "$SCENARIO_FAILED" ] || keep_artifacts "$ARTIFACTS" "$SCENARIO_FAILED"
     exit 0
 }

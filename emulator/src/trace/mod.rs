@@ -3,7 +3,7 @@
 
 pub mod cli;
 mod diff;
-mod dump;
+pub mod dump;
 mod filter;
 pub mod inputs;
 mod perfetto;

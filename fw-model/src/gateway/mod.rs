@@ -37,7 +37,7 @@ pub struct Word {
 }
 
 /// A place behind the gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Place {
     /// Number of the space.
     pub space: u16,

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `fwctl-emu replay`.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    io::{IsTerminal as _, Read as _, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use fw_model::{
+    Overlay, Profile,
+    record::{
+        self, Broken, Frame, Happened, Record, Step,
+        minimize::{self, Failure},
+        replay::Difference,
+    },
+};
+
+use super::MAX_FILE;
+use crate::{
+    observe::{self, MAX_FIELDS, Seen},
+    serve,
+    trace::dump,
+};
+
+/// What to run again.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The file that `serve --record` wrote.
+    file: PathBuf,
+    /// The profile, if its file is not where it was.
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
+    /// The overlay, if its file is not where it was.
+    #[arg(long, value_name = "FILE")]
+    overlay: Option<PathBuf>,
+    /// Write the shortest record that fails the same way.
+    #[arg(long, value_name = "FILE")]
+    minimize: Option<PathBuf>,
+}
+
+/// Runs the record, and says how it went. False if something is not as recorded, or panicked.
+///
+/// # Errors
+/// The file is no record of this version, or cannot be read; the profile is another.
+pub fn run(o: &Replay, to: &mut dyn Write) -> anyhow::Result<bool> {
+    let name = o.file.display();
+    let bytes = read(&o.file).with_context(|| format!("record {name}"))?;
+    let mut record = Record::open(&bytes).with_context(|| format!("record {name}"))?;
+    let head = record.head.clone();
+    let mut profile = serve::profile(o.profile.as_deref().unwrap_or(&head.profile))?;
+    let overlay = match (&o.overlay, &head.overlay) {
+        (Some(file), _) => Some(serve::overlay(file)?),
+        (None, Some(file)) => Some(serve::overlay(Path::new(file))?),
+        (None, None) => None,
+    };
+    if let Some(overlay) = &overlay {
+        profile = profile.with_overlay(overlay.clone());
+    }
+    let mut frames = Vec::new();
+    for frame in record.by_ref() {
+        match frame {
+            Ok(f) => frames.push(f),
+            // What is before the cut is whole.
+            Err(e @ Broken::Cut(_)) => eprintln!("fwctl-emu: record {name}: {e}"),
+            Err(e) => bail!("record {name}: {e}"),
+        }
+    }
+    let failure =
+        minimize::failure(&profile, &head, &frames).with_context(|| format!("record {name}"))?;
+    let Some(failure) = failure else {
+        writeln!(to, "{} frames: all as recorded", frames.len())?;
+        if o.minimize.is_some() {
+            bail!("record {name}: nothing to minimize, as nothing fails");
+        }
+        return Ok(true);
+    };
+    write!(to, "{}", told(&frames, &failure, overlay.as_deref()))?;
+    if let Some(short) = &o.minimize {
+        let kept = shrink(&profile, &head, &frames, &failure, short)?;
+        writeln!(
+            to,
+            "{}: {kept} of {} frames",
+            short.display(),
+            failure.frame + 1
+        )?;
+    }
+    Ok(false)
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        bail!("longer than {MAX_FILE} bytes");
+    }
+    Ok(bytes)
+}
+
+fn shrink(
+    profile: &Arc<Profile>,
+    head: &record::Head,
+    frames: &[Frame<'_>],
+    failure: &Failure,
+    to: &Path,
+) -> anyhow::Result<usize> {
+    let live = std::io::stderr().is_terminal();
+    let progress = |left: usize| {
+        if live {
+            eprint!("\r{left} frames left \x1b[K");
+        }
+    };
+    let kept = minimize::minimize(profile, head, frames, failure, progress)?;
+    if live {
+        eprintln!();
+    }
+    let mut bytes = record::head(head)?;
+    for frame in minimize::shortened(profile, head, frames, &kept)? {
+        bytes.extend(record::framed(&frame)?);
+    }
+    fs::write(to, bytes).with_context(|| to.display().to_string())?;
+    Ok(kept.len())
+}
+
+/// What a frame is, in a line.
+fn step(frame: &Frame<'_>) -> String {
+    let at = Duration::from_nanos(frame.at.0).as_secs_f64();
+    match &frame.step {
+        Step::Add(events) => format!("{at:.6} a function is added ({events:?})"),
+        Step::Poll => format!("{at:.6} a deadline"),
+        Step::Fault(f) => format!("{at:.6} fault: {}", f.text),
+        Step::Input(input) => format!("{at:.6} {input:?}"),
+    }
+}
+
+fn effect(e: Option<&Happened>) -> String {
+    let hex = |head: String, data: &[u8]| format!("{head}\n{}", dump::lines(data, "      "));
+    match e {
+        None => "nothing more".into(),
+        Some(Happened::Write {
+            function,
+            addr,
+            data,
+            order,
+        }) => hex(
+            format!(
+                "f{} writes {} bytes at {addr:#x} ({order:?})",
+                function.0,
+                data.len()
+            ),
+            data,
+        ),
+        Some(Happened::Reply {
+            function,
+            tag,
+            delivery,
+            outbox,
+        }) => hex(
+            format!("f{} answers request {tag} ({delivery:?})", function.0),
+            outbox,
+        ),
+        Some(other) => format!("{other:?}"),
+    }
+}
+
+/// The failure, with both sides.
+fn told(frames: &[Frame<'_>], f: &Failure, overlay: Option<&Overlay>) -> String {
+    let mut text = format!(
+        "frame {} of {} is not as recorded\n",
+        f.frame + 1,
+        frames.len()
+    );
+    if let Some(frame) = frames.get(f.frame) {
+        let _ = writeln!(text, "  {}", step(frame));
+    }
+    let _ = match &f.difference {
+        Difference::Read(addr, len) => {
+            writeln!(
+                text,
+                "  it reads {len} bytes at {addr:#x} of guest memory: it had not"
+            )
+        }
+        Difference::Unread(n) => {
+            writeln!(
+                text,
+                "  it leaves {n} reads of guest memory that it had done"
+            )
+        }
+        Difference::Panic { recorded: true } if f.done.panicked => {
+            writeln!(text, "  the firmware model panics, as it had")
+        }
+        Difference::Panic { recorded: true } => {
+            writeln!(text, "  the firmware model had panicked, and does not now")
+        }
+        Difference::Panic { recorded: false } => {
+            writeln!(text, "  the firmware model panics: it had not")
+        }
+        Difference::Effect {
+            number,
+            recorded,
+            now,
+        } => {
+            let (a, b) = (recorded.as_deref(), now.as_deref());
+            writeln!(
+                text,
+                "  effect {}\n  - recorded: {}\n  + now:      {}",
+                number + 1,
+                effect(a),
+                effect(b)
+            )
+        }
+    };
+    for (inbox, outbox) in &f.done.commands {
+        let _ = write!(text, "{}", command(inbox, outbox, &f.difference, overlay));
+    }
+    text
+}
+
+/// The commands of the frame by their fields: as they are now, and as the record has them.
+fn command(inbox: &[u8], outbox: &[u8], d: &Difference, overlay: Option<&Overlay>) -> String {
+    let line = |outbox: &[u8]| {
+        let seen = Seen {
+            function: 0,
+            slot: None,
+            delivery: 0,
+            took: Duration::ZERO,
+            inbox,
+            outbox,
+        };
+        observe::line(&seen, overlay, MAX_FIELDS)
+    };
+    let then = match d {
+        Difference::Effect { recorded, now, .. } => {
+            was(outbox, recorded.as_deref(), now.as_deref())
+        }
+        _ => None,
+    };
+    match then {
+        Some(then) if then != outbox => {
+            format!(
+                "  - recorded: {}\n  + now:      {}\n",
+                line(&then),
+                line(outbox)
+            )
+        }
+        _ => format!("  command: {}\n", line(outbox)),
+    }
+}
+
+/// The outbox that the record has, as far as the effect that differs tells.
+fn was(outbox: &[u8], recorded: Option<&Happened>, now: Option<&Happened>) -> Option<Vec<u8>> {
+    match (recorded?, now?) {
+        (Happened::Reply { outbox: then, .. }, Happened::Reply { .. }) => Some(then.clone()),
+        (
+            Happened::Write {
+                data: a, addr: x, ..
+            },
+            Happened::Write {
+                data: b, addr: y, ..
+            },
+        ) if x == y && a.len() == b.len() && !b.is_empty() => {
+            // A part of the outbox: the 16 bytes of the entry, or a block of the mailbox.
+            let part = b.len().min(outbox.len());
+            let at = outbox.windows(part).position(|w| w == &b[..part])?;
+            let mut then = outbox.to_vec();
+            then[at..at + part].copy_from_slice(&a[..part]);
+            Some(then)
+        }
+        _ => None,
+    }
+}

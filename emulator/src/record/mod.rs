@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Records on disk: written while a card is served, run again without a guest (docs/record.md).
+
+pub mod cli;
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write as _},
+    path::Path,
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use fw_model::record::{self, Frame, Head};
+
+/// Frames that wait to be written; with more, the device waits.
+pub const QUEUE: usize = 64;
+/// Bytes of a record that is read.
+pub const MAX_FILE: u64 = 4 << 30;
+/// How long what was written may stay in memory.
+const FLUSH: Duration = Duration::from_millis(200);
+
+/// The end of a queue whose other end is written to a file by a thread of its own. Dropping it ends
+/// the file.
+pub struct Recorder {
+    queue: Option<SyncSender<Vec<u8>>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Recorder {
+    /// Makes the file, or empties it. `failed` is called once if it cannot be written any more.
+    ///
+    /// # Errors
+    /// The file cannot be made, or the thread not started.
+    pub fn create(
+        path: &Path,
+        head: &Head,
+        failed: impl FnOnce(io::Error) + Send + 'static,
+    ) -> io::Result<Self> {
+        let mut file = BufWriter::new(File::create(path)?);
+        file.write_all(&record::head(head).map_err(io::Error::other)?)?;
+        file.flush()?;
+        let (queue, frames) = sync_channel(QUEUE);
+        let writer = thread::Builder::new()
+            .name("record".into())
+            .spawn(move || {
+                if let Err(e) = write(file, &frames) {
+                    failed(e);
+                }
+            })?;
+        Ok(Self {
+            queue: Some(queue),
+            writer: Some(writer),
+        })
+    }
+
+    /// Puts a frame into the queue, when there is room. False if nothing can be written any more.
+    pub fn put(&mut self, frame: &Frame<'_>) -> bool {
+        let Ok(bytes) = record::framed(frame) else {
+            return false;
+        };
+        let queue = self.queue.as_ref();
+        queue.is_some_and(|q| q.send(bytes).is_ok())
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            // It ends with the queue; a panic of its was said on standard error.
+            let _ = writer.join();
+        }
+    }
+}
+
+fn write(mut file: BufWriter<File>, frames: &Receiver<Vec<u8>>) -> io::Result<()> {
+    loop {
+        match frames.recv_timeout(FLUSH) {
+            Ok(bytes) => file.write_all(&bytes)?,
+            Err(RecvTimeoutError::Timeout) => file.flush()?,
+            Err(RecvTimeoutError::Disconnected) => {
+                file.flush()?;
+                return file.get_ref().sync_data().or_else(not_a_disk);
+            }
+        }
+    }
+}
+
+/// Pipes and the like cannot be synced.
+fn not_a_disk(e: io::Error) -> io::Result<()> {
+    if e.kind() == io::ErrorKind::InvalidInput {
+        return Ok(());
+    }
+    Err(e)
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Records: what is recorded runs again, what differs is found, and what fails gets short.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Driver, cmd};
+use fw_model::{
+    Input, Profile, Time,
+    fault::Fault,
+    record::{
+        self, Broken, Frame, Happened, Head, Noted, Record, Step,
+        minimize::{failure, minimize, shortened},
+        replay::Difference,
+    },
+};
+use fwctl_proto::opcode as op;
+
+fn profile() -> Arc<Profile> {
+    Profile::builtin("connectx7").unwrap()
+}
+
+/// A driver that is up, and a record of what it does from then on.
+struct Recording {
+    d: Driver,
+    bytes: Vec<u8>,
+}
+
+impl Recording {
+    fn new() -> Self {
+        let mut d = Driver::of(profile());
+        d.bring_up();
+        let head = Head {
+            program: "test".into(),
+            profile: "connectx7".into(),
+            overlay: None,
+            card: d.card.save().unwrap(),
+        };
+        let bytes = record::head(&head).unwrap();
+        Self { d, bytes }
+    }
+
+    fn step(&mut self, step: Step<'_>) {
+        let d = &mut self.d;
+        d.now = Time(d.now.0 + 1000);
+        d.fx.clear();
+        let noted = Noted::new(&d.guest);
+        step.happen(&mut d.card, d.now, &noted, &mut d.fx);
+        let frame = Frame {
+            at: d.now,
+            step,
+            reads: noted.reads(),
+            effects: Happened::since(&d.fx, 0),
+            panicked: false,
+        };
+        self.bytes.extend(record::framed(&frame).unwrap());
+    }
+
+    /// A command in slot 0.
+    fn command(&mut self, inbox: &[u8], out_len: usize) {
+        self.d.post(0, inbox, out_len);
+        let doorbell = Input::SegmentWrite {
+            function: self.d.f,
+            offset: 0x18,
+            data: &1u32.to_be_bytes(),
+        };
+        self.step(Step::of(doorbell));
+    }
+}
+
+fn recorded() -> Vec<u8> {
+    let mut r = Recording::new();
+    r.step(Step::of(Input::Fault(
+        &Fault::parse("opcode=ALLOC_UAR : status=BAD_RES").unwrap(),
+    )));
+    for _ in 0..10 {
+        r.command(&cmd(op::NOP, 0, 16), 16);
+        r.command(&cmd(op::ALLOC_PD, 0, 16), 16);
+        r.command(&cmd(op::ALLOC_UAR, 0, 16), 16);
+        r.command(&cmd(op::QUERY_HCA_CAP, 1, 16), 4112);
+    }
+    r.step(Step::Poll);
+    let mut free = cmd(op::DEALLOC_PD, 0, 16);
+    free[11] = 5;
+    r.command(&free, 16);
+    r.command(&cmd(op::NOP, 0, 16), 16);
+    r.bytes
+}
+
+fn frames(bytes: &[u8]) -> (Head, Vec<Frame<'_>>) {
+    let mut record = Record::open(bytes).unwrap();
+    let frames = record.by_ref().map(Result::unwrap).collect();
+    (record.head, frames)
+}
+
+#[test]
+fn a_record_runs_again() {
+    let bytes = recorded();
+    let (head, frames) = frames(&bytes);
+    assert_eq!(frames.len(), 44);
+    // Something was read and written at all.
+    assert!(frames[4].reads.len() > 2 && frames[4].effects.len() > 8);
+    assert_eq!(failure(&profile(), &head, &frames).unwrap(), None);
+}
+
+#[test]
+fn every_difference_is_found() {
+    let bytes = recorded();
+    let (head, all) = frames(&bytes);
+    let seen = |change: &dyn Fn(&mut Frame<'_>)| {
+        let mut frames = all.clone();
+        change(&mut frames[2]);
+        let f = failure(&profile(), &head, &frames).unwrap().unwrap();
+        assert_eq!(f.frame, 2);
+        f.difference
+    };
+    let d = seen(&|f| match &mut f.effects[0] {
+        Happened::Write { data, .. } => data[3] ^= 1,
+        other => panic!("{other:?}"),
+    });
+    let Difference::Effect {
+        number: 0,
+        recorded: Some(recorded),
+        now: Some(now),
+    } = d
+    else {
+        panic!("{d:?}")
+    };
+    assert_ne!(recorded, now);
+    let d = seen(&|f| drop(f.effects.pop()));
+    assert!(
+        matches!(
+            d,
+            Difference::Effect {
+                recorded: None,
+                now: Some(_),
+                ..
+            }
+        ),
+        "{d:?}"
+    );
+    let d = seen(&|f| f.effects.push(f.effects[0].clone()));
+    assert!(
+        matches!(
+            d,
+            Difference::Effect {
+                recorded: Some(_),
+                now: None,
+                ..
+            }
+        ),
+        "{d:?}"
+    );
+    let d = seen(&|f| f.reads.push(f.reads[0].clone()));
+    assert_eq!(d, Difference::Unread(1));
+    let d = seen(&|f| f.reads[0].addr += 64);
+    assert!(matches!(d, Difference::Read(common::CMDQ, _)), "{d:?}");
+    let d = seen(&|f| f.panicked = true);
+    assert_eq!(d, Difference::Panic { recorded: true });
+}
+
+#[test]
+fn a_failing_record_gets_short_and_fails_the_same_way() {
+    let bytes = recorded();
+    let (head, mut all) = frames(&bytes);
+    // DEALLOC_PD of the fifth: it is said to have been refused.
+    let failing = all.len() - 2;
+    match &mut all[failing].effects[0] {
+        Happened::Write { data, .. } => data[0] = 5,
+        other => panic!("{other:?}"),
+    }
+    let full = failure(&profile(), &head, &all).unwrap().unwrap();
+    assert_eq!(full.frame, failing);
+    let kept = minimize(&profile(), &head, &all, &full, |_| ()).unwrap();
+    // Five protection domains must be there, whichever, and nothing else.
+    let opcodes: Vec<u16> = kept
+        .iter()
+        .map(|n| match &all[*n].step {
+            Step::Input(_) => {
+                let entry = all[*n].reads[0].data.as_ref().unwrap();
+                u16::from_be_bytes([entry[0x10], entry[0x11]])
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(opcodes[..5], [op::ALLOC_PD; 5]);
+    assert_eq!(opcodes[5..], [op::DEALLOC_PD]);
+    let short = shortened(&profile(), &head, &all, &kept).unwrap();
+    let again = failure(&profile(), &head, &short).unwrap().unwrap();
+    assert_eq!(again.frame, 5);
+    assert_eq!(again.difference, full.difference);
+}
+
+#[test]
+fn a_record_that_is_cut_or_changed_anywhere_is_told_and_never_believed() {
+    let mut r = Recording::new();
+    r.command(&cmd(op::NOP, 0, 16), 16);
+    r.command(&cmd(op::ALLOC_PD, 0, 16), 16);
+    let bytes = r.bytes;
+    let read = |bytes: &[u8]| -> Result<usize, Broken> {
+        let mut n = 0;
+        for frame in Record::open(bytes)? {
+            frame?;
+            n += 1;
+        }
+        Ok(n)
+    };
+    assert_eq!(read(&bytes), Ok(2));
+    let mut whole = Vec::new();
+    for end in 0..bytes.len() {
+        match read(&bytes[..end]) {
+            // Between two frames nothing is missing.
+            Ok(n) => whole.push(n),
+            Err(Broken::NotARecord) => assert!(end < 8),
+            Err(Broken::Cut(at)) => assert!(end >= 8 && at <= end as u64),
+            Err(other) => panic!("{end}: {other}"),
+        }
+    }
+    assert_eq!(whole, [0, 1]);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x10;
+        assert!(read(&changed).is_err(), "byte {at}");
+    }
+}
