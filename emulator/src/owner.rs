@@ -9,8 +9,8 @@ use std::{
 };
 
 use fw_model::{
-    Card, Delivery, Effect, Effects, EventPath, FunctionId, GuestMemory, Input, NoMemory, Order,
-    Report, ResetKind, Store, Time, Token,
+    Card, Delivery, Effect, Effects, EventPath, FunctionId, GuestMemory, Input, NoMemory, Notice,
+    Order, Report, ResetKind, Store, Time, Token,
     record::{Frame, Happened, Noted, Step},
 };
 
@@ -34,6 +34,9 @@ pub trait Sink: Send + Sync {
     fn flush(&self) {}
 }
 
+/// Told what the model notices, with the owner's lock held.
+pub type Watch = Box<dyn Fn(FunctionId, &Notice) + Send>;
+
 struct Inner {
     card: Card,
     fx: Effects,
@@ -45,6 +48,8 @@ struct Inner {
     record: Option<record::Recorder>,
     // What happens cannot be recorded any more: nothing happens.
     dead: bool,
+    // Who is told what the model notices; must not call the owner.
+    watch: Option<Watch>,
     // When what is now carried out came in, or when the last command of it was answered.
     since: Instant,
 }
@@ -73,6 +78,7 @@ impl Owner {
             trace: None,
             record: None,
             dead: false,
+            watch: None,
             since: Instant::now(),
         };
         Arc::new(Self {
@@ -152,6 +158,11 @@ impl Owner {
         i.trace = Some(recorder);
         i.card.set_observed(true);
         i.fx.set_observed(true);
+    }
+
+    /// Tells `watch` from now on what the model notices. It must not call the owner.
+    pub fn watch(&self, watch: Watch) {
+        self.lock().watch = Some(watch);
     }
 
     /// Have everything recorded, from now on. `make` gets the card as it is.
@@ -395,6 +406,9 @@ impl Inner {
                     }
                     Effect::Notice { function, notice } => {
                         log::warn!("function {}: {notice}", function.0);
+                        if let Some(watch) = &self.watch {
+                            watch(*function, notice);
+                        }
                         if let Some(t) = &mut self.trace {
                             t.put(Entry::Note {
                                 at: now.0,

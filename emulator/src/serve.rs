@@ -361,9 +361,14 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
     }
     if let Some(l) = p.control {
         let quit = ends.clone();
+        let events = control::Events::default();
+        let told = events.clone();
+        let watch = move |f, notice: &_| told.notice(f, notice);
+        p.owner.watch(Box::new(watch));
         let server = control::Server {
             owner: p.owner.clone(),
             clients: clients.clone(),
+            events,
             quit: Box::new(move || drop(quit.send(End::Quit))),
             quitting: false.into(),
         };

@@ -252,7 +252,7 @@ fn ctl_shows_a_table_or_json_and_quit_ends_the_process() {
     );
     let (code, _, err) = ctl(&["fly"]);
     assert!(
-        code == Some(2) && err.contains("[possible values: delay, event,"),
+        code == Some(2) && err.contains("[possible values: amend, break,"),
         "{err}"
     );
     let (code, _, err) = ctl(&["health", "syndrome=COLD"]);

@@ -153,6 +153,8 @@ pub enum Notice {
     PagesDamaged(u64),
     /// The flash has no image that the firmware could start from; it goes on with what it was.
     NoImage(Bad),
+    /// A breakpoint has stopped a command: the breakpoint's number, and the opcode.
+    Stopped(u32, u16),
 }
 
 impl core::fmt::Display for Notice {
@@ -167,6 +169,11 @@ impl core::fmt::Display for Notice {
                 f,
                 "the flash holds no image to start from ({bad}): the firmware goes on with the \
                  version that it had"
+            ),
+            Self::Stopped(number, opcode) => write!(
+                f,
+                "{} is stopped as number {number}; `ctl stopped` shows it",
+                fwctl_proto::opcode::name(*opcode).unwrap_or("a command")
             ),
         }
     }

@@ -130,6 +130,19 @@ pub enum Input<'a> {
     Fault(&'a Fault),
     /// The fault with this number is forgotten, or all.
     ClearFaults(Option<u32>),
+    /// A field of the answer that a breakpoint holds gets another value.
+    Amend {
+        /// The breakpoint's number.
+        stopped: u32,
+        /// First bit in the outbox.
+        offset: u32,
+        /// Bits, at most 64.
+        width: u32,
+        /// The value.
+        value: u64,
+    },
+    /// What a breakpoint holds is answered: this one, or all.
+    Continue(Option<u32>),
     /// The firmware raises an event, whatever its state says.
     Event {
         /// The function.
@@ -193,6 +206,8 @@ impl Input<'_> {
             | Self::Delay { .. }
             | Self::Fault(_)
             | Self::ClearFaults(_)
+            | Self::Amend { .. }
+            | Self::Continue(_)
             | Self::Health(_)
             | Self::Temperature { .. }
             | Self::Hang(_)

@@ -40,7 +40,7 @@ pub mod vpd;
 pub mod vport;
 pub mod work;
 
-pub use card::{Card, CardOptions, FunctionId, FunctionReport};
+pub use card::{Card, CardOptions, FunctionId, FunctionReport, Stopped};
 pub use effect::{Bytes, Delivery, Effect, Effects, Notice, Observed, Order, Posted};
 pub use health::Report;
 pub use input::{Caller, EventPath, Input, ResetKind, Scope};

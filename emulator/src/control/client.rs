@@ -46,10 +46,15 @@ pub fn ask(
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let mut lines = BufReader::new(stream.try_clone()?.take(MAX_ANSWER)).lines();
     let mut receive = |what: &str| -> anyhow::Result<Value> {
-        let line = lines
-            .next()
-            .ok_or_else(|| anyhow!("control socket {shown}: no {what}"))?;
-        let value: Value = serde_json::from_str(&line?)?;
+        let value = loop {
+            let line = lines
+                .next()
+                .ok_or_else(|| anyhow!("control socket {shown}: no {what}"))?;
+            let value: Value = serde_json::from_str(&line?)?;
+            if value.get("event").is_none() {
+                break value;
+            }
+        };
         match value.get("error") {
             Some(e) => bail!(
                 "{}",
@@ -87,12 +92,53 @@ fn text(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn table(functions: &Value) -> String {
+/// Rows with a column for each key, in the order of the first row's keys; `functions` has its own.
+/// What is a list in a row stands below it.
+fn table(rows: &Value) -> String {
+    let rows: Vec<_> = rows.as_array().into_iter().flatten().collect();
+    let Some(first) = rows.first().and_then(|r| r.as_object()) else {
+        return String::new();
+    };
+    if first.contains_key("transport") {
+        return functions(&rows);
+    }
+    let keys: Vec<_> = first
+        .iter()
+        .filter(|(_, v)| !v.is_array())
+        .map(|(k, _)| k)
+        .collect();
+    let cell = |row: &Value, key: &str| match row.get(key) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(v) => text(v),
+    };
+    let width = |key: &String| {
+        let cells = rows.iter().map(|r| cell(r, key).chars().count());
+        cells.chain([key.len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = keys.iter().map(|k| width(k)).collect();
+    let line = |cells: Vec<String>| {
+        let padded = cells.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}"));
+        let padded: Vec<_> = padded.collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let mut all = line(keys.iter().map(|k| k.to_uppercase()).collect());
+    for row in rows {
+        all += &line(keys.iter().map(|k| cell(row, k)).collect());
+        for (key, list) in row.as_object().into_iter().flatten() {
+            for item in list.as_array().into_iter().flatten() {
+                all += &format!("    {key}: {}\n", text(item));
+            }
+        }
+    }
+    all
+}
+
+fn functions(rows: &[&Value]) -> String {
     let mut all = format!(
         "{:<3} {:<10} {:<9} {:<8} {:>4} {:>4} {:>6} {:>7}  {}\n",
         "F", "TRANSPORT", "CONNECTED", "STATE", "UCTX", "EQS", "PAGES", "OBJECTS", "SOCKET"
     );
-    for f in functions.as_array().into_iter().flatten() {
+    for f in rows {
         let s = |k: &str| f.get(k).map(text).unwrap_or_default();
         let objects: u64 = f
             .get("objects")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The control socket: JSON lines in QMP's manner. A greeting, then for each request
 //! `{"execute": NAME, "id": any}` one answer `{"return": …}` or `{"error": {"class", "desc"}}`
-//! with the same id.
+//! with the same id. In between, what happens by itself: `{"event": NAME, "data": …}`.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -10,8 +10,9 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError},
     },
     thread,
     time::Duration,
@@ -22,9 +23,11 @@ use serde_json::{Map, Value, json};
 use crate::{clients::Clients, owner::Owner};
 
 mod client;
+mod events;
 mod verbs;
 
 pub use client::{Argument, argument, ask};
+pub use events::{Events, MAX_UNREAD};
 pub use verbs::{VERBS, help};
 
 /// Longest request line in bytes.
@@ -33,6 +36,8 @@ pub const MAX_LINE: u64 = 64 << 10;
 pub const MAX_CONNECTIONS: usize = 8;
 /// How long `ctl` waits for an answer, and the server for a client that does not read.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked whether a connection that is only told events still is there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the control socket works on.
 pub struct Server {
@@ -40,6 +45,8 @@ pub struct Server {
     pub owner: Arc<Owner>,
     /// Its clients.
     pub clients: Clients,
+    /// Who hears what happens by itself.
+    pub events: Events,
     /// Ends the process.
     pub quit: Box<dyn Fn() + Send + Sync>,
     /// `quit` was asked for; it is carried out once it is answered.
@@ -57,19 +64,19 @@ impl Server {
                 continue;
             };
             if !same_user(&stream) {
-                let _ = answer(
-                    &mut stream,
-                    &error("NotAllowed", "this socket belongs to another user"),
-                    None,
+                let _ = writeln!(
+                    stream,
+                    "{}",
+                    error("NotAllowed", "this socket belongs to another user")
                 );
                 continue;
             }
             if open.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
                 open.fetch_sub(1, Ordering::AcqRel);
-                let _ = answer(
-                    &mut stream,
-                    &error("TooMany", "too many connections; close one and try again"),
-                    None,
+                let _ = writeln!(
+                    stream,
+                    "{}",
+                    error("TooMany", "too many connections; close one and try again")
                 );
                 continue;
             }
@@ -96,6 +103,13 @@ impl Server {
             json!({"fwctl-emu": {"version": env!("CARGO_PKG_VERSION"), "capabilities": []}});
         writeln!(stream, "{greeting}")?;
         let mut reader = BufReader::new(stream.try_clone()?);
+        // Lines of two threads must not mix.
+        let stream = Lines(Arc::new(Mutex::new(stream)));
+        let ended = stream.clone();
+        let events = self.events.listen();
+        thread::Builder::new()
+            .name("control events".into())
+            .spawn(move || ended.tell(&events))?;
         loop {
             let mut line = Vec::new();
             let n = reader
@@ -107,14 +121,8 @@ impl Server {
             }
             if line.last() != Some(&b'\n') && n as u64 == MAX_LINE {
                 skip_line(&mut reader)?;
-                answer(
-                    &mut stream,
-                    &error(
-                        "GenericError",
-                        &format!("the line is longer than {MAX_LINE} bytes"),
-                    ),
-                    None,
-                )?;
+                let desc = format!("the line is longer than {MAX_LINE} bytes");
+                stream.put(&error("GenericError", &desc))?;
                 continue;
             }
             if line.iter().all(u8::is_ascii_whitespace) {
@@ -123,10 +131,10 @@ impl Server {
             if line.last() != Some(&b'\n') {
                 // Not even a request that is whole by chance: its sender was cut off.
                 let desc = "the line does not end; end each request with a newline";
-                return answer(&mut stream, &error("GenericError", desc), None);
+                return stream.put(&error("GenericError", desc));
             }
             let (reply, id) = self.request(&line);
-            let answered = answer(&mut stream, &reply, id.as_ref());
+            let answered = stream.put(&with_id(reply, id.as_ref()));
             if self.quitting.load(Ordering::Acquire) {
                 (self.quit)();
             }
@@ -204,6 +212,29 @@ impl Server {
     }
 }
 
+/// The writing end of a connection, for whole lines.
+#[derive(Clone)]
+struct Lines(Arc<Mutex<UnixStream>>);
+
+impl Lines {
+    fn put(&self, line: &Value) -> io::Result<()> {
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(stream, "{line}")
+    }
+
+    /// Writes events until the connection ends.
+    fn tell(&self, events: &Receiver<Value>) {
+        loop {
+            match events.recv_timeout(LOOK) {
+                Ok(event) if self.put(&event).is_ok() => {}
+                // The connection's own thread holds the other reference.
+                Err(RecvTimeoutError::Timeout) if Arc::strong_count(&self.0) > 1 => {}
+                _ => return,
+            }
+        }
+    }
+}
+
 fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
     loop {
         let (n, end) = {
@@ -224,12 +255,11 @@ fn error(class: &str, desc: &str) -> Value {
     json!({"error": {"class": class, "desc": desc}})
 }
 
-fn answer(stream: &mut UnixStream, reply: &Value, id: Option<&Value>) -> io::Result<()> {
-    let mut reply = reply.clone();
+fn with_id(mut reply: Value, id: Option<&Value>) -> Value {
     if let (Some(id), Value::Object(o)) = (id, &mut reply) {
         o.insert("id".into(), id.clone());
     }
-    writeln!(stream, "{reply}")
+    reply
 }
 
 /// True if the peer runs as this user, or as root.

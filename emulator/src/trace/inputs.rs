@@ -40,6 +40,8 @@ pub fn entry(input: &Input<'_>, now: Time) -> Option<Entry> {
         Input::Fault(f) => note(None, format!("fault: {}", f.text)),
         Input::Delay { .. }
         | Input::ClearFaults(_)
+        | Input::Amend { .. }
+        | Input::Continue(_)
         | Input::Health(_)
         | Input::Temperature { .. }
         | Input::Hang(_)

@@ -44,7 +44,7 @@ impl Card {
             let Some(f) = self.functions.get_mut(index) else {
                 return;
             };
-            let ready = |p: &Pending| p.wait.is_none() && p.due <= now;
+            let ready = |p: &Pending| p.is_free() && p.due <= now;
             let Some(at) = f.pending.iter().position(ready) else {
                 return;
             };

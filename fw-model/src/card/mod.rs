@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod reset;
+mod stop;
 mod tracing;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -46,6 +47,8 @@ use self::{
     reset::Reset,
     tracing::health_words,
 };
+
+pub use stop::Stopped;
 
 /// A function of a card, counted from 0 in the order in which they were added.
 #[derive(
@@ -101,6 +104,8 @@ pub struct Shared {
     /// What goes wrong on purpose.
     pub faults: Faults,
     last_token: u64,
+    /// Number of the last command that a breakpoint stopped.
+    last_stop: u32,
 }
 
 /// What is outside a port; no reset of the card changes it.
@@ -226,6 +231,7 @@ impl Card {
                 tracer: Tracer::default(),
                 faults: Faults::new(options.seed),
                 last_token: 0,
+                last_stop: 0,
             },
             observed: false,
             struck: None,
@@ -394,6 +400,13 @@ impl Card {
             Input::Fault(fault) => {
                 self.shared.faults.add(fault.clone());
             }
+            Input::Amend {
+                stopped,
+                offset,
+                width,
+                value,
+            } => self.amend(stopped, offset, width, value),
+            Input::Continue(number) => self.go_on(number, now, fx),
             Input::ClearFaults(id) => {
                 self.shared.faults.clear(id);
             }
@@ -501,7 +514,7 @@ impl Card {
         self.functions
             .iter()
             .flat_map(|f| &f.pending)
-            .filter(|p| p.wait.is_none())
+            .filter(|p| p.is_free())
             .map(|p| p.due)
             .chain(self.shared.reset.deadline())
             .chain(self.shared.health.deadline(self.shared.time))
@@ -581,9 +594,8 @@ impl Card {
                     mem,
                     fx,
                 );
-                let struck = self.struck.take().unwrap_or_default();
-                let due = self.due(&taken.inbox, now).after(struck.delay);
-                if wait.is_some() || due > now {
+                let after = self.after(id, &taken.inbox, wait, now, fx);
+                if after.holds(now) {
                     let origin = Origin::Slot {
                         slot,
                         entry,
@@ -593,15 +605,16 @@ impl Card {
                         },
                         checksum,
                         eq,
-                        twist: struck.twist,
+                        twist: after.twist,
                     };
                     self.hold(
                         id,
                         Pending {
                             origin,
                             submitted: now,
-                            due,
+                            due: after.due,
                             wait,
+                            stopped: after.stopped,
                             inbox: taken.inbox.clone(),
                             outbox: outbox.clone(),
                         },
@@ -613,10 +626,10 @@ impl Card {
                         entry,
                         checksum,
                         eq,
-                        twist: struck.twist,
+                        twist: after.twist,
                     };
                     answer_slot(f, how, &taken, bytes, fx);
-                    let delivery = struck.twist.delivery.unwrap_or(0);
+                    let delivery = after.twist.delivery.unwrap_or(0);
                     self.ended(
                         id,
                         Some(slot),
@@ -669,6 +682,7 @@ impl Card {
                 submitted: now,
                 due: now,
                 wait: Some(Wait::Firmware),
+                stopped: None,
                 inbox: inbox.to_vec(),
                 outbox: Vec::new(),
             };
@@ -692,17 +706,17 @@ impl Card {
             mem,
             fx,
         );
-        let struck = self.struck.take().unwrap_or_default();
-        let due = self.due(&taken.inbox, now).after(struck.delay);
-        if wait.is_some() || due > now {
+        let after = self.after(id, &taken.inbox, wait, now, fx);
+        if after.holds(now) {
             let origin = Origin::Channel { tag };
             self.hold(
                 id,
                 Pending {
                     origin,
                     submitted: now,
-                    due,
+                    due: after.due,
                     wait,
+                    stopped: after.stopped,
                     inbox: taken.inbox.clone(),
                     outbox: outbox.clone(),
                 },

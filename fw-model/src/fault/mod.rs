@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{FunctionId, function::State};
 
-pub use parse::BadFault;
+pub use parse::{BadFault, answer_field};
 
 /// Faults that a card may have.
 pub const MAX_FAULTS: usize = 256;
@@ -60,6 +60,7 @@ struct Then {
     syndrome: u32,
     silent: bool,
     lost: bool,
+    stop: bool,
     delay: Option<u64>,
     set: Vec<(Place, u64)>,
     fill: Option<Fill>,
@@ -120,6 +121,8 @@ pub struct Struck {
     pub silent: bool,
     /// It is never answered.
     pub lost: bool,
+    /// Its answer waits for somebody to look at it.
+    pub stop: bool,
     /// It is answered so much later.
     pub delay: Duration,
     /// How its slot is answered.
@@ -264,6 +267,7 @@ impl Struck {
         }
         self.silent |= t.silent;
         self.lost |= t.lost || t.silent;
+        self.stop |= t.stop;
         self.delay += Duration::from_millis(t.delay.unwrap_or(0));
         let (all, one) = (&mut self.twist, t.twist);
         all.delivery = all.delivery.or(one.delivery);

@@ -3,8 +3,9 @@
 
 use fwctl_proto::{
     cmdif::DeliveryStatus,
-    layout::{self, LayoutInfo},
-    mst, opcode, register,
+    layout::{self, LayoutInfo, get_bits},
+    mst::{self, nv::Type},
+    opcode, register,
     status::Status,
 };
 
@@ -23,12 +24,15 @@ pub struct BadFault {
 
 /// Where the register lies in ACCESS_REG.
 const REGISTER_BYTE: u32 = 16;
+/// Where MNVDA has an item's type word and its data, in bits.
+const ITEM_TYPE: u32 = (REGISTER_BYTE + 4) * 8;
+const ITEM_DATA: u32 = (REGISTER_BYTE + 12) * 8;
 /// A delay may be as long as one of the control socket.
 const MAX_DELAY_MS: u64 = crate::limits::MAX_DELAY_NANOS / 1_000_000;
 
 const WHEN: &str = "opcode=, register=, op_mod=, uid=, function=, state=, nth=, percent=, any, or a \
                     field of the opcode's inbox";
-const THEN: &str = "status=, syndrome=, silent, lost, delay=, set.FIELD=, fill=, cut=, delivery=, \
+const THEN: &str = "status=, syndrome=, silent, lost, stop, delay=, set.FIELD=, fill=, cut=, delivery=, \
                     token=, signature, owner, no-event, other-slot=, twice";
 
 /// A line of three parts.
@@ -150,26 +154,28 @@ impl Layouts {
     }
 }
 
+/// A field of a layout that begins at bit `base`, and holds no others.
+fn plain(l: &'static LayoutInfo, path: &str, base: u32) -> Option<Place> {
+    let flat = l.fields.iter().find(|f| f.name == path);
+    let flat = flat.filter(|f| f.nested.is_none() && f.count == 1);
+    let (offset, width) = flat.map(|f| (f.offset, f.width)).or_else(|| {
+        let p = l.field(path).filter(|p| p.info.nested.is_none())?;
+        Some((p.offset, p.width))
+    })?;
+    (width <= 64).then_some(Place {
+        offset: base + offset,
+        width,
+    })
+}
+
 /// A field of a message, or of the register in it.
 fn place(
     path: &str,
     message: Option<&'static LayoutInfo>,
     register: Option<&'static LayoutInfo>,
 ) -> Result<Place, String> {
-    let plain = |l: &'static LayoutInfo, base: u32| {
-        let flat = l.fields.iter().find(|f| f.name == path);
-        let flat = flat.filter(|f| f.nested.is_none() && f.count == 1);
-        let (offset, width) = flat.map(|f| (f.offset, f.width)).or_else(|| {
-            let p = l.field(path).filter(|p| p.info.nested.is_none())?;
-            Some((p.offset, p.width))
-        })?;
-        (width <= 64).then_some(Place {
-            offset: base + offset,
-            width,
-        })
-    };
-    let in_register = register.and_then(|l| plain(l, REGISTER_BYTE * 8));
-    let found = in_register.or_else(|| message.and_then(|l| plain(l, 0)));
+    let in_register = register.and_then(|l| plain(l, path, REGISTER_BYTE * 8));
+    let found = in_register.or_else(|| message.and_then(|l| plain(l, path, 0)));
     found.ok_or_else(|| match (register, message) {
         (None, None) => format!("{path}: give opcode= or register= for its fields"),
         (r, m) => {
@@ -177,6 +183,29 @@ fn place(
             format!("{path}: no field of {}", names.join(" or "))
         }
     })
+}
+
+/// Where a field lies in the outbox of the command in `inbox`, or in the register in it: bit offset
+/// and width.
+///
+/// # Errors
+/// There is no such field.
+pub fn answer_field(inbox: &[u8], path: &str) -> Result<(u32, u32), String> {
+    let op = get_bits(inbox, 0, 16) as u16;
+    let register = (op == opcode::ACCESS_REG).then(|| get_bits(inbox, super::REGISTER, 16) as u16);
+    let layouts = Layouts::of(&When {
+        opcode: Some(op),
+        register,
+        ..When::default()
+    });
+    // A configuration item lies in its register.
+    let item = register.filter(|id| *id == register::MNVDA);
+    let item = item.and_then(|_| Type::of(get_bits(inbox, ITEM_TYPE, 32) as u32).item());
+    if let Some(p) = item.and_then(|i| plain(i.layout, path, ITEM_DATA)) {
+        return Ok((p.offset, p.width));
+    }
+    let place = place(path, layouts.output, layouts.register)?;
+    Ok((place.offset, place.width))
 }
 
 /// A value that a field has room for.
@@ -251,6 +280,7 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
             ("syndrome", Some(v)) => syndrome = Some(fits("syndrome", v)?),
             ("silent", None) => t.silent = true,
             ("lost", None) => t.lost = true,
+            ("stop", None) => t.stop = true,
             ("delay", Some(v)) => {
                 let ms: u64 = fits("delay", v)?;
                 if ms > MAX_DELAY_MS {

@@ -54,8 +54,18 @@ pub struct Pending {
     pub due: Time,
     /// Not before this.
     pub wait: Option<Wait>,
+    /// Not before somebody has looked at it: a breakpoint's number.
+    pub stopped: Option<u32>,
     /// The inbox, for observers.
     pub inbox: Vec<u8>,
     /// The outbox.
     pub outbox: Vec<u8>,
+}
+
+impl Pending {
+    /// True if nothing but time keeps it.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.wait.is_none() && self.stopped.is_none()
+    }
 }

@@ -224,14 +224,14 @@ impl Card {
         let (mut outbox, out_len) = (Vec::new(), inbox.len());
         let via = Via::Gateway;
         let wait = self.execute(id, &mut inbox, via, out_len, &mut outbox, now, mem, fx);
-        let struck = self.struck.take().unwrap_or_default();
-        let due = self.due(&inbox, now).after(struck.delay);
-        if wait.is_some() || due > now {
+        let after = self.after(id, &inbox, wait, now, fx);
+        if after.holds(now) {
             let pending = Pending {
                 origin: Origin::Gateway,
                 submitted: now,
-                due,
+                due: after.due,
                 wait,
+                stopped: after.stopped,
                 inbox,
                 outbox,
             };

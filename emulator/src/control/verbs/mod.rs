@@ -12,6 +12,8 @@ use fw_model::{
 use fwctl_proto::{eqe, event, opcode, segment};
 use serde_json::{Map, Value, json};
 
+mod stops;
+
 use super::Server;
 
 /// The arguments of a request.
@@ -46,8 +48,39 @@ const fn verb(
     }
 }
 
+const STOPPED_ID: (&str, &str, &str) = ("id", "N", "its number, as `stopped` shows it");
+
 /// Every command, by name.
 pub const VERBS: &[Verb] = &[
+    verb(
+        "amend",
+        "Set a field of a stopped command's answer.",
+        &[
+            STOPPED_ID,
+            (
+                "field",
+                "FIELD",
+                "of the outbox, or of its register or item",
+            ),
+            ("value", "N", "a number, decimal or 0x…"),
+        ],
+        stops::amend,
+    ),
+    verb(
+        "break",
+        "Stop commands once they are executed, before they are answered.",
+        &[
+            ("when", "WHEN", "which commands, as for `fault`"),
+            ("times", "N", "how often (default 0: for ever)"),
+        ],
+        stops::break_at,
+    ),
+    verb(
+        "continue",
+        "Answer what is stopped.",
+        &[("id", "N", "only this one (default: all)")],
+        stops::go_on,
+    ),
     verb(
         "delay",
         "Hold back the answers to a command.",
@@ -154,6 +187,18 @@ pub const VERBS: &[Verb] = &[
         start,
     ),
     verb(
+        "step",
+        "Answer a stopped command, and stop the next one of its function.",
+        &[STOPPED_ID],
+        stops::step,
+    ),
+    verb(
+        "stopped",
+        "Show the commands that are stopped, decoded.",
+        &[],
+        stops::stopped,
+    ),
+    verb(
         "temperature",
         "Set the chip's temperature.",
         &[("celsius", "0..1000", "degrees; 105 and more is a warning")],
@@ -257,26 +302,34 @@ fn delay(s: &Server, a: &Arguments) -> Result<Value, String> {
     Ok(json!({}))
 }
 
+/// An argument that must be there and be text.
+fn text<'a>(a: &'a Arguments, name: &str) -> Result<&'a str, String> {
+    let value = a.get(name).and_then(Value::as_str);
+    value.ok_or_else(|| format!("{name:?} is missing, or no text"))
+}
+
+/// The argument `times`, if it is there.
+fn times(a: &Arguments) -> Result<Option<u64>, String> {
+    if !a.contains_key("times") {
+        return Ok(None);
+    }
+    let n = u64::try_from(number(a, "times")?);
+    Ok(Some(n.map_err(|_| "\"times\" is negative".to_owned())?))
+}
+
 /// Adds a fault; its number.
 fn fault(s: &Server, a: &Arguments) -> Result<Value, String> {
-    let text = |name: &str| {
-        let value = a.get(name).and_then(Value::as_str);
-        value.ok_or_else(|| format!("{name:?} is missing"))
-    };
-    let times = match a.get("times") {
-        None => None,
-        Some(_) => {
-            let n = u64::try_from(number(a, "times")?);
-            Some(n.map_err(|_| "\"times\" is negative".to_owned())?)
-        }
-    };
-    let fault = Fault::of(text("when")?, text("then")?, times).map_err(|e| e.to_string())?;
+    let fault = Fault::of(text(a, "when")?, text(a, "then")?, times(a)?);
+    add_fault(s, &fault.map_err(|e| e.to_string())?)
+}
+
+fn add_fault(s: &Server, fault: &Fault) -> Result<Value, String> {
     let last = |s: &Server| {
         let id = |c: &Card, _| c.faults().last().map(|f| f.id);
         s.owner.with_card(id)
     };
     let before = last(s);
-    s.owner.submit(Input::Fault(&fault), &NoMemory);
+    s.owner.submit(Input::Fault(fault), &NoMemory);
     match last(s) {
         Some(id) if before != Some(id) => Ok(json!({"id": id})),
         _ => Err(format!("there are {MAX_FAULTS} faults already")),

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Breakpoints: stop commands, show them, change their answers, go on.
+
+use fw_model::{
+    Card, FunctionId, Input, NoMemory, Stopped, Time,
+    fault::{Fault, answer_field},
+};
+use serde_json::{Value, json};
+
+use super::{Arguments, add_fault, number, text, times};
+use crate::{
+    control::Server,
+    observe::{self, Seen},
+};
+
+/// Stops commands once they are executed, before they are answered.
+pub(super) fn break_at(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let times = times(a)?.unwrap_or(0);
+    let fault = Fault::of(text(a, "when")?, "stop", Some(times)).map_err(|e| e.to_string())?;
+    add_fault(s, &fault)
+}
+
+/// What is stopped, decoded.
+pub(super) fn stopped(s: &Server, _: &Arguments) -> Result<Value, String> {
+    let all = |c: &Card, now: Time| {
+        let overlay = c.profile().overlay.clone();
+        let row = |p: Stopped<'_>| {
+            let waited = now.since(p.since);
+            let seen = Seen {
+                function: p.function.0,
+                slot: p.slot,
+                delivery: 0,
+                took: waited,
+                inbox: p.inbox,
+                outbox: p.outbox,
+            };
+            let n = observe::named(&seen, overlay.as_deref());
+            json!({
+                "id": p.number,
+                "function": p.function.0,
+                "slot": p.slot,
+                "command": n.command,
+                "register": n.register,
+                "item": n.item,
+                "status": n.status,
+                "in": n.input,
+                "out": n.output,
+                "waited_ms": waited.as_millis() as u64,
+            })
+        };
+        c.stopped().into_iter().map(row).collect()
+    };
+    Ok(s.owner.with_card(all))
+}
+
+/// The number of a command that is stopped.
+fn id(s: &Server, a: &Arguments) -> Result<u32, String> {
+    let id = u32::try_from(number(a, "id")?).ok();
+    let known = |c: &Card, _| c.stopped().iter().any(|p| Some(p.number) == id);
+    id.filter(|_| s.owner.with_card(known))
+        .ok_or_else(|| "no command is stopped with this number; `stopped` shows them".into())
+}
+
+/// Sets a field of a stopped command's answer.
+pub(super) fn amend(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let id = id(s, a)?;
+    let path = text(a, "field")?;
+    let value = a.get("value").ok_or("\"value\" is missing")?;
+    let value = match value {
+        Value::String(t) => t
+            .strip_prefix("0x")
+            .and_then(|h| u64::from_str_radix(h, 16).ok()),
+        other => other.as_u64(),
+    };
+    let value = value.ok_or("\"value\" is not a number, decimal or 0x…")?;
+    let place = |c: &Card, _| {
+        let all = c.stopped();
+        let stopped = all.iter().find(|p| p.number == id);
+        stopped.map(|p| (answer_field(p.inbox, path), p.outbox.len()))
+    };
+    let (place, len) = s
+        .owner
+        .with_card(place)
+        .ok_or("it is not stopped any more")?;
+    let (offset, width) = place?;
+    if u64::from(offset) + u64::from(width) > len as u64 * 8 {
+        return Err(format!("{path}: the answer is only {len} bytes long"));
+    }
+    if width < 64 && value >> width != 0 {
+        return Err(format!("{path}={value}: the field has {width} bits"));
+    }
+    let amend = Input::Amend {
+        stopped: id,
+        offset,
+        width,
+        value,
+    };
+    s.owner.submit(amend, &NoMemory);
+    Ok(json!({}))
+}
+
+/// Answers one stopped command, or all.
+pub(super) fn go_on(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let number = if a.contains_key("id") {
+        Some(id(s, a)?)
+    } else {
+        None
+    };
+    let count = |s: &Server| s.owner.with_card(|c, _| c.stopped().len());
+    let before = count(s);
+    s.owner.submit(Input::Continue(number), &NoMemory);
+    Ok(json!({ "continued": before.saturating_sub(count(s)) }))
+}
+
+/// Answers a stopped command, and stops the next one of its function.
+pub(super) fn step(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let id = id(s, a)?;
+    let of = |c: &Card, _| {
+        let all = c.stopped();
+        all.iter().find(|p| p.number == id).map(|p| p.function)
+    };
+    let FunctionId(f) = s.owner.with_card(of).ok_or("it is not stopped any more")?;
+    let when = format!("function={f}");
+    let next = Fault::of(&when, "stop", Some(1)).map_err(|e| e.to_string())?;
+    add_fault(s, &next)?;
+    s.owner.submit(Input::Continue(Some(id)), &NoMemory);
+    Ok(json!({}))
+}
