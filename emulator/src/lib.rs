@@ -12,6 +12,7 @@ pub mod list;
 pub mod observe;
 pub mod owner;
 pub mod pci;
+pub mod qmp;
 pub mod record;
 pub mod serve;
 pub mod socket;

@@ -251,6 +251,10 @@ struct ServeArgs {
     /// happens that cannot be recorded.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Let the virtual machine stand while a command is stopped at a breakpoint (docs/debugging.md): the
+    /// socket of QEMU's `-qmp unix:SOCKET,server=on,wait=off`.
+    #[arg(long, value_name = "SOCKET")]
+    qmp: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -444,6 +448,7 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         log_commands: a.log_commands,
         trace: a.trace,
         record: a.record,
+        qmp: a.qmp,
         faults,
     };
     match serve(options) {

@@ -15,7 +15,8 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use fw_model::{
-    Card, CardOptions, EventPath, FunctionId, Input, MemStore, NoMemory, Overlay, Profile, Store,
+    Card, CardOptions, EventPath, FunctionId, Input, MemStore, NoMemory, Notice, Overlay, Profile,
+    Store,
     fault::{Fault, MAX_FAULTS},
     limits::{MAX_FUNCTIONS, MAX_SAVED},
     record::Head,
@@ -25,7 +26,7 @@ use crate::{
     clients::Clients,
     control,
     owner::Owner,
-    pci,
+    pci, qmp,
     record::Recorder,
     socket::{self, Listening, Place, SocketFile},
     store::FileStore,
@@ -90,6 +91,8 @@ pub struct Options {
     pub trace: Option<PathBuf>,
     /// Write a record to this file.
     pub record: Option<PathBuf>,
+    /// QEMU's control socket: the machine stands while a command is stopped.
+    pub qmp: Option<PathBuf>,
 }
 
 /// Why serving ended badly.
@@ -359,12 +362,19 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
         };
         open(&p.owner, &clients, function, &door, listening, &ends)?;
     }
+    let events = control::Events::default();
+    let told = events.clone();
+    let hold = p.options.qmp.map(|path| qmp::start(p.owner.clone(), path));
+    let hold = hold.transpose().context("thread qmp")?;
+    p.owner.watch(Box::new(move |f, notice| {
+        told.notice(f, notice);
+        if let (Some(hold), Notice::Stopped(..)) = (&hold, notice) {
+            // It ends with the process.
+            let _ = hold.send(());
+        }
+    }));
     if let Some(l) = p.control {
         let quit = ends.clone();
-        let events = control::Events::default();
-        let told = events.clone();
-        let watch = move |f, notice: &_| told.notice(f, notice);
-        p.owner.watch(Box::new(watch));
         let server = control::Server {
             owner: p.owner.clone(),
             clients: clients.clone(),

@@ -46,6 +46,7 @@ pub const SUITES: &[&Suite] = &[
     &mst_pci::RESET,
     &mst_pci::DUMP,
     &mst_config::SUITE,
+    &mst_config::AMENDED,
     &mst_config::LIST,
     &mst_config::VIRTUAL_FUNCTIONS,
     &mlx5_tracer::SUITE,

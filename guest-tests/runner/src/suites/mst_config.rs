@@ -47,6 +47,15 @@ pub const VIRTUAL_FUNCTIONS: Suite = Suite {
     ],
 };
 
+/// While somebody changes the firmware's answers.
+pub const AMENDED: Suite = Suite {
+    name: "mst-amended",
+    about: "mstconfig shows what a stopped answer was changed to",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[],
+    tests: &[test("shows-the-changed-value", 120, amended)],
+};
+
 /// What scripts/expected-parameters makes of the tool's database and the card's profile, as a file in
 /// the guest.
 const EXPECTED: &str = "/files/expected-parameters";
@@ -214,5 +223,16 @@ fn list(ctx: &Ctx) -> Done {
     let more: Vec<_> = listed.difference(&expected).collect();
     check!(missing.is_empty(), "not listed: {missing:?}");
     check!(more.is_empty(), "listed too: {more:?}");
+    Ok(())
+}
+
+fn amended(ctx: &Ctx) -> Done {
+    let text = mstconfig(ctx, &["q", "CRYPTO_POLICY"])?;
+    // The database's name for 2, which nobody has set.
+    check_eq!(
+        listed(&text).remove("CRYPTO_POLICY"),
+        Some(vec!["FIPS_LEVEL_2(2)".to_owned()]),
+        "{text}"
+    );
     Ok(())
 }

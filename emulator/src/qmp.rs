@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Holds the virtual machine while a command is stopped, over QEMU's own control socket (QMP): the
+//! driver's time-outs do not run meanwhile.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::owner::Owner;
+
+/// How long QEMU may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How often it is looked whether anything is stopped still.
+const LOOK: Duration = Duration::from_millis(20);
+/// Bytes of one answer, and how many lines before it may be events.
+const MAX_LINE: u64 = 1 << 20;
+const MAX_EVENTS: usize = 1000;
+
+/// Starts the thread that holds the machine; a message tells it that a command was stopped.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn start(owner: Arc<Owner>, socket: PathBuf) -> io::Result<Sender<()>> {
+    let (tell, told) = channel();
+    thread::Builder::new()
+        .name("qmp".into())
+        .spawn(move || run(&owner, &socket, &told))?;
+    Ok(tell)
+}
+
+fn run(owner: &Owner, socket: &Path, told: &Receiver<()>) {
+    let any = || owner.with_card(|c, _| !c.stopped().is_empty());
+    while told.recv().is_ok() {
+        if !any() {
+            continue;
+        }
+        let held = match Machine::hold(socket) {
+            Ok(held) => held,
+            Err(e) => {
+                log::error!("--qmp {}: the machine runs on: {e}", socket.display());
+                continue;
+            }
+        };
+        log::info!("a command is stopped: the machine stands");
+        while any() {
+            // More that is stopped changes nothing.
+            if told.recv_timeout(LOOK) == Err(RecvTimeoutError::Disconnected) {
+                break;
+            }
+        }
+        if let Some(Err(e)) = held.map(Machine::release) {
+            log::error!("--qmp {}: the machine stands still: {e}", socket.display());
+        }
+    }
+}
+
+/// A machine that stands because of us.
+struct Machine(BufReader<UnixStream>);
+
+impl Machine {
+    /// Stops the machine; none if it stood already.
+    fn hold(socket: &Path) -> io::Result<Option<Self>> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        stream.set_write_timeout(Some(ANSWER))?;
+        let mut machine = Self(BufReader::new(stream));
+        machine.line()?;
+        machine.ask("qmp_capabilities")?;
+        if machine.ask("query-status")?["running"] != true {
+            return Ok(None);
+        }
+        machine.ask("stop")?;
+        Ok(Some(machine))
+    }
+
+    fn release(mut self) -> io::Result<()> {
+        self.ask("cont").map(drop)
+    }
+
+    fn ask(&mut self, command: &str) -> io::Result<Value> {
+        writeln!(self.0.get_mut(), "{}", json!({ "execute": command }))?;
+        for _ in 0..MAX_EVENTS {
+            let mut answer = self.line()?;
+            if let Some(e) = answer.get("error") {
+                return Err(io::Error::other(format!("{command}: {e}")));
+            }
+            if let Some(value) = answer.get_mut("return") {
+                return Ok(value.take());
+            }
+        }
+        Err(io::Error::other(format!("{command}: no answer")))
+    }
+
+    fn line(&mut self) -> io::Result<Value> {
+        let mut line = String::new();
+        if (&mut self.0).take(MAX_LINE).read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        serde_json::from_str(&line).map_err(io::Error::other)
+    }
+}
