@@ -22,7 +22,7 @@ use crate::{
 
 impl Card {
     /// Asks for a batch to be stored; `None` if there is nothing in it.
-    pub(super) fn commit(&mut self, batch: Batch, fx: &mut Effects) -> Option<Token> {
+    pub(crate) fn commit(&mut self, batch: Batch, fx: &mut Effects) -> Option<Token> {
         if batch.puts.is_empty() {
             return None;
         }

@@ -23,7 +23,7 @@ use crate::{
         pages,
         pending::{Origin, Pending, Wait},
     },
-    gateway::{CrSpace, Semaphores},
+    gateway::{CrSpace, Semaphores, spi::Spi},
     health::Health,
     input::{Caller, EventPath, Input, ResetKind},
     iseg,
@@ -104,6 +104,8 @@ pub struct Shared {
     /// What goes wrong on purpose.
     pub faults: Faults,
     last_token: u64,
+    /// The flash chip's gateway.
+    pub spi: Spi,
     /// Number of the last command that a breakpoint stopped.
     last_stop: u32,
 }
@@ -231,6 +233,7 @@ impl Card {
                 tracer: Tracer::default(),
                 faults: Faults::new(options.seed),
                 last_token: 0,
+                spi: Spi::default(),
                 last_stop: 0,
             },
             observed: false,

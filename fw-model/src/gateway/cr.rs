@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Card, Time, firmware::fs4::LOG_SLOT, limits::MAX_CR_WORDS};
+use crate::{Batch, Card, Effects, Time, firmware::fs4::LOG_SLOT, limits::MAX_CR_WORDS};
 
 use super::Word;
 
@@ -55,12 +55,22 @@ impl Card {
         if STARTING.contains(&address) {
             return u32::from(!self.shared.health.runs(now)) << 31;
         }
+        if let Some(word) = self.shared.spi.read(&self.profile, address) {
+            return word;
+        }
         let given = self.words().get(&address).copied();
         given.unwrap_or_else(|| self.shared.cr.0.get(&address).copied().unwrap_or(0))
     }
 
     /// Keeps a word. What the model gives stays, and so does all else when there is no room.
-    pub(super) fn write_cr(&mut self, address: u32, value: u32) {
+    pub(super) fn write_cr(&mut self, address: u32, value: u32, fx: &mut Effects) {
+        let mut batch = Batch::default();
+        let (spi, flash) = (&mut self.shared.spi, &mut self.shared.firmware.flash);
+        if spi.write(&self.profile, address, value, flash, &mut batch) {
+            // The chip's own status is read before the tool goes on; by then it is stored.
+            self.commit(batch, fx);
+            return;
+        }
         let cr = &mut self.shared.cr.0;
         if value == 0 {
             cr.remove(&address);

@@ -6,6 +6,7 @@
 mod cr;
 pub mod icmd;
 mod semaphore;
+pub mod spi;
 
 use crate::{Card, Effects, FunctionId, GuestMemory, Time};
 
@@ -109,7 +110,7 @@ impl Card {
         }
         match at.space {
             space::SEMAPHORES => self.shared.semaphores.write(at.address, value, now),
-            space::CR => self.write_cr(at.address, value),
+            space::CR => self.write_cr(at.address, value, fx),
             _ => {
                 self.shared.semaphores.renew(semaphore::ICMD, now);
                 if f.icmd.write(at.address, value) {

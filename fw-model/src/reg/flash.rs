@@ -29,7 +29,7 @@ pub const MFBE_BYTES: usize = 12;
 const DATA: usize = 12;
 
 /// The flash chip: one of Macronix with 256 Mbit.
-const JEDEC_ID: u64 = 0x19_20c2;
+pub const JEDEC_ID: u64 = 0x19_20c2;
 
 fn field(given: &[u8], register: u16, name: &str) -> u64 {
     let fields = mst::find(register).map_or(&[][..], |r| r.layout.fields);

@@ -38,6 +38,7 @@ use crate::{
     syndrome::{Refusal, Syndrome},
 };
 
+pub use flash::JEDEC_ID;
 pub use ports::{changed, is_up};
 pub use rows::REGISTERS;
 pub use thermal::CHIP as CHIP_SENSOR;

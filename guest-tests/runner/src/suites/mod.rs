@@ -39,6 +39,7 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_ib::SUITE,
     &mlx5_two::SUITE,
     &mlx5_two::ACTIVATE,
+    &mst_flash::DIRECT,
     &mst_flash::SUITE,
     &mst_fwctl::SUITE,
     &mst_link::SUITE,

@@ -49,6 +49,19 @@ pub const SUITE: Suite = Suite {
     ],
 };
 
+/// Past the firmware, through the flash chip's own gateway.
+pub const DIRECT: Suite = Suite {
+    name: "mst-flash-direct",
+    about: "mstflint -ocr: the flash chip itself is queried, verified and burnt",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[],
+    tests: &[
+        test("knows-the-chip", 120, chip),
+        test("verifies", 240, verify_direct),
+        test("burns", 400, burn_direct),
+    ],
+};
+
 /// What is behind `title` in what mstflint prints.
 fn value(text: &str, title: &str) -> Option<String> {
     let line = text.lines().find_map(|l| l.strip_prefix(title))?;
@@ -222,4 +235,51 @@ fn read_back(_: &Ctx) -> Done {
         "version"
     );
     Ok(())
+}
+
+fn direct(args: &[&str]) -> Done<String> {
+    let (ok, text) = mstflint(&[&["-ocr"], args].concat())?;
+    check!(ok, "{text}");
+    Ok(text)
+}
+
+fn chip(_: &Ctx) -> Done {
+    let text = direct(&["hw", "query"])?;
+    let of = |title: &str| {
+        let mut words = text.lines().map(str::split_whitespace);
+        words.find_map(|mut w| (w.next() == Some(title)).then(|| w.next()))?
+    };
+    // mstflint's own name for the chip with this id; 32 MiB.
+    check_eq!(of("Type"), Some("MX25Lxxx"), "{text}");
+    check_eq!(of("TotalSize"), Some("0x2000000"), "{text}");
+    check_eq!(of("JEDEC_ID"), Some("0x1920c2"), "{text}");
+    Ok(())
+}
+
+fn verify_direct(_: &Ctx) -> Done {
+    let text = direct(&["verify"])?;
+    check!(
+        text.contains("FW image verification succeeded. Image is bootable."),
+        "{text}"
+    );
+    Ok(())
+}
+
+fn burn_direct(ctx: &Ctx) -> Done {
+    let before = value(&direct(&["q"])?, "FW Version:");
+    let text = direct(&["-i", IMAGE, "burn"])?;
+    check!(text.contains("To load new FW"), "{text}");
+    let after = value(&direct(&["q"])?, "FW Version:");
+    ctx.note(format!("{before:?} -> {after:?}"));
+    check_eq!(after.as_deref(), Some(FROM_MSTFLINT), "by the chip");
+    // The firmware sees the same flash, and still runs what it did.
+    let (ok, text) = mstflint(&["q"])?;
+    check!(ok, "{text}");
+    check_eq!(
+        value(&text, "FW Version:").as_deref(),
+        Some(FROM_MSTFLINT),
+        "{text}"
+    );
+    check_eq!(value(&text, "FW Version(Running):"), before, "{text}");
+    verify_direct(ctx)
 }
