@@ -63,5 +63,45 @@ pub fn measure(
             over_nothing_ns: None,
         });
     }
+    lines.push(gateway(&mut driver, placement, count)?);
     Ok(lines)
+}
+
+/// A word of the device through the PCI gateway, as a tool reads it: the address is written, the flag
+/// and the data are read.
+fn gateway(driver: &mut PciDriver, placement: Placement, count: usize) -> anyhow::Result<Line> {
+    /// PCI capability id of vendor specific capabilities.
+    const VENDOR: u8 = 0x09;
+    /// Space, address and data in the capability; CR space, and the device's id in it.
+    const CONTROL: u64 = 4;
+    const ADDRESS: u64 = 16;
+    const DATA: u64 = 20;
+    const CR: u16 = 2;
+    const DEVICE_ID: u32 = 0xf_0014;
+    let at = driver.capability(VENDOR)?.context("no gateway")?;
+    driver.config_write(at + CONTROL, &CR.to_le_bytes())?;
+    let mut samples = Samples::new(count);
+    let mut word = [0; 4];
+    for n in 0..count + count / 10 {
+        let mut call = || -> anyhow::Result<()> {
+            driver.config_write(at + ADDRESS, &DEVICE_ID.to_le_bytes())?;
+            driver.config_read(at + ADDRESS, &mut word)?;
+            driver.config_read(at + DATA, &mut word)?;
+            Ok(())
+        };
+        // The first tenth warms up.
+        if n < count / 10 {
+            call()?;
+        } else {
+            samples.time(call)?;
+        }
+    }
+    ensure!(word != [0; 4], "the gateway gives no device id");
+    Ok(Line {
+        what: "vfio-user, a word through the gateway (3 accesses)".into(),
+        placement: Some(placement),
+        depth: Some(1),
+        stats: samples.finish(false),
+        over_nothing_ns: None,
+    })
 }
