@@ -31,7 +31,7 @@ const WRITE: u16 = 0;
 const MNVDA: u16 = 0x9024;
 const MFBA: u16 = 0x9011;
 /// `nv_global_pci_conf`, a card's item of 12 bytes.
-const ITEM: u32 = 0x80;
+const ITEM: u32 = 0x9b;
 /// Where in the flash the numbers go, behind the images.
 const FLASH: u32 = 0x1f0_0000;
 /// Outbox bytes in front of a register.
@@ -65,10 +65,10 @@ fn access(id: u16, op_mod: u16, register: &[u8]) -> Command {
 
 /// The item with a value of `n` in each dword; its header says type, length and the next boot.
 fn item(n: u32) -> Vec<u8> {
-    let mut r = vec![0, 0, 0, 12];
+    let mut r = vec![0, 0, 0, 16];
     r.extend(ITEM.to_be_bytes());
     r.extend([0; 4]);
-    r.extend(n.to_be_bytes().repeat(3));
+    r.extend(n.to_be_bytes().repeat(4));
     r
 }
 

@@ -133,6 +133,7 @@ syndromes! {
     DumpTooLong = 0x00e6_0014, LIM_ERR, "The resource dump is longer than the firmware keeps.";
     DumpLost = 0x00e6_0015, BAD_PARAM, "device_opaque names no resource dump that is being read: another one was begun, or it is at its end.";
     DumpMemory = 0x00e6_0016, BAD_PARAM, "The memory key of the resource dump does not exist, must not be written, or does not cover the address.";
+    NvRange = 0x00e6_0017, BAD_PARAM, "A parameter of the configuration item has a value that the tools' database rules out.";
 
     ObjectLimit = 0x00e7_0001, LIM_ERR, "As many objects of this kind exist as the capabilities allow.";
     ObjectUnknown = 0x00e7_0002, BAD_RES, "There is no object of this kind with this id.";

@@ -251,7 +251,7 @@ fn what_was_set_is_gone_through_one_by_one() {
     };
     assert_eq!(next(&mut d, 0), (0, 0, vec![]));
     set(&mut d, 0x0300_0080, &[5; 4]).unwrap();
-    set(&mut d, 0x80, &[7; 12]).unwrap();
+    set(&mut d, 0x9b, &[7; 16]).unwrap();
     let mut all = Vec::new();
     let mut pointer = 0;
     loop {
@@ -262,7 +262,7 @@ fn what_was_set_is_gone_through_one_by_one() {
         pointer = to;
         all.push((word, value));
     }
-    assert_eq!(all, [(0x80, vec![7; 12]), (0x0300_0080, vec![5; 4])]);
+    assert_eq!(all, [(0x9b, vec![7; 16]), (0x0300_0080, vec![5; 4])]);
     assert_eq!(next(&mut d, u32::MAX).0, 0);
 }
 
@@ -281,13 +281,17 @@ fn caps(d: &mut Driver, op_mod: u16) -> [u64; 4] {
 
 /// Sets a parameter in the next-boot value that is there, as mstconfig does it.
 fn change(d: &mut Driver, item: &str, parameter: &str, value: u64) {
+    try_change(d, item, parameter, value).unwrap();
+}
+
+fn try_change(d: &mut Driver, item: &str, parameter: &str, value: u64) -> Result<(), (u8, u32)> {
     let item = named(item).unwrap();
     let field = item.layout.fields.iter().find(|f| f.name == parameter);
     let field = field.unwrap();
     let (length, mut data) = get(d, NEXT, word(item)).unwrap();
     data.truncate(length);
     set_bits(&mut data, field.offset, field.width, value);
-    set(d, word(item), &data).unwrap();
+    set(d, word(item), &data)
 }
 
 fn boot(d: &mut Driver) {
@@ -317,11 +321,48 @@ fn virtual_functions_are_as_many_as_settings_and_card_allow() {
     boot(&mut d);
     assert_eq!(total(&mut d), 8);
     // nv_global_pci_cap.max_vfs_per_pf is 127.
-    change(&mut d, "nv_global_pci_conf", "total_vfs", 500);
+    change(&mut d, "nv_global_pci_conf", "total_vfs", 127);
     boot(&mut d);
     assert_eq!(total(&mut d), 127);
     let layout_v1 = d.exec(&cmd(op::QUERY_ESW_FUNCTIONS, 1 << 14, 16), 128);
     assert_eq!(layout_v1.status(), 3, "BAD_PARAM");
+}
+
+/// Limits are those of mstflint's database: params.min_val, max_val and rule.
+#[test]
+fn values_that_the_database_rules_out_are_refused() {
+    const RANGE: (u8, u32) = (BAD_PARAM, 0x00e6_0017);
+    let mut d = up("connectx7");
+    let pci = "nv_global_pci_conf";
+    // At most $nv_global_pci_cap.max_vfs_per_pf, which the profile says is 127.
+    assert_eq!(try_change(&mut d, pci, "total_vfs", 128), Err(RANGE));
+    assert_eq!(try_change(&mut d, pci, "total_vfs", 127), Ok(()));
+    // 1 to 100.
+    let (item, factor) = ("nv_roce_cc_ecn", "rpg_min_dec_fac");
+    assert_eq!(try_change(&mut d, item, factor, 101), Err(RANGE));
+    assert_eq!(try_change(&mut d, item, factor, 100), Ok(()));
+    assert_eq!(try_change(&mut d, item, factor, 0), Err(RANGE));
+    // A rule: ($partial_wr_cache_mode==2 && $nv_global_pci_cap.partial_wr_cache_mode_function==1),
+    // and that capability is not the profile's.
+    let mode = "partial_wr_cache_mode";
+    assert_eq!(try_change(&mut d, pci, mode, 2), Err(RANGE));
+    assert_eq!(try_change(&mut d, pci, mode, 1), Ok(()));
+}
+
+/// dce_tcp_g is at least 1, and 0 on a card whose profile says nothing of it: other parameters of the
+/// item can be set all the same.
+#[test]
+fn a_value_that_stays_is_not_looked_at() {
+    let mut d = up("minimal");
+    let item = named("nv_roce_cc_ecn").unwrap();
+    let (length, mut data) = get(&mut d, NEXT, word(item)).unwrap();
+    data.truncate(length);
+    let field = |name| item.layout.fields.iter().find(|f| f.name == name).unwrap();
+    let (g, other) = (field("dce_tcp_g"), field("dce_tcp_rtt"));
+    assert_eq!(get_bits(&data, g.offset, g.width), 0);
+    set_bits(&mut data, other.offset, other.width, 7);
+    set(&mut d, word(item), &data).unwrap();
+    assert_eq!(get(&mut d, NEXT, word(item)).unwrap().1[..length], data);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 mod components;
 mod flash;
 pub mod identity;
+pub mod limits;
 pub mod masks;
 mod module;
 mod nvda;

@@ -4,10 +4,10 @@
 
 use fwctl_proto::{
     layout::{get_bits, set_bits},
-    mst::nv::{Item, Type, class},
+    mst::nv::{Item, Type, class, named},
 };
 
-use super::put;
+use super::{limits, put};
 use crate::{
     cmd::{Ctx, Done},
     nv::MAX_ITEM_BYTES,
@@ -121,10 +121,53 @@ pub fn write(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
         .get(DATA..DATA + length)
         .filter(|_| carried >= DATA + length && length <= item.layout.bytes())
         .ok_or(Syndrome::NvLength)?;
+    within(ctx, word(given), item, data)?;
     ctx.shared.nv.set(word(given), data, &mut ctx.batch)?;
     header(given, image, item);
     for (to, from) in image.iter_mut().skip(DATA).zip(data) {
         *to = *from;
+    }
+    Ok(())
+}
+
+/// Refuses new values of parameters that the tools' database rules out. A value that the item has
+/// already is not looked at: it is the card's own, or was in order when it was set.
+fn within(ctx: &Ctx<'_>, word: u32, item: &'static Item, data: &[u8]) -> Done {
+    let stored = |word: u32, item: &Item| {
+        let set = ctx.shared.nv.next(word).filter(|_| !item.capability);
+        set.or_else(|| ctx.profile.nv(item)).unwrap_or(&[]).to_vec()
+    };
+    let param = |item: &Item, bytes: &[u8], name: &str| {
+        let f = item.layout.fields.iter().find(|f| f.name == name)?;
+        let mut whole = bytes.to_vec();
+        whole.resize(item.layout.bytes().max(bytes.len()), 0);
+        i64::try_from(get_bits(&whole, f.offset, f.width)).ok()
+    };
+    let values = |of: Option<&str>, name: &str| match of.and_then(named) {
+        None if of.is_some() => None,
+        None => param(item, data, name),
+        // A capability that the profile does not state binds nothing.
+        Some(o) if o.capability && ctx.profile.nv(o).is_none() => None,
+        // Of the same port, function or module, where the class is the same.
+        Some(o) => {
+            let ids = Type::of(word).id;
+            let at = if o.class == item.class {
+                word ^ ids ^ o.id
+            } else {
+                u32::from(o.class) << 24 | o.id
+            };
+            param(o, &stored(at, o), name)
+        }
+    };
+    let before = stored(word, item);
+    for limit in item.limits {
+        let new = param(item, data, limit.param);
+        if new == param(item, &before, limit.param) {
+            continue;
+        }
+        if new.is_some_and(|v| !limits::holds(limit, v, &values)) {
+            return Err(Syndrome::NvRange.into());
+        }
     }
     Ok(())
 }

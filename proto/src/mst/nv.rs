@@ -21,6 +21,22 @@ pub struct Item {
     pub layout: &'static LayoutInfo,
     /// What mstconfig calls each parameter; empty if it does not show it.
     pub shown: &'static [&'static str],
+    /// What the values of parameters are bound by.
+    pub limits: &'static [Limit],
+}
+
+/// What a parameter's value is bound by: expressions over parameters, `$param` of the same item and
+/// `$item.param` of others; empty if there is none.
+#[derive(Debug)]
+pub struct Limit {
+    /// The parameter.
+    pub param: &'static str,
+    /// The least value.
+    pub min: &'static str,
+    /// The largest value.
+    pub max: &'static str,
+    /// What must not be 0.
+    pub rule: &'static str,
 }
 
 /// Classes of items: what a type word holds besides the index.
