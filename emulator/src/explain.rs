@@ -119,10 +119,11 @@ fn access_register(id: u16) -> Option<String> {
     match (reg::find(id), mst::find(id)) {
         (None, None) => text += "  not in the register table: BAD_PARAM\n",
         (None, Some(r)) => {
-            text += &format!(
-                "  {} bytes, a mere store: nothing in the model follows it\n",
-                r.layout.bytes()
-            );
+            let kind = match reg::phy::meaning(id) {
+                Some(_) => "a store of which some fields follow the model",
+                None => "a mere store: nothing in the model follows it",
+            };
+            text += &format!("  {} bytes, {kind}\n", r.layout.bytes());
             text += &fields(r.layout);
         }
         (Some(r), _) => {

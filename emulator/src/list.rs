@@ -168,7 +168,10 @@ fn registers() -> Vec<Row> {
             index: index.map(|(f, _)| f.name).collect(),
             written: &[],
             fields: r.layout.fields.len(),
-            content: "store",
+            content: match reg::phy::meaning(r.id) {
+                Some(_) => "partial",
+                None => "store",
+            },
         }
     });
     let mut all: Vec<_> = table.chain(tools).collect();

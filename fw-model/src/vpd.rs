@@ -11,6 +11,9 @@ const READ_ONLY: u8 = 0x90;
 /// Small resource: the end.
 const END: u8 = 0x78;
 
+/// The board's revision.
+pub const REVISION: &str = "A0";
+
 /// The serial number that all functions of a card share.
 #[must_use]
 pub fn serial_number(p: &Profile) -> String {
@@ -31,7 +34,7 @@ pub fn image(p: &Profile) -> Vec<u8> {
     let mut fields = Vec::new();
     for (keyword, text) in [
         (*b"PN", part_number(p)),
-        (*b"EC", "A0".into()),
+        (*b"EC", REVISION.into()),
         (*b"SN", serial_number(p)),
         // What tells cards apart for mlx5_core: a UUID of a vendor's own kind, without its dashes.
         (*b"V3", format!("{mac}80008000000000000000")),

@@ -14,6 +14,7 @@ pub mod masks;
 mod module;
 mod nvda;
 mod pddr;
+pub mod phy;
 mod ports;
 mod qos;
 mod reset;

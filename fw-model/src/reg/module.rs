@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Lanes of a port.
-const LANES: u64 = 4;
+pub const LANES: u64 = 4;
 /// Its temperature in units of 1/8 degree: 35 degrees.
 pub const TEMPERATURE: u16 = 35 * 8;
 /// `pmaos_reg.oper_status`: plugged and enabled, unplugged.
@@ -93,7 +93,7 @@ pub fn read_mcia(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
 }
 
 /// True if the function's own module is there.
-fn own(ctx: &Ctx<'_>, module: u64) -> Result<bool, Syndrome> {
+pub fn own(ctx: &Ctx<'_>, module: u64) -> Result<bool, Syndrome> {
     if module == u64::from(ctx.f.id.0) {
         Ok(ctx.shared.port(ctx.f.id).cable)
     } else {

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Registers that nothing in the model gives a meaning: each is a store that keeps to what the tools'
-//! database says may be done to its fields.
+//! Registers without a row in the table: each is a store that keeps to what the tools' database says may
+//! be done to its fields. What follows the model in some of them is in `phy.rs`.
 
 use fwctl_proto::{
     layout::{FieldInfo, get_bits, set_bits},
     mst::{Access, Register},
 };
 
-use super::{READ, WRITE};
-use crate::{cmd::Ctx, limits::MAX_STORED_REGISTERS, syndrome::Syndrome};
+use super::{READ, WRITE, phy};
+use crate::{
+    cmd::Ctx,
+    limits::MAX_STORED_REGISTERS,
+    syndrome::{Refusal, Syndrome},
+};
 
 /// A part of a register: its id, and an image with nothing but the index fields.
 pub type Part = (u16, Box<[u8]>);
 
 /// The index field that names a port; a function has one, which 0 names as well.
 const PORT: &str = "local_port";
-
-/// Fields that say what the firmware made of another: register, field, the field that it follows.
-const FOLLOWS: &[(u16, &str, &str)] = &[(0x5040, "phy_test_mode_status", "phy_test_mode_admin")];
 
 /// The fields of a register with one of these kinds of access.
 fn fields<'a>(r: &'a Register, kinds: &'a [Access]) -> impl Iterator<Item = &'a FieldInfo> {
@@ -40,16 +41,20 @@ pub fn can_write(r: &Register) -> bool {
 }
 
 /// Reads or writes it; `given` is the register as it was sent, as long as its layout.
-pub(super) fn access(ctx: &mut Ctx<'_>, r: &Register, given: &[u8]) -> Result<Vec<u8>, Syndrome> {
+pub(super) fn access(ctx: &mut Ctx<'_>, r: &Register, given: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut part = vec![0; given.len()];
     for f in fields(r, &[Access::Index]) {
         copy(f, given, &mut part);
         if f.name == PORT {
             if get_bits(given, f.offset, f.width) > 1 {
-                return Err(Syndrome::RegisterPort);
+                return Err(Syndrome::RegisterPort.into());
             }
             set_bits(&mut part, f.offset, f.width, 0);
         }
+    }
+    let meaning = phy::meaning(r.id);
+    if let Some(m) = meaning {
+        m.check(ctx, given)?;
     }
     let key = (r.id, part.into_boxed_slice());
     let stored = &mut ctx.f.registers.stored;
@@ -60,23 +65,26 @@ pub(super) fn access(ctx: &mut Ctx<'_>, r: &Register, given: &[u8]) -> Result<Ve
     match ctx.op_mod {
         READ => {}
         WRITE if can_write(r) => {
+            let before = image.clone();
             for f in fields(r, &[Access::Rw, Access::Unsaid]) {
                 copy(f, given, &mut image);
             }
-            for (_, to, from) in FOLLOWS.iter().filter(|f| f.0 == r.id) {
-                let value = super::take(&image, r.id, from);
-                super::put(&mut image, r.id, to, [value]);
+            if let Some(m) = meaning {
+                m.written(given, &before, &mut image)?;
             }
             if stored.len() >= MAX_STORED_REGISTERS && !stored.contains_key(&key) {
-                return Err(Syndrome::RegisterLimit);
+                return Err(Syndrome::RegisterLimit.into());
             }
             stored.insert(key, image.clone().into_boxed_slice());
         }
-        WRITE => return Err(Syndrome::RegisterReadOnly),
-        _ => return Err(Syndrome::UnsupportedOpMod),
+        WRITE => return Err(Syndrome::RegisterReadOnly.into()),
+        _ => return Err(Syndrome::UnsupportedOpMod.into()),
     }
     for f in fields(r, &[Access::Index, Access::Operation]) {
         copy(f, given, &mut image);
+    }
+    if let Some(m) = meaning {
+        m.show(ctx, &mut image)?;
     }
     Ok(image)
 }

@@ -118,10 +118,29 @@ fn pages(ctx: &Ctx) -> Done {
         &fec,
         &[("FEC Capability 100GbE", "0x5 (No-FEC, RS-FEC (528,514))")],
     )?;
-    for option in ["-e", "--show_device"] {
-        expect(&mstlink(ctx, &[option])?, LINK)?;
+    // docs/registers.md: an open eye on each of four lanes; mstlink adds the halves of a height and a
+    // phase.
+    let eye = mstlink(ctx, &["-e"])?;
+    expect(&eye, LINK)?;
+    for (title, lane) in [
+        ("Physical Grade", "4000"),
+        ("Height Eye Opening [mV]", "200"),
+        ("Phase  Eye Opening [psec]", "20"),
+    ] {
+        let values = eye.get(title).map(|v| v.split(',').map(str::trim));
+        let values: Vec<_> = values.into_iter().flatten().collect();
+        check_eq!(values, [lane; 4], "{title}");
     }
-    Ok(())
+    // The board as mstvpd has it, made from the profile's PSID and base address.
+    expect(
+        &mstlink(ctx, &["--show_device"])?,
+        &[
+            ("Part Number", "EMU-EMU0000000007"),
+            ("Serial Number", "EMU02C907000000"),
+            ("Revision", "A0"),
+            ("FW Version", "28.43.1014"),
+        ],
+    )
 }
 
 fn eeprom(ctx: &Ctx) -> Done {
@@ -181,9 +200,41 @@ fn test_mode(ctx: &Ctx) -> Done {
             ("RX PRBS Mode", "PRBS9"),
             ("TX PRBS Mode", "PRBS31"),
             ("RX Lane Rate", "25.78125G"),
+            ("Tuning Status", "PRBS mode tuning was not performed."),
+            (
+                "Lock Status",
+                "Not Locked,    Not Locked,    Not Locked,    Not Locked",
+            ),
+        ],
+    )?;
+    mstlink(ctx, &["--test_mode", "TU"])?;
+    expect(
+        &mstlink(ctx, &[])?,
+        &[
+            ("RX PRBS Mode", "PRBS9"),
+            ("Tuning Status", "PRBS mode tuning completed."),
         ],
     )?;
     mstlink(ctx, &["--test_mode", "DS"])?;
+    // A port that hears itself finds what it sends.
+    mstlink(ctx, &["-l", "PH"])?;
+    mstlink(
+        ctx,
+        &[
+            "--test_mode",
+            "EN",
+            "--rx_prbs",
+            "PRBS7",
+            "--tx_prbs",
+            "PRBS7",
+        ],
+    )?;
+    expect(
+        &mstlink(ctx, &[])?,
+        &[("Lock Status", "Locked,    Locked,    Locked,    Locked")],
+    )?;
+    mstlink(ctx, &["--test_mode", "DS"])?;
+    mstlink(ctx, &["-l", "NO"])?;
     expect(&mstlink(ctx, &[])?, LINK)
 }
 
