@@ -4,7 +4,10 @@
 use std::{
     io,
     os::fd::AsRawFd,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use fw_model::FunctionId;
@@ -20,11 +23,38 @@ struct Inner {
     last_gone: Box<dyn Fn() + Send + Sync>,
 }
 
+/// Whether a function is in its slot: how often it was pulled and put back.
+#[derive(Clone, Debug, Default)]
+pub struct Slot(Arc<AtomicU32>);
+
+impl Slot {
+    /// How often it was pulled or put back so far.
+    #[must_use]
+    pub fn changes(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// True if it is out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes() % 2 == 1
+    }
+
+    /// Pulls it or puts it back; false if it was out or in already.
+    pub fn set_empty(&self, empty: bool) -> bool {
+        let change = |n: u32| ((n % 2 == 1) != empty).then(|| n.wrapping_add(1));
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, change)
+            .is_ok()
+    }
+}
+
 struct Client {
     function: FunctionId,
     socket: String,
     transport: &'static str,
     connected: bool,
+    slot: Slot,
 }
 
 impl Clients {
@@ -45,6 +75,7 @@ impl Clients {
             socket: socket.to_owned(),
             transport,
             connected: false,
+            slot: Slot::default(),
         });
     }
 
@@ -70,6 +101,14 @@ impl Clients {
         let all = self.lock();
         let c = all.iter().find(|c| c.function == f)?;
         Some((c.socket.clone(), c.transport, c.connected))
+    }
+
+    /// A function's slot.
+    #[must_use]
+    pub fn slot(&self, f: FunctionId) -> Slot {
+        let all = self.lock();
+        let known = all.iter().find(|c| c.function == f);
+        known.map(|c| c.slot.clone()).unwrap_or_default()
     }
 
     fn set(&self, f: FunctionId, connected: bool) -> String {

@@ -147,6 +147,22 @@ fn requests_are_answered_with_their_id_and_wrong_ones_with_an_error() {
     ] {
         assert_eq!(c.ask(line), "{\"return\":{}}", "{line}");
     }
+    // Function 0 is on vhost-user here, function 1 on vfio-user.
+    for (function, on, answer) in [
+        (0, 1, "only a function on vfio-user can be pulled"),
+        (1, 0, "the function is in its slot"),
+        (1, 1, "{\"return\":{}}"),
+        (1, 1, "the function is pulled already"),
+        (1, 0, "{\"return\":{}}"),
+    ] {
+        let line = format!(
+            "{{\"execute\":\"surprise-removal\",\"arguments\":{{\"function\":{function},\"on\":{on}}}}}"
+        );
+        let reply = c.ask(&line);
+        assert!(reply.contains(answer), "{line}: {reply}");
+        let out = (function, on) == (1, 1);
+        assert_eq!(c.functions()[1]["removed"], out, "after {line}");
+    }
     // A line that is not UTF-8, an empty line, and two requests in one packet.
     c.send(b"\xff\xfe\n");
     assert!(c.line().contains("not JSON"));

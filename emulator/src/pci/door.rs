@@ -32,7 +32,7 @@ use super::{
     vsc::Spaces,
 };
 use crate::{
-    clients::Clients,
+    clients::{Clients, Slot},
     owner::{Owner, Sink},
 };
 
@@ -41,9 +41,15 @@ struct Wires {
     dma: RwLock<DmaMap>,
     irqs: Mutex<Irqs>,
     bus_master: AtomicBool,
+    slot: Slot,
 }
 
 impl Wires {
+    /// True if the function may reach the bus.
+    fn reaches(&self) -> bool {
+        self.bus_master.load(Ordering::Acquire) && !self.slot.is_empty()
+    }
+
     fn irqs(&self) -> MutexGuard<'_, Irqs> {
         self.irqs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,7 +57,7 @@ impl Wires {
 
 impl Sink for Wires {
     fn write(&self, addr: u64, data: &[u8], order: Order) {
-        if self.bus_master.load(Ordering::Acquire) {
+        if self.reaches() {
             self.dma
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -60,7 +66,7 @@ impl Sink for Wires {
     }
 
     fn interrupt(&self, vector: u16) {
-        if self.bus_master.load(Ordering::Acquire) {
+        if self.reaches() {
             self.irqs().raise(usize::from(vector));
         }
     }
@@ -81,6 +87,8 @@ struct Backend {
     clients: Clients,
     // The client said something: it did not only look whether someone listens.
     spoken: bool,
+    // Changes of the slot that the configuration space knows of.
+    slot_changes: u32,
 }
 
 /// Serves a function on `listener` until the process ends.
@@ -99,6 +107,7 @@ pub fn serve(
         dma: RwLock::new(DmaMap::default()),
         irqs: Mutex::new(Irqs::new(pci.msix_vectors)),
         bus_master: AtomicBool::new(false),
+        slot: clients.slot(function),
     });
     owner.attach(function, wires.clone());
     let waiting = listener.try_clone()?;
@@ -113,6 +122,7 @@ pub fn serve(
         bar_bytes: 1 << pci.log_bar0,
         clients: clients.clone(),
         spoken: false,
+        slot_changes: 0,
     };
     loop {
         crate::clients::wait_readable(&waiting)?;
@@ -188,6 +198,18 @@ impl Backend {
             self.spoken = true;
             self.clients.came(self.function);
         }
+    }
+
+    /// True if the function is in its slot. One that was put back is as it is after power on.
+    fn is_there(&mut self) -> bool {
+        let changes = self.wires.slot.changes();
+        if changes != self.slot_changes {
+            self.slot_changes = changes;
+            self.config.reset();
+            self.after_config();
+            self.msix_table.fill(0);
+        }
+        !self.wires.slot.is_empty()
     }
 
     fn reset_function(&mut self, kind: ResetKind) {
@@ -312,7 +334,9 @@ impl ServerBackend for Backend {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
         self.heard();
         self.check(region, offset, data.len())?;
-        if region == VFIO_PCI_CONFIG_REGION_INDEX {
+        if !self.is_there() {
+            data.fill(0xff);
+        } else if region == VFIO_PCI_CONFIG_REGION_INDEX {
             if ConfigSpace::is_extended(offset, data.len()) {
                 let total = |c: &Card, _| c.total_vfs(self.function);
                 self.config.set_total_vfs(self.owner.with_card(total));
@@ -329,6 +353,9 @@ impl ServerBackend for Backend {
     fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
         self.heard();
         self.check(region, offset, data.len())?;
+        if !self.is_there() {
+            return Ok(());
+        }
         if region == VFIO_PCI_CONFIG_REGION_INDEX {
             let spaces = Gateway {
                 owner: &self.owner,

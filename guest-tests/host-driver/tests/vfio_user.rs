@@ -509,3 +509,27 @@ fn two_functions_of_one_card_are_apart() {
     assert_eq!(b.ok(&Command::new(opcode::NOP)).unwrap(), [0; 16]);
     assert!(b.mailbox.page().is_some());
 }
+
+#[test]
+fn a_function_that_is_pulled_reads_as_ones_and_comes_back_as_new() {
+    let device = Device::new();
+    let mut d = device.probe();
+    d.bring_up().unwrap();
+    let slot = device.slot();
+    assert!(slot.set_empty(true));
+    assert!(!slot.set_empty(true), "it is out already");
+    let mut id = [0; 4];
+    d.mailbox.config_read(0, &mut id).unwrap();
+    assert_eq!(id, [0xff; 4]);
+    let mut word = [0; 4];
+    d.mailbox.client().region_read(BAR0, 0, &mut word).unwrap();
+    assert_eq!(word, [0xff; 4]);
+    // Writes change nothing, also of what comes back.
+    d.mailbox.config_write(4, &[0xff, 0xff]).unwrap();
+    assert!(slot.set_empty(false));
+    d.mailbox.config_read(0, &mut id).unwrap();
+    assert_eq!(&id[..2], [0xb3, 0x15], "the vendor id");
+    let mut command = [0; 2];
+    d.mailbox.config_read(4, &mut command).unwrap();
+    assert_eq!(command, [0, 0], "as after power on");
+}

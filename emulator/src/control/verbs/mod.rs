@@ -6,7 +6,7 @@ use std::{
 };
 
 use fw_model::{
-    Card, FunctionId, Input, NoMemory, Report,
+    Card, FunctionId, Input, NoMemory, Report, ResetKind,
     fault::{Fault, MAX_FAULTS},
 };
 use fwctl_proto::{eqe, event, opcode, segment};
@@ -199,6 +199,15 @@ pub const VERBS: &[Verb] = &[
         stops::stopped,
     ),
     verb(
+        "surprise-removal",
+        "Pull a PCI function out of its slot: reads are all ones, writes and interrupts are lost.",
+        &[
+            FUNCTION,
+            ("on", "0|1", "pull, or put back as after power on"),
+        ],
+        surprise_removal,
+    ),
+    verb(
         "temperature",
         "Set the chip's temperature.",
         &[("celsius", "0..1000", "degrees; 105 and more is a warning")],
@@ -235,6 +244,7 @@ fn functions(s: &Server, _: &Arguments) -> Result<Value, String> {
             "transport": transport,
             "socket": socket,
             "connected": connected,
+            "removed": s.clients.slot(r.id).is_empty(),
             "state": r.state,
             "generation": r.generation,
             "issi": r.issi,
@@ -448,6 +458,23 @@ fn link(s: &Server, a: &Arguments) -> Result<Value, String> {
     let function = function(s, a)?;
     let up = switch(a, "up")?;
     s.owner.submit(Input::Link { function, up }, &NoMemory);
+    Ok(json!({}))
+}
+
+/// Pulls a function of a PCI door out of its slot (`on=1`), or puts it back (`on=0`).
+fn surprise_removal(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let function = function(s, a)?;
+    let on = switch(a, "on")?;
+    if s.clients.of(function).is_none_or(|c| c.1 != "vfio-user") {
+        return Err("only a function on vfio-user can be pulled".into());
+    }
+    if !s.clients.slot(function).set_empty(on) {
+        let state = if on { "pulled already" } else { "in its slot" };
+        return Err(format!("the function is {state}"));
+    }
+    // Without power it has no state left.
+    let kind = ResetKind::Bus;
+    s.owner.submit(Input::Reset { function, kind }, &NoMemory);
     Ok(json!({}))
 }
 

@@ -18,7 +18,11 @@ use std::{
 use fw_model::{
     Card, CardOptions, EventPath, FunctionId, MemStore, card::FunctionReport, profile::Profile,
 };
-use fwctl_emu::{clients::Clients, owner::Owner, pci};
+use fwctl_emu::{
+    clients::{Clients, Slot},
+    owner::Owner,
+    pci,
+};
 use host_driver::{firmware::Firmware, pci::PciDriver};
 
 /// Longest wait for anything here.
@@ -65,6 +69,11 @@ impl Device {
             paths,
             clients,
         }
+    }
+
+    /// The first function's slot.
+    pub fn slot(&self) -> Slot {
+        self.clients.slot(FunctionId(0))
     }
 
     /// The first function's socket.

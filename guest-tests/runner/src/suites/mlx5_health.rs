@@ -88,7 +88,7 @@ pub const RECOVERS: Suite = Suite {
 };
 
 /// The line of a reporter's state.
-fn state(reporter: &str) -> Done<String> {
+pub fn state(reporter: &str) -> Done<String> {
     let (_, text) = program("devlink", &["health", "show", &first()?])?;
     let line = text
         .lines()

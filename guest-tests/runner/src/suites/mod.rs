@@ -11,6 +11,7 @@ mod mlx5_health;
 mod mlx5_ib;
 mod mlx5_probe;
 mod mlx5_reload;
+mod mlx5_removed;
 mod mlx5_reset;
 mod mlx5_tracer;
 mod mlx5_two;
@@ -55,6 +56,8 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_health::SICK,
     &mlx5_health::HEALED,
     &mlx5_health::RECOVERS,
+    &mlx5_removed::REMOVED,
+    &mlx5_removed::PUT_BACK,
     &virtio_probe::SUITE,
     &virtio_unbind::SUITE,
 ];
