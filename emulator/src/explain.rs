@@ -2,7 +2,7 @@
 //! `fwctl-emu explain`: a number or name that the firmware has used, in words.
 
 use fw_model::{
-    reg,
+    nearest, reg,
     syndrome::Syndrome,
     table::{self, Coverage},
 };
@@ -48,10 +48,31 @@ pub fn explain(what: &str) -> Result<String, String> {
     if parts.is_empty() {
         return Err(format!(
             "{what}: no syndrome, opcode, status, register, event, configuration item or parameter \
-             has this name or number"
+             has this name or number{}",
+            nearest(what, names())
         ));
     }
     Ok(parts.join("\n"))
+}
+
+/// Every name that there is something to tell about.
+fn names() -> impl Iterator<Item = &'static str> {
+    let opcodes = (0..=u16::MAX).filter_map(opcode::name);
+    let registers = (0..=u16::MAX).filter_map(register::name);
+    let tools = mst::REGISTERS.iter().map(|r| r.layout.name);
+    let statuses = Status::ALL.iter().map(|s| s.name());
+    let syndromes = Syndrome::ALL.iter().map(|s| s.name());
+    let events = (0..=u8::MAX).filter_map(event::name);
+    let items = nv::ITEMS.iter().map(|i| i.layout.name);
+    let parameters = nv::ITEMS.iter().flat_map(|i| i.shown).copied();
+    opcodes
+        .chain(registers)
+        .chain(tools)
+        .chain(statuses)
+        .chain(syndromes)
+        .chain(events)
+        .chain(items)
+        .chain(parameters)
 }
 
 fn number(what: &str) -> Option<u32> {
@@ -199,6 +220,20 @@ fn fields(l: &LayoutInfo) -> String {
 #[cfg(test)]
 mod tests {
     use super::explain;
+
+    #[test]
+    fn a_name_with_a_slip_is_answered_with_what_was_meant() {
+        for (what, meant) in [
+            ("QUERY_HCA_CPA", "did you mean QUERY_HCA_CAP"),
+            ("MGRI", "did you mean MGIR"),
+            ("link_typ_p1", "did you mean LINK_TYPE"),
+            ("BAD_PARM", "did you mean BAD_PARAM"),
+        ] {
+            let said = explain(what).unwrap_err();
+            assert!(said.contains(meant), "{said}");
+        }
+        assert!(!explain("qqqqqq").unwrap_err().contains("mean"));
+    }
 
     #[test]
     fn a_parameter_is_known_by_the_name_of_mstconfig() {

@@ -82,6 +82,11 @@ fn requests_are_answered_with_their_id_and_wrong_ones_with_an_error() {
             "there is no command",
         ),
         (
+            "{\"execute\":\"fualt\"}",
+            "CommandNotFound",
+            "did you mean fault or faults",
+        ),
+        (
             "{\"execute\":\"version\",\"speed\":1}",
             "GenericError",
             "unknown field \\\"speed\\\"",

@@ -22,6 +22,7 @@ pub mod iseg;
 pub mod limits;
 pub mod mailbox;
 pub mod memory;
+mod nearest;
 pub mod nv;
 pub mod object;
 pub mod overlay;
@@ -45,6 +46,7 @@ pub use effect::{Bytes, Delivery, Effect, Effects, Notice, Observed, Order, Post
 pub use health::Report;
 pub use input::{Caller, EventPath, Input, ResetKind, Scope};
 pub use memory::{GuestMemory, NoMemory, Unmapped};
+pub use nearest::nearest;
 pub use overlay::Overlay;
 pub use profile::{Profile, ProfileError};
 pub use store::{Batch, MemStore, Store, StoreError, Token};

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use fw_model::nearest;
 use serde_json::{Map, Value, json};
 
 use crate::{clients::Clients, owner::Owner};
@@ -175,8 +176,9 @@ impl Server {
         };
         let Some(verb) = VERBS.iter().find(|v| v.name == name) else {
             let known: Vec<_> = VERBS.iter().map(|v| v.name).collect();
+            let meant = nearest(name, known.iter().copied());
             let desc = format!(
-                "there is no command {name:?}; there are: {}",
+                "there is no command {name:?}{meant}; there are: {}",
                 known.join(", ")
             );
             return (error("CommandNotFound", &desc), id);

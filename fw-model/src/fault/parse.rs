@@ -10,7 +10,7 @@ use fwctl_proto::{
 };
 
 use super::{Fault, Fill, Place, Then, When};
-use crate::{function::State, reg};
+use crate::{function::State, nearest, reg};
 
 /// Why a fault is not taken: the part that is wrong, and what could stand there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,8 +87,13 @@ fn fits<T: TryFrom<u64>>(key: &str, value: &str) -> Result<T, String> {
     T::try_from(n).map_err(|_| format!("{key}={value}: too large"))
 }
 
-fn named<T>(key: &str, value: &str, found: Option<T>, list: &str) -> Result<T, String> {
-    found.ok_or_else(|| format!("{key}={value}: there is none of this name{list}"))
+fn named<T>(
+    key: &str,
+    value: &str,
+    found: Option<T>,
+    list: impl FnOnce() -> String,
+) -> Result<T, String> {
+    found.ok_or_else(|| format!("{key}={value}: there is none of this name{}", list()))
 }
 
 fn opcode_of(value: &str) -> Option<u16> {
@@ -179,8 +184,11 @@ fn place(
     found.ok_or_else(|| match (register, message) {
         (None, None) => format!("{path}: give opcode= or register= for its fields"),
         (r, m) => {
-            let names: Vec<_> = r.into_iter().chain(m).map(|l| l.name).collect();
-            format!("{path}: no field of {}", names.join(" or "))
+            let all = || r.into_iter().chain(m);
+            let names: Vec<_> = all().map(|l| l.name).collect();
+            let fields = all().flat_map(|l| l.fields).map(|f| f.name);
+            let meant = nearest(path, fields);
+            format!("{path}: no field of {}{meant}", names.join(" or "))
         }
     })
 }
@@ -235,15 +243,18 @@ fn when(text: &str) -> Result<(When, Layouts), String> {
         match pair {
             ("any", None) => {}
             ("opcode", Some(v)) => {
-                let list = "; `fwctl-emu list commands` shows them";
+                let names = (0..=u16::MAX).filter_map(opcode::name);
+                let list = || nearest(v, names) + "; `fwctl-emu list commands` shows them";
                 w.opcode = Some(named("opcode", v, opcode_of(v), list)?);
             }
             ("register", Some(v)) => {
-                let list = "; `fwctl-emu list registers` shows them";
+                let names = (0..=u16::MAX).filter_map(register::name);
+                let names = names.chain(mst::REGISTERS.iter().map(|r| r.layout.name));
+                let list = || nearest(v, names) + "; `fwctl-emu list registers` shows them";
                 w.register = Some(named("register", v, register_of(v), list)?);
             }
             ("state", Some(v)) => {
-                let list = "; there are disabled, enabled, up";
+                let list = || "; there are disabled, enabled, up".to_owned();
                 w.state = Some(named("state", v, state_of(v), list)?);
             }
             ("op_mod", Some(v)) => w.op_mod = Some(fits("op_mod", v)?),
@@ -274,8 +285,8 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
         match pair {
             ("status", Some(v)) => {
                 let names: Vec<_> = Status::ALL.iter().map(|s| s.name()).collect();
-                let list = format!("; there are {}", names.join(", "));
-                t.status = Some(named("status", v, status_of(v), &list)?);
+                let list = || format!("; there are {}", names.join(", "));
+                t.status = Some(named("status", v, status_of(v), list)?);
             }
             ("syndrome", Some(v)) => syndrome = Some(fits("syndrome", v)?),
             ("silent", None) => t.silent = true,
@@ -298,7 +309,7 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
             }
             ("cut", Some(v)) => t.cut = Some(fits("cut", v)?),
             ("delivery", Some(v)) => {
-                let list = "; they are those of the command entry, as TOK_ERR";
+                let list = || "; they are those of the command entry, as TOK_ERR".to_owned();
                 t.twist.delivery = Some(named("delivery", v, delivery_of(v), list)?);
             }
             ("token", Some(v)) => t.twist.token = Some(fits("token", v)?),
@@ -397,8 +408,20 @@ mod tests {
             ("any : ", "nothing happens; there are status="),
             ("any : lost : often", "times is a number"),
             (
-                "opcode=NOPE : lost",
-                "opcode=NOPE: there is none of this name; `fwctl-emu list",
+                "opcode=ZZZZ : lost",
+                "opcode=ZZZZ: there is none of this name; `fwctl-emu list",
+            ),
+            (
+                "opcode=QUERY_HCA_CPA : lost",
+                "opcode=QUERY_HCA_CPA: there is none of this name; did you mean QUERY_HCA_CAP",
+            ),
+            (
+                "register=MGRI : lost",
+                "register=MGRI: there is none of this name; did you mean MGIR",
+            ),
+            (
+                "opcode=SET_ISSI current_isi=1 : lost",
+                "current_isi: no field of set_issi_in; did you mean current_issi?; there are opcode=",
             ),
             (
                 "opcode=NOP colour=1 : lost",
