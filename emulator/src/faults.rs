@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Faults from a file.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use fw_model::fault::{Fault, MAX_FAULTS};
 use serde::Deserialize;
 
-/// Bytes of a file.
-const MAX_FILE: u64 = 1 << 20;
+use crate::files;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,15 +29,8 @@ struct Row {
 /// # Errors
 /// What is wrong with it, and where.
 pub fn read(file: &Path) -> anyhow::Result<Vec<Fault>> {
-    let name = file.display();
-    let mut text = String::new();
-    File::open(file)
-        .and_then(|f| f.take(MAX_FILE + 1).read_to_string(&mut text))
-        .with_context(|| format!("--faults {name}"))?;
-    if text.len() as u64 > MAX_FILE {
-        bail!("--faults {name}: longer than {MAX_FILE} bytes");
-    }
-    parse(&text).with_context(|| format!("--faults {name}"))
+    let text = files::text("--faults", file)?;
+    parse(&text).with_context(|| format!("--faults {}", file.display()))
 }
 
 fn parse(text: &str) -> anyhow::Result<Vec<Fault>> {

@@ -7,6 +7,7 @@ pub mod control;
 pub mod decode;
 pub mod explain;
 pub mod faults;
+pub mod files;
 pub mod image;
 pub mod list;
 pub mod observe;

@@ -2,7 +2,7 @@
 //! `fwctl-emu serve`: everything is checked and listens before anything is served.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{Read, Write},
     os::fd::{AsRawFd, FromRawFd, RawFd},
     path::{Path, PathBuf},
@@ -24,7 +24,7 @@ use fw_model::{
 
 use crate::{
     clients::Clients,
-    control,
+    control, files,
     owner::Owner,
     pci, qmp,
     record::Recorder,
@@ -289,27 +289,17 @@ pub fn profile(name: &str) -> anyhow::Result<Arc<Profile>> {
     if !is_file {
         return Ok(Profile::builtin(name)?);
     }
-    let text = fs::read_to_string(name).with_context(|| format!("profile {name}"))?;
+    let text = files::text("profile", Path::new(name))?;
     Ok(Profile::parse(&text, name)?)
 }
-
-/// Bytes of an overlay's file.
-const MAX_OVERLAY: u64 = 1 << 20;
 
 /// An overlay from its file.
 ///
 /// # Errors
 /// What is wrong with it, and where.
 pub fn overlay(file: &Path) -> anyhow::Result<Arc<Overlay>> {
-    let name = file.display();
-    let mut text = String::new();
-    File::open(file)
-        .and_then(|f| f.take(MAX_OVERLAY + 1).read_to_string(&mut text))
-        .with_context(|| format!("--overlay {name}"))?;
-    if text.len() as u64 > MAX_OVERLAY {
-        bail!("--overlay {name}: longer than {MAX_OVERLAY} bytes");
-    }
-    Ok(Overlay::parse(&text, &name.to_string())?)
+    let text = files::text("--overlay", file)?;
+    Ok(Overlay::parse(&text, &file.display().to_string())?)
 }
 
 fn ready_file(fd: RawFd) -> anyhow::Result<File> {

@@ -102,6 +102,11 @@ fn other_files_are_refused_by_name() {
     wrong(&flipped, "the record is damaged at byte ");
     wrong(b"something else", "this is not a record");
     wrong(b"", "this is not a record");
+    let long = fs::File::create(&file).unwrap();
+    long.set_len((4 << 30) + 1).unwrap();
+    let (code, _, said) = replay(&[text(&file)]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("longer than 4294967296 bytes"), "{said}");
     let (code, _, said) = replay(&["/nowhere/at/all"]);
     assert_eq!(code, Some(2));
     assert!(said.contains("/nowhere/at/all: No such file"), "{said}");

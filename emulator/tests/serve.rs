@@ -37,6 +37,15 @@ fn bad_options_are_said_in_one_line_with_exit_code_2() {
     let unknown = folder.at("u.toml");
     fs::write(&unknown, format!("{good}colour = 1\n")).unwrap();
     let missing = folder.at("no/such/s");
+    let large = folder.at("large");
+    fs::File::create(&large)
+        .unwrap()
+        .set_len((1 << 20) + 1)
+        .unwrap();
+    let state = folder.at("state");
+    fs::create_dir(&state).unwrap();
+    let journal = fs::File::create(state.join("card")).unwrap();
+    journal.set_len((256 << 20) + 1).unwrap();
     let long = folder.at(&"l".repeat(108));
     let _live = UnixListener::bind(folder.at("live")).unwrap();
     let live = folder.at("live");
@@ -88,6 +97,22 @@ fn bad_options_are_said_in_one_line_with_exit_code_2() {
         (
             vec!["--vfio-user", s, "--overlay", text(&missing)],
             "no/such/s: No such file",
+        ),
+        (
+            vec!["--vfio-user", s, "--profile", text(&large)],
+            "large: longer than 1048576 bytes",
+        ),
+        (
+            vec!["--vfio-user", s, "--overlay", text(&large)],
+            "large: longer than 1048576 bytes",
+        ),
+        (
+            vec!["--vfio-user", s, "--faults", text(&large)],
+            "large: longer than 1048576 bytes",
+        ),
+        (
+            vec!["--vfio-user", s, "--state", text(&state)],
+            "larger than 268435456 bytes",
         ),
         (
             vec!["--vfio-user", s, "--state", text(&file)],

@@ -53,3 +53,24 @@ impl Events {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_read_is_told_no_more_than_the_limit_and_delays_nobody() {
+        let all = Events::default();
+        let (lazy, gone) = (all.listen(), all.listen());
+        drop(gone);
+        for n in 0..2 * MAX_UNREAD {
+            all.tell(&json!(n));
+        }
+        assert_eq!(all.lock().len(), 1, "who is gone is forgotten");
+        let told: Vec<_> = lazy.try_iter().collect();
+        assert_eq!(told.len(), MAX_UNREAD);
+        assert_eq!(told.first(), Some(&json!(0)));
+        all.tell(&json!("again"));
+        assert_eq!(lazy.try_recv(), Ok(json!("again")));
+    }
+}

@@ -95,10 +95,13 @@ pub fn run(o: &Replay, to: &mut dyn Write) -> anyhow::Result<bool> {
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(file)?
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
+    let file = File::open(file)?;
+    // Looked at first: what is too long must not be read into memory to find that out.
+    let len = file.metadata()?.len();
+    if len <= MAX_FILE {
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    }
+    if len.max(bytes.len() as u64) > MAX_FILE {
         bail!("longer than {MAX_FILE} bytes");
     }
     Ok(bytes)
