@@ -111,6 +111,14 @@ impl Clients {
         known.map(|c| c.slot.clone()).unwrap_or_default()
     }
 
+    /// Pulls a function out of its slot; one without a slot stays where it is.
+    pub fn pull(&self, f: FunctionId) {
+        match self.lock().iter().find(|c| c.function == f) {
+            Some(c) if c.transport == "vfio-user" => drop(c.slot.set_empty(true)),
+            _ => log::warn!("function {}: only one on vfio-user can be pulled", f.0),
+        }
+    }
+
     fn set(&self, f: FunctionId, connected: bool) -> String {
         match self.lock().iter_mut().find(|c| c.function == f) {
             Some(c) => {

@@ -406,6 +406,10 @@ impl Inner {
                     }
                     Effect::Notice { function, notice } => {
                         log::warn!("function {}: {notice}", function.0);
+                        if *notice == Notice::Crash {
+                            // What led to it shall be there.
+                            drop((self.record.take(), self.trace.take()));
+                        }
                         if let Some(watch) = &self.watch {
                             watch(*function, notice);
                         }

@@ -353,14 +353,17 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
         open(&p.owner, &clients, function, &door, listening, &ends)?;
     }
     let events = control::Events::default();
-    let told = events.clone();
+    let (told, pulled) = (events.clone(), clients.clone());
     let hold = p.options.qmp.map(|path| qmp::start(p.owner.clone(), path));
     let hold = hold.transpose().context("thread qmp")?;
     p.owner.watch(Box::new(move |f, notice| {
         told.notice(f, notice);
-        if let (Some(hold), Notice::Stopped(..)) = (&hold, notice) {
+        match (&hold, notice) {
             // It ends with the process.
-            let _ = hold.send(());
+            (Some(hold), Notice::Stopped(..)) => drop(hold.send(())),
+            (_, Notice::Removal) => pulled.pull(f),
+            (_, Notice::Crash) => std::process::abort(),
+            _ => {}
         }
     }));
     if let Some(l) = p.control {

@@ -155,6 +155,10 @@ pub enum Notice {
     NoImage(Bad),
     /// A breakpoint has stopped a command: the breakpoint's number, and the opcode.
     Stopped(u32, u16),
+    /// A fault has pulled the function out of its slot.
+    Removal,
+    /// A fault ends the emulator.
+    Crash,
 }
 
 impl core::fmt::Display for Notice {
@@ -175,6 +179,8 @@ impl core::fmt::Display for Notice {
                 "{} is stopped as number {number}; `ctl stopped` shows it",
                 fwctl_proto::opcode::name(*opcode).unwrap_or("a command")
             ),
+            Self::Removal => write!(f, "a fault has pulled it out of its slot"),
+            Self::Crash => write!(f, "a fault ends the emulator as a crash would"),
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Health {
     reported: Time,
     /// It hangs since then: no command is executed and the counter stands.
     hangs: Option<Time>,
+    /// The counter stands since then, whatever the rest does.
+    frozen: Option<Time>,
     /// It starts, and is ready then.
     pub ready: Time,
     /// Commands of command channels wait for it.
@@ -74,6 +76,11 @@ impl Health {
         }
     }
 
+    /// The health counter stands from now on, and commands are executed none the less.
+    pub fn freeze(&mut self, now: Time) {
+        self.frozen.get_or_insert(now);
+    }
+
     /// As after a start that ends at `ready`.
     pub fn restart(&mut self, ready: Time) {
         *self = Self {
@@ -98,7 +105,8 @@ impl Health {
     /// The time that the health counter shows.
     #[must_use]
     pub fn counted(&self, now: Time) -> Time {
-        self.hangs.unwrap_or(now)
+        let stood = self.hangs.into_iter().chain(self.frozen).min();
+        stood.unwrap_or(now)
     }
 
     /// The dword at byte `at` of the health buffer; identity is filled in elsewhere.

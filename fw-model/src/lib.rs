@@ -41,7 +41,10 @@ pub mod vpd;
 pub mod vport;
 pub mod work;
 
-pub use card::{Card, CardOptions, FunctionId, FunctionReport, Stopped};
+pub use card::{
+    Card, CardOptions, EqReport, FunctionId, FunctionReport, ItemReport, MAX_LATE, ObjectReport,
+    PagesReport, Stopped, UctxReport,
+};
 pub use effect::{Bytes, Delivery, Effect, Effects, Notice, Observed, Order, Posted};
 pub use health::Report;
 pub use input::{Caller, EventPath, Input, ResetKind, Scope};

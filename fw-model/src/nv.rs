@@ -79,6 +79,16 @@ impl NvStore {
         Some((*item, value))
     }
 
+    /// The types of all items that have a value, in order.
+    #[must_use]
+    pub fn types(&self) -> std::collections::BTreeSet<u32> {
+        self.next
+            .keys()
+            .chain(self.current.keys())
+            .copied()
+            .collect()
+    }
+
     /// The value in force.
     #[must_use]
     pub fn current(&self, item: u32) -> Option<&[u8]> {

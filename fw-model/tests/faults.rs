@@ -7,7 +7,7 @@ mod common;
 
 use common::{CMDQ, Driver, cmd};
 use fw_model::{
-    Card, Effect, Input, ResetKind,
+    Card, Effect, Input, MAX_LATE, Notice, ResetKind,
     fault::{Fault, MAX_FAULTS},
 };
 use fwctl_proto::{
@@ -291,4 +291,162 @@ fn they_are_counted_cleared_and_saved_and_outlive_the_card() {
     assert_eq!(d.exec(&cmd(op::NOP, 0, 16), 16).status(), BAD_RES);
     // Nothing was sent that nobody asked for.
     assert!(!d.fx.iter().any(|e| matches!(e, Effect::Reply { .. })));
+}
+
+#[test]
+fn an_event_has_a_wrong_owner_or_type() {
+    let at = |text: &str, byte: usize| {
+        let mut d = with_events(text);
+        d.ok(&cmd(op::NOP, 0, 16), 16);
+        (d.guest.bytes(EQ_PAGE, 64)[byte], d.irqs.clone())
+    };
+    // The first round of a queue: owner bit 0; type 0xa is MLX5_EVENT_TYPE_CMD.
+    assert_eq!(at("opcode=NOP : delay=0", 63), (0, vec![2]));
+    assert_eq!(at("opcode=NOP : event-owner", 63), (1, vec![2]));
+    assert_eq!(at("opcode=NOP : event-owner", 1), (0xa, vec![2]));
+    assert_eq!(at("opcode=NOP : event-type=PORT_CHANGE", 1), (9, vec![2]));
+    assert_eq!(at("opcode=NOP : event-type=0xfe", 63), (0, vec![2]));
+}
+
+#[test]
+fn an_interrupt_is_lost_repeated_or_late() {
+    let mut d = with_events("opcode=NOP : no-interrupt");
+    d.ok(&cmd(op::NOP, 0, 16), 16);
+    assert_eq!((d.guest.bytes(EQ_PAGE, 2)[1], d.irqs.len()), (0xa, 0));
+    let mut d = with_events("opcode=NOP : interrupts=3");
+    d.ok(&cmd(op::NOP, 0, 16), 16);
+    assert_eq!(d.irqs, [2; 4]);
+    let mut d = with_events("opcode=NOP : late-interrupt=250 : times=2");
+    d.ok(&cmd(op::NOP, 0, 16), 16);
+    assert_eq!((d.guest.bytes(EQ_PAGE, 2)[1], d.irqs.len()), (0xa, 0));
+    assert_eq!(d.card.next_deadline().unwrap().0, d.now.0 + 250 * MS);
+    d.now.0 += 250 * MS - 1;
+    d.poll();
+    assert_eq!(d.irqs.len(), 0);
+    d.now.0 += 1;
+    d.poll();
+    assert_eq!(
+        (d.irqs.as_slice(), d.card.next_deadline()),
+        (&[2][..], None)
+    );
+    // A queue that is not armed has no interrupt that could be late.
+    d.ok(&cmd(op::NOP, 0, 16), 16);
+    assert_eq!(d.card.next_deadline(), None);
+}
+
+#[test]
+fn a_late_interrupt_ends_with_a_reset() {
+    let mut d = with_events("opcode=NOP : late-interrupt=250");
+    d.ok(&cmd(op::NOP, 0, 16), 16);
+    let function = d.f;
+    d.submit(Input::Reset {
+        function,
+        kind: ResetKind::Flr,
+    });
+    assert_eq!(d.card.next_deadline(), None);
+}
+
+#[test]
+fn the_firmware_does_something_of_its_own() {
+    // Types of EQEs: 0x9 port change, 0xb page request; the queue takes what its mask says.
+    let events = |text: &str| {
+        let mut d = with_events(text);
+        d.ok(&cmd(op::NOP, 0, 16), 16);
+        let eqes = d.guest.bytes(EQ_PAGE, 4096);
+        let types = eqes.chunks(64).map(|e| e[1]).filter(|t| *t != 0);
+        types.collect::<Vec<_>>()
+    };
+    // What it does comes before the answer's own event.
+    assert_eq!(events("opcode=NOP : raise=CMD"), [0xa, 0xa]);
+    assert_eq!(events("opcode=NOP : raise=0xa count=7"), [0xa; 8]);
+    // A ring of 32 takes no more than that, however many are raised.
+    assert_eq!(events("opcode=NOP : raise=CMD count=4096").len(), 32);
+    let mut d = with("opcode=NOP : page-demand=5");
+    let before = d.card.pages(d.f).unwrap().target;
+    d.ok(&cmd(op::NOP, 0, 16), 16);
+    assert_eq!(d.card.pages(d.f).unwrap().target, before + 5);
+    // Health buffer: `rfr` is bit 31 of the dword at 0x238, the syndrome bits 16..24 of 0x23c.
+    for (then, rfr) in [("health=HW_FATAL_ERR", 0), ("health=HW_FATAL_ERR fatal", 1)] {
+        let mut d = with(&format!("opcode=NOP : {then}"));
+        d.ok(&cmd(op::NOP, 0, 16), 16);
+        // MLX5_INITIAL_SEG_HEALTH_SYNDROME_HW_ERR.
+        assert_eq!(d.segment_read(0x23c) >> 16 & 0xff, 8);
+        assert_eq!(d.segment_read(0x238) >> 31, rfr, "{then}");
+        d.post(1, &cmd(op::NOP, 0, 16), 16);
+        d.ring(2);
+        assert_eq!(d.reply(1, 16).is_none(), rfr == 1, "{then}");
+    }
+}
+
+#[test]
+fn the_firmware_stands_still() {
+    // `health_counter`; its first byte is the syndrome.
+    let counter = |d: &Driver| d.segment_read(0x1010) & 0xff_ffff;
+    for (then, runs) in [("hang", false), ("frozen-counter", true)] {
+        let mut d = with(&format!("opcode=NOP : {then}"));
+        d.now.0 += 5000 * MS;
+        d.ok(&cmd(op::NOP, 0, 16), 16);
+        let before = counter(&d);
+        d.now.0 += 5000 * MS;
+        assert_eq!(counter(&d), before, "{then}");
+        d.post(1, &cmd(op::NOP, 0, 16), 16);
+        d.ring(2);
+        assert_eq!(d.reply(1, 16).is_some(), runs, "{then}");
+        // Only a reset of the host brings it to life.
+        let function = d.f;
+        d.submit(Input::Reset {
+            function,
+            kind: ResetKind::Bus,
+        });
+        assert_ne!(counter(&d), before, "{then}");
+    }
+    let mut d = with("opcode=NOP : starting=700");
+    d.ok(&cmd(op::NOP, 0, 16), 16);
+    assert_eq!(d.segment_read(0x1fc) >> 31, 1);
+    d.now.0 += 700 * MS;
+    assert_eq!(d.segment_read(0x1fc) >> 31, 0);
+}
+
+#[test]
+fn what_is_outside_the_model_is_asked_for() {
+    let noticed = |text: &str| {
+        let mut d = with(text);
+        d.post(1, &cmd(op::NOP, 0, 16), 16);
+        d.ring(2);
+        let notice = d.fx.iter().find_map(|e| match e {
+            Effect::Notice { notice, .. } => Some(*notice),
+            _ => None,
+        });
+        (notice, d.card.report(d.f).unwrap().state)
+    };
+    assert_eq!(noticed("opcode=NOP : crash"), (Some(Notice::Crash), "up"));
+    assert_eq!(
+        noticed("opcode=NOP : removal"),
+        (Some(Notice::Removal), "disabled")
+    );
+    assert_eq!(noticed("opcode=NOP : cable=0"), (None, "up"));
+}
+
+#[test]
+fn only_so_many_interrupts_are_late() {
+    let mut d = with_events("opcode=NOP : late-interrupt=1000 : times=0");
+    let (eqn, uar) = (
+        d.card.eqs(d.f)[0].eqn,
+        d.card.objects(d.f, Some("uar"))[0].id,
+    );
+    for i in 0..MAX_LATE as u32 + 2 {
+        let value = (u32::from(eqn) << 24 | i).to_be_bytes();
+        let function = d.f;
+        d.submit(Input::UarWrite {
+            function,
+            uar,
+            offset: 0x40,
+            data: &value,
+        });
+        d.ok(&cmd(op::NOP, 0, 16), 16);
+    }
+    assert_eq!(d.irqs.len(), 2, "more than that come at once");
+    d.now.0 += 1000 * MS;
+    d.poll();
+    assert_eq!(d.irqs.len(), MAX_LATE + 2);
 }

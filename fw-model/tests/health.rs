@@ -10,9 +10,7 @@ use common::{Driver, cmd};
 use fw_model::{Input, Report, ResetKind, Time};
 
 fn read(d: &Driver, offset: u32) -> u32 {
-    let mut b = [0; 4];
-    d.card.read_segment(d.f, offset, &mut b, d.now);
-    u32::from_be_bytes(b)
+    d.segment_read(offset)
 }
 
 fn up() -> Driver {

@@ -36,6 +36,8 @@ impl Events {
         let (name, mut data) = match notice {
             Notice::PagesDamaged(count) => ("PAGES_DAMAGED", json!({ "count": count })),
             Notice::NoImage(bad) => ("NO_IMAGE", json!({ "why": bad.to_string() })),
+            Notice::Removal => ("REMOVAL", json!({})),
+            Notice::Crash => ("CRASH", json!({})),
             Notice::Stopped(number, opcode) => {
                 let name = fwctl_proto::opcode::name(*opcode);
                 (

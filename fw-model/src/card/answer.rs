@@ -11,7 +11,7 @@ use crate::{
     fault::Twist,
     function::{
         Function,
-        eq::Event,
+        eq::{Event, Telling},
         pending::{Origin, Pending, Wait},
     },
     mailbox::{Answer, Taken},
@@ -67,6 +67,7 @@ impl Card {
                         checksum: *checksum,
                         eq: *eq,
                         twist: *twist,
+                        now,
                     };
                     delivery = twist.delivery.unwrap_or(0);
                     answer_slot(f, how, taken, bytes, fx);
@@ -158,6 +159,8 @@ pub(super) struct How {
     pub eq: Option<u8>,
     /// What a fault changes.
     pub twist: Twist,
+    /// The time.
+    pub now: Time,
 }
 
 /// Writes a slot's answer and tells the command event queue, if it was there before the command
@@ -179,17 +182,25 @@ pub(super) fn answer_slot(
         }
         .delivered(outbox, twist, fx);
         if !twist.no_event {
-            completion_event(f, how.eq, twist.other_slot.unwrap_or(how.slot), fx);
+            let slot = twist.other_slot.unwrap_or(how.slot);
+            completion_event(f, how.eq, slot, twist.telling, how.now, fx);
         }
     }
     f.deliver(fx);
 }
 
-pub(super) fn completion_event(f: &mut Function, eq: Option<u8>, slot: u8, fx: &mut Effects) {
-    let (Some(before), Some(now)) = (eq, f.cmd_eq) else {
+pub(super) fn completion_event(
+    f: &mut Function,
+    eq: Option<u8>,
+    slot: u8,
+    telling: Telling,
+    now: Time,
+    fx: &mut Effects,
+) {
+    let (Some(before), Some(queue)) = (eq, f.cmd_eq) else {
         return;
     };
-    if before != now {
+    if before != queue {
         return;
     }
     let mut data = [0; eqe::DATA_BYTES];
@@ -200,8 +211,21 @@ pub(super) fn completion_event(f: &mut Function, eq: Option<u8>, slot: u8, fx: &
         sub_type: 0,
         data,
     };
-    let id = f.id;
-    if let Some(q) = f.eqs.get_mut(&now) {
-        q.post(id, &event, fx);
+    let function = f.id;
+    let Some(q) = f.eqs.get_mut(&queue) else {
+        return;
+    };
+    let vector = q.vector;
+    if let Some(vector) = q
+        .put(function, &event, telling, fx)
+        .filter(|_| !telling.silent)
+    {
+        match telling.late {
+            Some(ms) => f.interrupt_late(vector, ms, now, fx),
+            None => fx.push(Effect::Interrupt { function, vector }),
+        }
+    }
+    for _ in 0..telling.more {
+        fx.push(Effect::Interrupt { function, vector });
     }
 }

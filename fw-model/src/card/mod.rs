@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A card: its functions, and the order in which things happen to them.
 
+mod acts;
 mod answer;
+mod inspect;
 pub mod reset;
 mod stop;
 mod tracing;
@@ -19,12 +21,12 @@ use crate::{
     firmware::Firmware,
     function::{
         Function,
-        eq::Event,
+        eq::{Event, Telling},
         pages,
         pending::{Origin, Pending, Wait},
     },
     gateway::{CrSpace, Semaphores, spi::Spi},
-    health::Health,
+    health::{Health, Report},
     input::{Caller, EventPath, Input, ResetKind},
     iseg,
     limits::{
@@ -48,6 +50,8 @@ use self::{
     tracing::health_words,
 };
 
+pub use acts::MAX_LATE;
+pub use inspect::{EqReport, FunctionReport, ItemReport, ObjectReport, PagesReport, UctxReport};
 pub use stop::Stopped;
 
 /// A function of a card, counted from 0 in the order in which they were added.
@@ -165,31 +169,6 @@ impl Shared {
         }
         self.nv.check()
     }
-}
-
-/// What a report says of one function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FunctionReport {
-    /// Its number.
-    pub id: FunctionId,
-    /// `disabled`, `enabled` or `up`.
-    pub state: &'static str,
-    /// Resets so far.
-    pub generation: u64,
-    /// Interface step sequence id in force.
-    pub issi: u16,
-    /// User contexts.
-    pub uctx: usize,
-    /// Event queues.
-    pub eqs: usize,
-    /// Guest pages held.
-    pub pages: u32,
-    /// Pages that came back with another content than the firmware had left in them.
-    pub pages_damaged: u64,
-    /// Objects by type; kinds without any are left out.
-    pub objects: BTreeMap<&'static str, usize>,
-    /// Commands executed and not yet answered.
-    pub pending: usize,
 }
 
 /// A card. One owner gives it all inputs of all functions, so that they have one order.
@@ -315,24 +294,6 @@ impl Card {
         self.observed = on;
     }
 
-    /// What there is of a function; `None` for one that does not exist.
-    #[must_use]
-    pub fn report(&self, id: FunctionId) -> Option<FunctionReport> {
-        let f = self.functions.get(usize::from(id.0))?;
-        Some(FunctionReport {
-            id,
-            state: f.state.name(),
-            generation: f.generation,
-            issi: f.issi,
-            uctx: f.uctx.len(),
-            eqs: f.eqs.len(),
-            pages: f.pages.held(),
-            pages_damaged: f.pages.damaged,
-            objects: f.objects.counts(),
-            pending: f.pending.len(),
-        })
-    }
-
     /// Fills `buf` from byte `offset` of the function's initialization segment.
     pub fn read_segment(&self, id: FunctionId, offset: u32, buf: &mut [u8], now: Time) {
         match self.functions.get(usize::from(id.0)) {
@@ -449,16 +410,19 @@ impl Card {
             } => self.write_space(function, at, value, now, mem, fx),
             Input::Link { function, up } => self.link(function, up, fx),
             Input::Temperature { eighths } => self.temperature(eighths, fx),
-            Input::Health(report) => {
-                self.shared.health.set(report, now);
-                self.trace(FunctionId(0), Line::Health, &health_words(report), fx);
-            }
+            Input::Health(report) => self.report_health(report, now, fx),
             Input::Hang(on) => self.shared.health.hang(on, now),
             Input::Start { nanos } => {
                 let nanos = nanos.min(MAX_DELAY_NANOS);
                 self.shared.health.ready = now.after(core::time::Duration::from_nanos(nanos));
             }
         }
+    }
+
+    /// The firmware finds something wrong with itself, or nothing any more.
+    fn report_health(&mut self, report: Report, now: Time, fx: &mut Effects) {
+        self.shared.health.set(report, now);
+        self.trace(FunctionId(0), Line::Health, &health_words(report), fx);
     }
 
     /// The cable of a function's port is plugged or pulled.
@@ -508,6 +472,9 @@ impl Card {
         for i in 0..self.functions.len() {
             self.answer_due(i, now, fx);
         }
+        for f in &mut self.functions {
+            f.late_interrupts(now, fx);
+        }
         self.settle(now, fx);
     }
 
@@ -519,6 +486,7 @@ impl Card {
             .flat_map(|f| &f.pending)
             .filter(|p| p.is_free())
             .map(|p| p.due)
+            .chain(self.functions.iter().flat_map(|f| &f.late).map(|l| l.0))
             .chain(self.shared.reset.deadline())
             .chain(self.shared.health.deadline(self.shared.time))
             .chain(self.trace_deadline())
@@ -572,7 +540,7 @@ impl Card {
                 };
                 answer.publish(status.code(), fx);
                 if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
-                    completion_event(f, eq, slot, fx);
+                    completion_event(f, eq, slot, Telling::default(), now, fx);
                 }
                 self.ended(
                     id,
@@ -630,6 +598,7 @@ impl Card {
                         checksum,
                         eq,
                         twist: after.twist,
+                        now,
                     };
                     answer_slot(f, how, &taken, bytes, fx);
                     let delivery = after.twist.delivery.unwrap_or(0);

@@ -58,6 +58,9 @@ impl Card {
         fx: &mut Effects,
     ) -> After {
         let struck = self.struck.take().unwrap_or_default();
+        for act in &struck.acts {
+            self.act(id, *act, now, fx);
+        }
         let due = self.due(inbox, now).after(struck.delay);
         let stopped = struck.stop.then(|| {
             self.shared.last_stop = self.shared.last_stop.wrapping_add(1);

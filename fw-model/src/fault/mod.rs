@@ -12,12 +12,20 @@ use fwctl_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionId, function::State};
+use crate::{
+    FunctionId,
+    function::{State, eq::Telling},
+};
 
 pub use parse::{BadFault, answer_field};
 
 /// Faults that a card may have.
 pub const MAX_FAULTS: usize = 256;
+
+/// Events that one fault may raise at once.
+pub const MAX_RAISED: u16 = 4096;
+/// Things that the firmware does for one fault.
+const MAX_ACTS: usize = 16;
 
 /// Where ACCESS_REG has the register's id.
 const REGISTER: u32 = 80;
@@ -53,6 +61,34 @@ enum Fill {
     Random,
 }
 
+/// What the firmware does besides answering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// It raises an event of this type, so often.
+    Raise(u8, u16),
+    /// It asks for pages, or gives some back.
+    PageDemand(i32),
+    /// The cable of the function's port is plugged or pulled.
+    Cable(bool),
+    /// It reports that something is wrong with it.
+    Health {
+        /// What.
+        syndrome: u8,
+        /// Only a reset helps.
+        fatal: bool,
+    },
+    /// It executes no command any more, and its health counter stands.
+    Hang,
+    /// Its health counter stands.
+    FrozenCounter,
+    /// It says for so many milliseconds that it starts.
+    Starting(u32),
+    /// The function is pulled out of its slot.
+    Removal,
+    /// The emulator ends at once.
+    Crash,
+}
+
 /// What happens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Then {
@@ -66,6 +102,7 @@ struct Then {
     fill: Option<Fill>,
     cut: Option<usize>,
     twist: Twist,
+    acts: Vec<Act>,
 }
 
 /// How a slot's answer differs from what it should be.
@@ -85,6 +122,8 @@ pub struct Twist {
     pub other_slot: Option<u8>,
     /// It comes twice.
     pub twice: bool,
+    /// What is wrong with the event, and with its interrupt.
+    pub telling: Telling,
 }
 
 /// A fault.
@@ -127,6 +166,8 @@ pub struct Struck {
     pub delay: Duration,
     /// How its slot is answered.
     pub twist: Twist,
+    /// What the firmware does besides.
+    pub acts: Vec<Act>,
     replies: Vec<Then>,
     dice: u64,
 }
@@ -253,7 +294,12 @@ impl Faults {
             let mut all = f.when.fields.iter().chain(&f.then.set);
             all.all(|(p, _)| right(p))
         };
-        if self.list.len() > MAX_FAULTS || !self.list.iter().all(places) {
+        let acts = |f: &Fault| {
+            let right = |a: &Act| !matches!(a, Act::Raise(_, n) if *n > MAX_RAISED);
+            f.then.acts.len() <= MAX_ACTS && f.then.acts.iter().all(right)
+        };
+        let right = |f: &Fault| places(f) && acts(f);
+        if self.list.len() > MAX_FAULTS || !self.list.iter().all(right) {
             return Err("a fault that cannot be");
         }
         Ok(())
@@ -277,6 +323,13 @@ impl Struck {
         all.owner |= one.owner;
         all.no_event |= one.no_event;
         all.twice |= one.twice;
+        let (all, one) = (&mut all.telling, one.telling);
+        all.owner |= one.owner;
+        all.silent |= one.silent;
+        all.event_type = all.event_type.or(one.event_type);
+        all.late = all.late.or(one.late);
+        all.more = all.more.saturating_add(one.more);
+        self.acts.extend(&t.acts);
         if t.fill.is_some() || t.cut.is_some() || !t.set.is_empty() {
             self.replies.push(t.clone());
         }

@@ -3,13 +3,14 @@
 
 use fwctl_proto::{
     cmdif::DeliveryStatus,
+    event,
     layout::{self, LayoutInfo, get_bits},
     mst::{self, nv::Type},
-    opcode, register,
+    opcode, register, segment,
     status::Status,
 };
 
-use super::{Fault, Fill, Place, Then, When};
+use super::{Act, Fault, Fill, MAX_ACTS, MAX_RAISED, Place, Then, When};
 use crate::{function::State, nearest, reg};
 
 /// Why a fault is not taken: the part that is wrong, and what could stand there.
@@ -33,7 +34,9 @@ const MAX_DELAY_MS: u64 = crate::limits::MAX_DELAY_NANOS / 1_000_000;
 const WHEN: &str = "opcode=, register=, op_mod=, uid=, function=, state=, nth=, percent=, any, or a \
                     field of the opcode's inbox";
 const THEN: &str = "status=, syndrome=, silent, lost, stop, delay=, set.FIELD=, fill=, cut=, delivery=, \
-                    token=, signature, owner, no-event, other-slot=, twice";
+                    token=, signature, owner, no-event, other-slot=, twice, event-owner, event-type=, \
+                    no-interrupt, interrupts=, late-interrupt=, raise=, count=, page-demand=, cable=, \
+                    health=, fatal, hang, frozen-counter, starting=, removal, crash";
 
 /// A line of three parts.
 pub(super) fn line(text: &str) -> Result<Fault, BadFault> {
@@ -134,6 +137,35 @@ fn delivery_of(value: &str) -> Option<u8> {
     };
     let number = || number(value).and_then(|n| u8::try_from(n).ok());
     (0..=ALL).find(known).or_else(number).filter(|n| *n <= ALL)
+}
+
+fn milliseconds(key: &str, value: &str) -> Result<u32, String> {
+    let ms: u32 = fits(key, value)?;
+    if u64::from(ms) > MAX_DELAY_MS {
+        return Err(format!("{key}={value}: at most {MAX_DELAY_MS} ms"));
+    }
+    Ok(ms)
+}
+
+fn event_of(key: &str, value: &str) -> Result<u8, String> {
+    let upper = value.to_ascii_uppercase();
+    let found = event::number(&upper).or_else(|| u8::try_from(number(value)?).ok());
+    named(key, value, found, || {
+        let names = (0..=u8::MAX).filter_map(event::name);
+        nearest(&upper, names) + "; they are those of EQEs, as PORT_CHANGE"
+    })
+}
+
+fn health_of(value: &str) -> Result<u8, String> {
+    let all = segment::health::SYNDROMES;
+    let known = all.iter().find(|s| s.1.eq_ignore_ascii_case(value));
+    let found = known
+        .map(|s| s.0)
+        .or_else(|| u8::try_from(number(value)?).ok());
+    named("health", value, found, || {
+        let names: Vec<_> = all.iter().map(|s| s.1).collect();
+        format!("; there are {}", names.join(", "))
+    })
 }
 
 /// What the messages of the commands that match hold.
@@ -278,9 +310,39 @@ fn when(text: &str) -> Result<(When, Layouts), String> {
     Ok((w, layouts))
 }
 
+/// What `count=` and `fatal` say of the acts that they go with.
+fn amend_acts(acts: &mut [Act], count: Option<u16>, is_fatal: bool) -> Result<(), String> {
+    let (mut raises, mut reports) = (false, false);
+    for act in &mut *acts {
+        match act {
+            Act::Raise(_, n) => {
+                raises = true;
+                *n = count.unwrap_or(1);
+            }
+            Act::Health { fatal, .. } => {
+                reports = true;
+                *fatal = is_fatal;
+            }
+            _ => {}
+        }
+    }
+    match count {
+        Some(_) if !raises => return Err("count= goes with raise=".into()),
+        Some(n) if n > MAX_RAISED => return Err(format!("count={n}: at most {MAX_RAISED}")),
+        _ => {}
+    }
+    if is_fatal && !reports {
+        return Err("fatal goes with health=".into());
+    }
+    if acts.len() > MAX_ACTS {
+        return Err(format!("at most {MAX_ACTS} things happen"));
+    }
+    Ok(())
+}
+
 fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
     let mut t = Then::default();
-    let mut syndrome = None;
+    let (mut syndrome, mut count, mut is_fatal) = (None, None, false);
     for pair in pairs(text) {
         match pair {
             ("status", Some(v)) => {
@@ -293,11 +355,7 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
             ("lost", None) => t.lost = true,
             ("stop", None) => t.stop = true,
             ("delay", Some(v)) => {
-                let ms: u64 = fits("delay", v)?;
-                if ms > MAX_DELAY_MS {
-                    return Err(format!("delay={v}: at most {MAX_DELAY_MS} ms"));
-                }
-                t.delay = Some(ms);
+                t.delay = Some(u64::from(milliseconds("delay", v)?));
             }
             ("fill", Some(v)) => {
                 t.fill = Some(match v {
@@ -324,6 +382,40 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
             ("owner", None) => t.twist.owner = true,
             ("no-event", None) => t.twist.no_event = true,
             ("twice", None) => t.twist.twice = true,
+            ("event-owner", None) => t.twist.telling.owner = true,
+            ("event-type", Some(v)) => {
+                t.twist.telling.event_type = Some(event_of("event-type", v)?);
+            }
+            ("no-interrupt", None) => t.twist.telling.silent = true,
+            ("interrupts", Some(v)) => t.twist.telling.more = fits("interrupts", v)?,
+            ("late-interrupt", Some(v)) => {
+                t.twist.telling.late = Some(milliseconds("late-interrupt", v)?);
+            }
+            ("raise", Some(v)) => t.acts.push(Act::Raise(event_of("raise", v)?, 1)),
+            ("count", Some(v)) => count = Some(fits("count", v)?),
+            ("page-demand", Some(v)) => {
+                let n = v
+                    .parse()
+                    .map_err(|_| format!("page-demand={v}: not a number"))?;
+                t.acts.push(Act::PageDemand(n));
+            }
+            ("cable", Some(v)) => match v {
+                "0" | "1" => t.acts.push(Act::Cable(v == "1")),
+                _ => return Err(format!("cable={v}: 0 pulls it, 1 plugs it")),
+            },
+            ("health", Some(v)) => {
+                let syndrome = health_of(v)?;
+                t.acts.push(Act::Health {
+                    syndrome,
+                    fatal: false,
+                });
+            }
+            ("fatal", None) => is_fatal = true,
+            ("hang", None) => t.acts.push(Act::Hang),
+            ("frozen-counter", None) => t.acts.push(Act::FrozenCounter),
+            ("starting", Some(v)) => t.acts.push(Act::Starting(milliseconds("starting", v)?)),
+            ("removal", None) => t.acts.push(Act::Removal),
+            ("crash", None) => t.acts.push(Act::Crash),
             (key, Some(v)) if key.starts_with("set.") => {
                 let path = &key["set.".len()..];
                 let p = place(path, layouts.output, layouts.register)?;
@@ -336,6 +428,7 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
         (None, Some(_)) => return Err("syndrome= goes with status=".into()),
         (_, s) => t.syndrome = s.unwrap_or(0),
     }
+    amend_acts(&mut t.acts, count, is_fatal)?;
     if t == Then::default() {
         return Err(format!("nothing happens; there are {THEN}"));
     }
@@ -440,6 +533,25 @@ mod tests {
             ("any : explode", "explode: there are status="),
             ("any : other-slot=32", "other-slot=32: slots are 0 to 31"),
             ("uid=65536 : lost", "uid=65536: too large"),
+            (
+                "any : raise=PORT_CHANG",
+                "raise=PORT_CHANG: there is none of this name; did you mean PORT_CHANGE",
+            ),
+            ("any : event-type=256", "event-type=256: there is none"),
+            ("any : count=2 lost", "count= goes with raise="),
+            ("any : raise=CMD count=4097", "count=4097: at most 4096"),
+            ("any : fatal hang", "fatal goes with health="),
+            (
+                "any : health=SICK",
+                "health=SICK: there is none of this name; there are FW_",
+            ),
+            ("any : cable=2", "cable=2: 0 pulls it"),
+            ("any : page-demand=many", "page-demand=many: not a number"),
+            (
+                "any : starting=3600001",
+                "starting=3600001: at most 3600000 ms",
+            ),
+            ("any : interrupts=256", "interrupts=256: too large"),
             ("any : fill=2", "fill=2: there are 0, 1 and random"),
             (
                 "state=dead : lost",

@@ -36,6 +36,21 @@ impl Event {
     }
 }
 
+/// What a fault changes of an entry and of the interrupt that tells of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Telling {
+    /// Its owner bit says that it is not there yet.
+    pub owner: bool,
+    /// It has this type.
+    pub event_type: Option<u8>,
+    /// No interrupt comes.
+    pub silent: bool,
+    /// So many interrupts more come.
+    pub more: u8,
+    /// The interrupt comes so many milliseconds later.
+    pub late: Option<u32>,
+}
+
 /// An event queue as CREATE_EQ made it.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Eq {
@@ -91,6 +106,20 @@ impl Eq {
     /// Writes one EQE, its owner byte last, and raises the interrupt if the queue is armed.
     /// A full ring drops the event and counts it.
     pub fn post(&mut self, function: FunctionId, event: &Event, fx: &mut Effects) {
+        if let Some(vector) = self.put(function, event, Telling::default(), fx) {
+            fx.push(Effect::Interrupt { function, vector });
+        }
+    }
+
+    /// Writes one EQE as [`Eq::post`] does; the interrupt is left to the caller, who gets its
+    /// vector if the queue is armed.
+    pub fn put(
+        &mut self,
+        function: FunctionId,
+        event: &Event,
+        telling: Telling,
+        fx: &mut Effects,
+    ) -> Option<u16> {
         let room = !self.full();
         let addr = self.address(self.producer).filter(|_| room);
         fx.posted(Posted {
@@ -101,23 +130,17 @@ impl Eq {
         });
         let Some(addr) = addr else {
             self.dropped += 1;
-            return;
+            return None;
         };
         let mut entry = [0u8; eqe::OWNER];
-        entry[eqe::TYPE] = event.event_type;
+        entry[eqe::TYPE] = telling.event_type.unwrap_or(event.event_type);
         entry[eqe::SUB_TYPE] = event.sub_type;
         entry[eqe::DATA..eqe::DATA + eqe::DATA_BYTES].copy_from_slice(&event.data);
-        let owner = (self.producer >> self.log_size & 1) as u8;
+        let owner = (self.producer >> self.log_size & 1) as u8 ^ u8::from(telling.owner);
         fx.write(function, addr, &entry, Order::Relaxed);
         fx.write(function, addr + eqe::OWNER as u64, &[owner], Order::Publish);
         self.producer = self.producer.wrapping_add(1) & INDEX_MASK;
-        if self.armed {
-            self.armed = false;
-            fx.push(Effect::Interrupt {
-                function,
-                vector: self.vector,
-            });
-        }
+        core::mem::take(&mut self.armed).then_some(self.vector)
     }
 
     /// A write to the queue's doorbell: the new consumer index, and whether to arm.

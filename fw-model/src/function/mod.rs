@@ -24,6 +24,7 @@ use crate::{
     settings::InForce,
     syndrome::Syndrome,
     tables::Tables,
+    time::Time,
     vport::Vport,
     work::Work,
 };
@@ -120,6 +121,8 @@ pub struct Function {
     pub overlay: OverlayState,
     /// Commands that are executed and not yet answered.
     pub pending: Vec<Pending>,
+    /// Interrupts that a fault lets come later: when, and which vector.
+    pub late: Vec<(Time, u16)>,
     /// What the operator should be told.
     pub notices: VecDeque<Notice>,
     /// Events that wait for the current command's completion.
@@ -159,6 +162,7 @@ impl Function {
             dump: Dump::default(),
             overlay: OverlayState::default(),
             pending: Vec::new(),
+            late: Vec::new(),
             notices: VecDeque::new(),
             raised: VecDeque::new(),
             generated: VecDeque::new(),

@@ -3,6 +3,7 @@
 
 use super::{Function, MAX_EVENTS_WAITING, pages::PAGE_BYTES, pending::Origin, uctx::SHARED_UID};
 use crate::{
+    card::MAX_LATE,
     limits::{
         LOG_SLOTS, MAX_IN_FLIGHT, MAX_LOG_EQ_SIZE, MAX_MESSAGE, MAX_OBJECT_BYTES, MAX_OBJECTS,
         MAX_PAGES,
@@ -37,6 +38,9 @@ impl Function {
         let waiting = waiting.max(self.generated.len());
         if waiting > MAX_EVENTS_WAITING {
             return Err("more events than may wait");
+        }
+        if self.late.len() > MAX_LATE {
+            return Err("more interrupts than may be late");
         }
         self.work.retain(&self.objects);
         if self

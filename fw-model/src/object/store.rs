@@ -173,6 +173,11 @@ impl Objects {
         self.flows.get(&key)
     }
 
+    /// All flow table entries by table and index.
+    pub fn flows(&self) -> impl Iterator<Item = ((u32, u32), &Flow)> + '_ {
+        self.flows.iter().map(|(key, f)| (*key, f))
+    }
+
     /// Number of flow table entries.
     #[must_use]
     pub fn flow_count(&self) -> usize {

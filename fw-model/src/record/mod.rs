@@ -50,7 +50,7 @@ pub enum Step<'a> {
     #[serde(borrow)]
     Input(Input<'a>),
     /// [`Input::Fault`].
-    Fault(Fault),
+    Fault(Box<Fault>),
 }
 
 impl<'a> Step<'a> {
@@ -58,7 +58,7 @@ impl<'a> Step<'a> {
     #[must_use]
     pub fn of(input: Input<'a>) -> Self {
         match input {
-            Input::Fault(f) => Self::Fault(f.clone()),
+            Input::Fault(f) => Self::Fault(Box::new(f.clone())),
             other => Self::Input(other),
         }
     }

@@ -157,6 +157,13 @@ impl Driver {
         });
     }
 
+    /// A dword of the initialization segment.
+    pub fn segment_read(&self, offset: u32) -> u32 {
+        let mut b = [0; 4];
+        self.card.read_segment(self.f, offset, &mut b, self.now);
+        u32::from_be_bytes(b)
+    }
+
     /// Puts a command into a slot without ringing.
     pub fn post(&mut self, slot: u8, inbox: &[u8], out_len: usize) {
         self.token = self.token % 255 + 1;
