@@ -17,6 +17,7 @@ pub mod qmp;
 pub mod record;
 pub mod serve;
 pub mod socket;
+pub mod spent;
 pub mod store;
 pub mod trace;
 pub mod virtio;

@@ -16,6 +16,7 @@ use fw_model::{
 
 use crate::{
     observe, record,
+    spent::Spent,
     trace::{Command, Entry, Recorder, inputs},
 };
 
@@ -52,6 +53,7 @@ struct Inner {
     watch: Option<Watch>,
     // When what is now carried out came in, or when the last command of it was answered.
     since: Instant,
+    spent: Spent,
 }
 
 /// See the module's text.
@@ -80,6 +82,7 @@ impl Owner {
             dead: false,
             watch: None,
             since: Instant::now(),
+            spent: Spent::default(),
         };
         Arc::new(Self {
             inner: Mutex::new(inner),
@@ -120,6 +123,7 @@ impl Owner {
         if i.dead {
             return;
         }
+        let began = Instant::now();
         let now = self.now();
         let function = input.function();
         if i.trace.is_some() {
@@ -134,6 +138,7 @@ impl Owner {
         };
         i.contain(function, tag, now, Step::of(input), mem);
         i.carry_out(now);
+        i.spent.add(began.elapsed());
         if i.card.next_deadline().is_some() {
             self.timer.notify_one();
         }
@@ -143,6 +148,11 @@ impl Owner {
     pub fn with_card<R>(&self, f: impl FnOnce(&Card, Time) -> R) -> R {
         let i = self.lock();
         f(&i.card, self.now())
+    }
+
+    /// Shows how long inputs took.
+    pub fn spent<R>(&self, f: impl FnOnce(&Spent) -> R) -> R {
+        f(&self.lock().spent)
     }
 
     /// Have every command logged.

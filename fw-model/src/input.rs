@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Everything that can happen to a card.
 
-use crate::{card::FunctionId, fault::Fault, gateway::Place, health::Report, store::Token};
+use crate::{
+    card::{Bits, FunctionId},
+    fault::Fault,
+    gateway::Place,
+    health::Report,
+    store::Token,
+};
 
 /// How a function's events reach its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -187,6 +193,26 @@ pub enum Input<'a> {
     },
     /// Power off and on: every function loses its state, next-boot configuration becomes current.
     PowerCycle,
+    /// A capability of a function has another value, until the firmware starts again.
+    SetCap {
+        /// The function.
+        function: FunctionId,
+        /// Type of the capability page.
+        cap_type: u16,
+        /// Where in the page, and the value.
+        bits: Bits,
+    },
+    /// A register of a function has another value, as if the firmware had set it.
+    SetRegister {
+        /// The function.
+        function: FunctionId,
+        /// The register's id.
+        register: u16,
+        /// A register whose index fields choose the part.
+        given: &'a [u8],
+        /// Where in the register, and the value.
+        bits: Bits,
+    },
 }
 
 impl Input<'_> {
@@ -201,6 +227,8 @@ impl Input<'_> {
             | Self::Event { function, .. }
             | Self::Link { function, .. }
             | Self::Gateway { function, .. }
+            | Self::SetCap { function, .. }
+            | Self::SetRegister { function, .. }
             | Self::Reset { function, .. } => Some(*function),
             Self::Committed { .. }
             | Self::Delay { .. }

@@ -42,8 +42,8 @@ pub mod vport;
 pub mod work;
 
 pub use card::{
-    Card, CardOptions, EqReport, FunctionId, FunctionReport, ItemReport, MAX_LATE, ObjectReport,
-    PagesReport, Stopped, UctxReport,
+    Bits, Card, CardOptions, EqReport, FunctionId, FunctionReport, ItemReport, MAX_LATE,
+    ObjectReport, PagesReport, Stopped, UctxReport, counters,
 };
 pub use effect::{Bytes, Delivery, Effect, Effects, Notice, Observed, Order, Posted};
 pub use health::Report;

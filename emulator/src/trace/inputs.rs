@@ -36,6 +36,8 @@ pub fn entry(input: &Input<'_>, now: Time) -> Option<Entry> {
         Input::Reset { function, kind } => note(Some(function.0), format!("reset: {kind:?}")),
         Input::PageDemand { function, .. }
         | Input::Event { function, .. }
+        | Input::SetCap { function, .. }
+        | Input::SetRegister { function, .. }
         | Input::Link { function, .. } => note(Some(function.0), format!("{input:?}")),
         Input::Fault(f) => note(None, format!("fault: {}", f.text)),
         Input::Delay { .. }

@@ -129,6 +129,9 @@ impl Card {
         outbox: &[u8],
         fx: &mut Effects,
     ) {
+        let times = (submitted, completed);
+        self.counters
+            .count(function, slot, times, delivery, inbox, outbox);
         self.trace_command(function, inbox, outbox, fx);
         if self.observed {
             let inbox = fx.store(inbox);

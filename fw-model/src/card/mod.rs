@@ -3,7 +3,9 @@
 
 mod acts;
 mod answer;
+pub mod counters;
 mod inspect;
+mod poke;
 pub mod reset;
 mod stop;
 mod tracing;
@@ -46,12 +48,14 @@ use crate::{
 
 use self::{
     answer::{How, answer_slot, completion_event},
+    counters::Counters,
     reset::Reset,
     tracing::health_words,
 };
 
 pub use acts::MAX_LATE;
 pub use inspect::{EqReport, FunctionReport, ItemReport, ObjectReport, PagesReport, UctxReport};
+pub use poke::Bits;
 pub use stop::Stopped;
 
 /// A function of a card, counted from 0 in the order in which they were added.
@@ -178,6 +182,7 @@ pub struct Card {
     pub(crate) functions: Vec<Function>,
     pub(crate) shared: Shared,
     observed: bool,
+    pub(crate) counters: Counters,
     // What strikes the command that is being executed.
     pub(crate) struck: Option<Struck>,
     // Memory that commands use one after the other, kept so that none of them allocates.
@@ -216,6 +221,7 @@ impl Card {
                 last_stop: 0,
             },
             observed: false,
+            counters: Counters::default(),
             struck: None,
             taken: Taken::default(),
             outbox: Vec::new(),
@@ -233,6 +239,7 @@ impl Card {
             functions,
             shared,
             observed: false,
+            counters: Counters::default(),
             struck: None,
             taken: Taken::default(),
             outbox: Vec::new(),
@@ -264,6 +271,12 @@ impl Card {
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
         self.shared.faults.list()
+    }
+
+    /// What it has answered.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// The card's profile.
@@ -370,6 +383,17 @@ impl Card {
                 width,
                 value,
             } => self.amend(stopped, offset, width, value),
+            Input::SetCap {
+                function,
+                cap_type,
+                bits,
+            } => self.set_cap(function, cap_type, bits),
+            Input::SetRegister {
+                function,
+                register,
+                given,
+                bits,
+            } => self.set_register(function, register, given, bits),
             Input::Continue(number) => self.go_on(number, now, fx),
             Input::ClearFaults(id) => {
                 self.shared.faults.clear(id);

@@ -4,7 +4,7 @@
 use fwctl_proto::{
     cmdif::DeliveryStatus,
     event,
-    layout::{self, LayoutInfo, get_bits},
+    layout::{self, LayoutInfo, get_bits, set_bits},
     mst::{self, nv::Type},
     opcode, register, segment,
     status::Status,
@@ -246,6 +246,85 @@ pub fn answer_field(inbox: &[u8], path: &str) -> Result<(u32, u32), String> {
     }
     let place = place(path, layouts.output, layouts.register)?;
     Ok((place.offset, place.width))
+}
+
+/// A command that a fault with this *when* strikes: function, inbox and room for the outbox in bytes.
+/// All that it does not name is zero; of ACCESS_REG it is a read unless op_mod says otherwise.
+///
+/// # Errors
+/// What is wrong with it, or no command.
+pub fn message(text: &str) -> Result<Message, BadFault> {
+    const NONE: &str = "give opcode= or register=";
+    let error = |what: String| BadFault {
+        text: text.into(),
+        what,
+    };
+    let (mut w, layouts) = when(text).map_err(error)?;
+    if w.register.is_some() && w.opcode.is_none() {
+        w.opcode = Some(opcode::ACCESS_REG);
+    }
+    let op = w.opcode.ok_or_else(|| error(NONE.into()))?;
+    if w.nth.is_some() || w.percent.is_some() || w.state.is_some() {
+        return Err(error(
+            "nth=, percent= and state= are not of a command".into(),
+        ));
+    }
+    let row = crate::table::find(op);
+    let register = layouts
+        .register
+        .map_or(0, |l| REGISTER_BYTE as usize + l.bytes());
+    let bytes = |l: Option<&LayoutInfo>, least: Option<u32>| {
+        let least = least.map_or(0, |n| n as usize);
+        l.map_or(0, LayoutInfo::bytes)
+            .max(least)
+            .max(register)
+            .max(16)
+    };
+    let mut inbox = vec![0; bytes(layouts.input, row.map(|r| r.in_len.into()))];
+    let mut put = |offset, width, value: u64| set_bits(&mut inbox, offset, width, value);
+    put(0, 16, op.into());
+    put(16, 16, w.uid.unwrap_or(0).into());
+    let read = u16::from(op == opcode::ACCESS_REG);
+    put(48, 16, w.op_mod.unwrap_or(read).into());
+    if let Some(id) = w.register {
+        put(super::REGISTER, 16, id.into());
+    }
+    for (p, value) in &w.fields {
+        put(p.offset, p.width, *value);
+    }
+    Ok(Message {
+        function: w.function.unwrap_or(0),
+        inbox,
+        out_len: bytes(layouts.output, row.map(|r| r.out_len.into())),
+    })
+}
+
+/// A command as [`message`] makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Number of the function.
+    pub function: u8,
+    /// The inbox.
+    pub inbox: Vec<u8>,
+    /// Room for the outbox in bytes.
+    pub out_len: usize,
+}
+
+/// Where a field of a register lies in it: bit offset and width.
+///
+/// # Errors
+/// There is no such register or field.
+pub fn register_field(register: &str, path: &str) -> Result<(u16, u32, u32), String> {
+    let names = (0..=u16::MAX).filter_map(register::name);
+    let names = names.chain(mst::REGISTERS.iter().map(|r| r.layout.name));
+    let list = || nearest(register, names) + "; `fwctl-emu list registers` shows them";
+    let id = named("register", register, register_of(register), list)?;
+    let w = When {
+        register: Some(id),
+        ..When::default()
+    };
+    let p = place(path, None, Layouts::of(&w).register)?;
+    Ok((id, p.offset - REGISTER_BYTE * 8, p.width))
 }
 
 /// A value that a field has room for.

@@ -288,7 +288,11 @@ fn cap_layouts() -> impl Iterator<Item = (u16, String, &'static LayoutInfo)> {
     })
 }
 
-fn cap_layout(name: &str) -> Result<(u16, &'static LayoutInfo), String> {
+/// Type and layout of the capability page that profiles call `name`.
+///
+/// # Errors
+/// There is none of this name, and which there are.
+pub fn cap_layout(name: &str) -> Result<(u16, &'static LayoutInfo), String> {
     match cap_layouts().find(|c| c.1 == name) {
         Some((cap_type, _, layout)) => Ok((cap_type, layout)),
         None => {

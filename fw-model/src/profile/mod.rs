@@ -2,6 +2,7 @@
 //! Profiles: what a card is. TOML that compiles once into immutable pages which all cards share.
 
 mod file;
+pub use file::cap_layout;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

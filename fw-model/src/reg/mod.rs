@@ -34,9 +34,12 @@ use fwctl_proto::{
 };
 
 use crate::{
+    card::Bits,
     cmd::{Ctx, Done, view},
+    function::Function,
     limits::MAX_STORED_REGISTERS,
     overlay,
+    profile::Profile,
     syndrome::{Refusal, Syndrome},
 };
 
@@ -269,6 +272,44 @@ pub fn access(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     }
     give(out, &image);
     Ok(())
+}
+
+/// Sets bits of a register, whatever a driver may write: of the part that `given` chooses. A register
+/// that there is not, and one part more than may be kept, are left alone.
+pub(crate) fn set(f: &mut Function, p: &Profile, id: u16, given: &[u8], bits: Bits) {
+    let state = &mut f.registers;
+    let of_profile = |bytes| {
+        p.register(id)
+            .map_or_else(|| vec![0; bytes], <[u8]>::to_vec)
+    };
+    match find(id) {
+        Some(reg) => {
+            let mut whole = vec![0; reg.bytes];
+            whole
+                .iter_mut()
+                .zip(given)
+                .for_each(|(to, from)| *to = *from);
+            let Ok(part) = reg.part(&whole) else { return };
+            let room = state.images.len() < MAX_STORED_REGISTERS;
+            let kept = state.images.get(&(id, part)).map(|b| b.to_vec());
+            if room || kept.is_some() {
+                let mut image = kept.unwrap_or_else(|| of_profile(reg.bytes));
+                bits.set(&mut image);
+                state.images.insert((id, part), image.into());
+            }
+        }
+        None => {
+            let Some(reg) = mst::find(id) else { return };
+            let key = (id, stored::part(reg, given));
+            let room = state.stored.len() < MAX_STORED_REGISTERS;
+            let kept = state.stored.get(&key).map(|b| b.to_vec());
+            if room || kept.is_some() {
+                let mut image = kept.unwrap_or_else(|| of_profile(reg.layout.bytes()));
+                bits.set(&mut image);
+                state.stored.insert(key, image.into());
+            }
+        }
+    }
 }
 
 /// The register part of an inbox, as long as the register: what is missing is zero.

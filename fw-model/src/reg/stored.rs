@@ -40,23 +40,29 @@ pub fn can_write(r: &Register) -> bool {
     fields(r, &[Operation, Rw, Unsaid, Wo]).next().is_some()
 }
 
-/// Reads or writes it; `given` is the register as it was sent, as long as its layout.
-pub(super) fn access(ctx: &mut Ctx<'_>, r: &Register, given: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let mut part = vec![0; given.len()];
+/// Which part `given`, a register as it was sent, chooses; any number of a port is this one's.
+pub(super) fn part(r: &Register, given: &[u8]) -> Box<[u8]> {
+    let mut part = vec![0; r.layout.bytes()];
     for f in fields(r, &[Access::Index]) {
         copy(f, given, &mut part);
         if f.name == PORT {
-            if get_bits(given, f.offset, f.width) > 1 {
-                return Err(Syndrome::RegisterPort.into());
-            }
             set_bits(&mut part, f.offset, f.width, 0);
         }
+    }
+    part.into_boxed_slice()
+}
+
+/// Reads or writes it; `given` is the register as it was sent, as long as its layout.
+pub(super) fn access(ctx: &mut Ctx<'_>, r: &Register, given: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut ports = fields(r, &[Access::Index]).filter(|f| f.name == PORT);
+    if ports.any(|f| get_bits(given, f.offset, f.width) > 1) {
+        return Err(Syndrome::RegisterPort.into());
     }
     let meaning = phy::meaning(r.id);
     if let Some(m) = meaning {
         m.check(ctx, given)?;
     }
-    let key = (r.id, part.into_boxed_slice());
+    let key = (r.id, part(r, given));
     let stored = &mut ctx.f.registers.stored;
     let kept = stored.get(&key).map(|b| &**b);
     let mut image = kept

@@ -12,6 +12,9 @@ use fw_model::{
 use fwctl_proto::{eqe, event, opcode, segment};
 use serde_json::{Map, Value, json};
 
+mod change;
+mod look;
+mod metrics;
 mod stops;
 
 use super::Server;
@@ -48,6 +51,12 @@ const fn verb(
     }
 }
 
+const MAYBE: (&str, &str, &str) = ("function", "N", "which function (default 0)");
+const AT: (&str, &str, &str) = (
+    "at",
+    "FIELD=N …",
+    "its index fields, if it has several parts",
+);
 const STOPPED_ID: (&str, &str, &str) = ("id", "N", "its number, as `stopped` shows it");
 
 /// Every command, by name.
@@ -76,10 +85,22 @@ pub const VERBS: &[Verb] = &[
         stops::break_at,
     ),
     verb(
+        "config",
+        "Show the configuration items that were set, decoded.",
+        &[],
+        look::config,
+    ),
+    verb(
         "continue",
         "Answer what is stopped.",
         &[("id", "N", "only this one (default: all)")],
         stops::go_on,
+    ),
+    verb(
+        "counters",
+        "Show how many commands were answered, and with which status.",
+        &[],
+        look::counters,
     ),
     verb(
         "delay",
@@ -89,6 +110,12 @@ pub const VERBS: &[Verb] = &[
             ("ms", "N", "for how long, in milliseconds; 0 ends it"),
         ],
         delay,
+    ),
+    verb(
+        "eqs",
+        "Show a function's event queues.",
+        &[MAYBE],
+        look::eqs,
     ),
     verb(
         "event",
@@ -162,10 +189,32 @@ pub const VERBS: &[Verb] = &[
         link,
     ),
     verb(
+        "metrics",
+        "Show all that can be counted, as text for Prometheus.",
+        &[],
+        metrics::metrics,
+    ),
+    verb(
+        "objects",
+        "Show a function's objects, at most 10000.",
+        &[
+            MAYBE,
+            ("kind", "KIND", "only these, as qp, cq, mkey"),
+            ("skip", "N", "not the first N"),
+        ],
+        look::objects,
+    ),
+    verb(
         "page-demand",
         "Ask the driver for more pages, or give some back.",
         &[FUNCTION, ("count", "N", "pages; negative to give back")],
         page_demand,
+    ),
+    verb(
+        "pages",
+        "Show how many guest pages a function has and wants.",
+        &[MAYBE],
+        look::pages,
     ),
     verb(
         "power-cycle",
@@ -175,10 +224,45 @@ pub const VERBS: &[Verb] = &[
     ),
     verb("quit", "End the emulator.", &[], quit),
     verb(
+        "recent",
+        "Show the last commands, the oldest first.",
+        &[],
+        look::recent,
+    ),
+    verb(
+        "register",
+        "Show what a register reads as, decoded.",
+        &[("name", "NAME|N", "the register, as PAOS"), MAYBE, AT],
+        look::register,
+    ),
+    verb(
         "save",
         "Write the whole card to a new file, for `serve --load`.",
         &[("path", "FILE", "must not exist yet")],
         save,
+    ),
+    verb(
+        "set-capability",
+        "Set a capability, current and maximum, until the firmware starts again.",
+        &[
+            FUNCTION,
+            ("field", "FIELD", "as log_max_qp"),
+            ("value", "N", "a number, decimal or 0x…"),
+            ("type", "NAME", "of which kind (default general)"),
+        ],
+        change::capability,
+    ),
+    verb(
+        "set-register",
+        "Set a field of a register, whatever a driver may write.",
+        &[
+            FUNCTION,
+            ("name", "NAME|N", "the register, as PAOS"),
+            ("field", "FIELD", "its field"),
+            ("value", "N", "a number, decimal or 0x…"),
+            AT,
+        ],
+        change::register,
     ),
     verb(
         "start",
@@ -213,6 +297,22 @@ pub const VERBS: &[Verb] = &[
         &[("celsius", "0..1000", "degrees; 105 and more is a warning")],
         temperature,
     ),
+    verb(
+        "try",
+        "Show what a command would be answered; it is executed on a copy of the card.",
+        &[(
+            "command",
+            "COMMAND",
+            "as 'opcode=QUERY_CQ cqn=5': what `fault` calls when",
+        )],
+        look::attempt,
+    ),
+    verb(
+        "uctx",
+        "Show a function's user contexts.",
+        &[MAYBE],
+        look::uctx,
+    ),
     verb("version", "Show the emulator's version.", &[], version),
 ];
 
@@ -228,6 +328,7 @@ pub fn help() -> String {
     }
     text + "\n\nExamples:\n  fwctl-emu ctl --control fw.ctl functions\n  \
             fwctl-emu ctl --control fw.ctl link function=0 up=0\n  \
+            fwctl-emu ctl --control fw.ctl try command='opcode=QUERY_HCA_CAP op_mod=1'\n  \
             fwctl-emu ctl --control fw.ctl delay opcode=QUERY_HCA_CAP ms=500"
 }
 

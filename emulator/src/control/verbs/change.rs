@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Capabilities and registers that are set from outside.
+
+use fw_model::{
+    Bits, Card, Input, NoMemory,
+    fault::{message, register_field},
+    profile,
+};
+use fwctl_proto::layout::get_bits;
+use serde_json::{Value, json};
+
+use super::{Arguments, function, text};
+use crate::control::Server;
+
+/// Where a register lies in ACCESS_REG.
+const REGISTER: usize = 16;
+
+/// The argument `value`, which `width` bits must have room for.
+fn bits(a: &Arguments, offset: u32, width: u32) -> Result<Bits, String> {
+    let value = a.get("value").ok_or("\"value\" is missing")?;
+    let number = match value {
+        Value::String(t) => t
+            .strip_prefix("0x")
+            .and_then(|h| u64::from_str_radix(h, 16).ok()),
+        other => other.as_u64(),
+    };
+    let number = number.ok_or("\"value\" is not a number, decimal or 0x…")?;
+    if width > 64 || (width < 64 && number >> width != 0) {
+        return Err(format!("value={value}: the field has {width} bits"));
+    }
+    Ok(Bits {
+        offset,
+        width,
+        value: number,
+    })
+}
+
+/// Sets a field of a capability page.
+pub(super) fn capability(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let function = function(s, a)?;
+    let kind = match a.get("type") {
+        None => "general",
+        Some(_) => text(a, "type")?,
+    };
+    let (cap_type, layout) = profile::cap_layout(kind)?;
+    let path = text(a, "field")?;
+    let field = layout.field(path).filter(|p| p.info.nested.is_none());
+    let field = field.ok_or_else(|| {
+        let names = layout.fields.iter().map(|f| f.name);
+        let meant = fw_model::nearest(path, names);
+        format!("{path}: no field of {}{meant}", layout.name)
+    })?;
+    let bits = bits(a, field.offset, field.width)?;
+    let known = |c: &Card, _| c.profile().cap(cap_type).is_some();
+    if !s.owner.with_card(known) {
+        return Err(format!("the profile has no {kind} capabilities"));
+    }
+    let input = Input::SetCap {
+        function,
+        cap_type,
+        bits,
+    };
+    s.owner.submit(input, &NoMemory);
+    Ok(json!({}))
+}
+
+/// Sets a field of a register; an error if it does not show there, as it follows from something else.
+pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let function = function(s, a)?;
+    let name = text(a, "name")?;
+    let (register, offset, width) = register_field(name, text(a, "field")?)?;
+    let bits = bits(a, offset, width)?;
+    let at = if a.contains_key("at") {
+        text(a, "at")?
+    } else {
+        ""
+    };
+    let m = message(&format!("register={name} {at}")).map_err(|e| e.to_string())?;
+    let input = Input::SetRegister {
+        function,
+        register,
+        given: m.inbox.get(REGISTER..).unwrap_or_default(),
+        bits,
+    };
+    s.owner.submit(input, &NoMemory);
+    let reads = |c: &Card, now| {
+        let out = c.tried(function, &m.inbox, m.out_len, now)?;
+        (out.first() == Some(&0)).then(|| get_bits(out.get(REGISTER..)?, offset, width).into())
+    };
+    match s.owner.with_card(reads).flatten() {
+        Some(v) if v == bits.value => Ok(json!({})),
+        Some(v) => Err(format!(
+            "it reads as {v:#x}, which follows from something else; a fault can change what is read: \
+             when='register={name}' then='set.{}={:#x}'",
+            text(a, "field")?,
+            bits.value
+        )),
+        None => Err("it is set, but cannot be read now".into()),
+    }
+}
