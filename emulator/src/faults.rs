@@ -4,14 +4,50 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use fw_model::fault::{Fault, MAX_FAULTS};
+use fw_model::{
+    fault::{Fault, MAX_FAULTS},
+    nearest,
+};
 use serde::Deserialize;
 
 use crate::files;
 
+macro_rules! scenario {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../scenarios/", $name, ".toml")),
+        )
+    };
+}
+
+/// Ready lists of faults by name: emulator/scenarios/.
+const SCENARIOS: &[(&str, &str)] = &[
+    scenario!("crossed-answers"),
+    scenario!("dead-event-queue"),
+    scenario!("emulator-crash"),
+    scenario!("endless-start"),
+    scenario!("event-storm"),
+    scenario!("fatal-firmware"),
+    scenario!("frozen-counter"),
+    scenario!("hung-firmware"),
+    scenario!("hungry-firmware"),
+    scenario!("interrupts-late"),
+    scenario!("lost-answer"),
+    scenario!("random-capabilities"),
+    scenario!("refused-commands"),
+    scenario!("sick-firmware"),
+    scenario!("silent-init"),
+    scenario!("slow-firmware"),
+    scenario!("surprise-removal"),
+];
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
+    /// What it is for.
+    #[serde(default)]
+    about: String,
     #[serde(default)]
     fault: Vec<Row>,
 }
@@ -24,11 +60,50 @@ struct Row {
     times: Option<u64>,
 }
 
-/// The faults of a TOML file.
+/// A ready list of faults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: String,
+    /// Its faults, as text.
+    pub faults: Vec<String>,
+}
+
+/// All ready lists of faults.
+///
+/// # Errors
+/// One of them is wrong, which a test rules out.
+pub fn scenarios() -> anyhow::Result<Vec<Scenario>> {
+    let all = SCENARIOS.iter().map(|(name, text)| {
+        let faults = parse(text).context(*name)?;
+        Ok(Scenario {
+            name,
+            about: toml::from_str::<List>(text)?.about,
+            faults: faults.into_iter().map(|f| f.text).collect(),
+        })
+    });
+    all.collect()
+}
+
+/// The faults of a ready list, or of a TOML file.
 ///
 /// # Errors
 /// What is wrong with it, and where.
 pub fn read(file: &Path) -> anyhow::Result<Vec<Fault>> {
+    let name = file.to_str().unwrap_or_default();
+    if let Some((_, text)) = SCENARIOS.iter().find(|s| s.0 == name) {
+        return parse(text).with_context(|| format!("--faults {name}"));
+    }
+    if !name.contains(['/', '.']) && !file.exists() {
+        let names = SCENARIOS.iter().map(|s| s.0);
+        bail!(
+            "--faults {name}: no file and no ready list has this name{}; `fwctl-emu list scenarios` \
+             shows the lists",
+            nearest(name, names)
+        );
+    }
     let text = files::text("--faults", file)?;
     parse(&text).with_context(|| format!("--faults {}", file.display()))
 }
@@ -47,6 +122,30 @@ fn parse(text: &str) -> anyhow::Result<Vec<Fault>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_a_ready_list() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .map(|p| p.file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        files.sort();
+        let all = scenarios().unwrap();
+        let names: Vec<_> = all.iter().map(|s| s.name).collect();
+        assert_eq!(files, names);
+        for s in &all {
+            assert!(!s.about.is_empty() && !s.faults.is_empty(), "{}", s.name);
+            let read = read(Path::new(s.name)).unwrap();
+            let read: Vec<_> = read.into_iter().map(|f| f.text).collect();
+            assert_eq!(read, s.faults);
+        }
+        let hung = all.iter().find(|s| s.name == "hung-firmware").unwrap();
+        assert_eq!(hung.faults, ["opcode=NOP : hang : times=1"]);
+        let wrong = read(Path::new("hung-firmwar")).unwrap_err().to_string();
+        assert!(wrong.contains("did you mean hung-firmware"), "{wrong}");
+    }
 
     #[test]
     fn a_file_is_a_list_and_its_errors_say_where() {

@@ -16,6 +16,8 @@ use fwctl_proto::{
 };
 use serde_json::{Value, json};
 
+use crate::faults::{self, Scenario};
+
 /// How a list is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -371,6 +373,32 @@ pub fn list_icmds(format: Format) -> String {
         Format::Markdown => {
             let head = "| opcode | name | what it does |\n|---|---|---|\n".to_owned();
             let row = |c: &Command| format!("| {:#06x} | {} | {} |\n", c.opcode, c.name, c.about);
+            core::iter::once(head).chain(all.iter().map(row)).collect()
+        }
+    }
+}
+
+/// The ready lists of faults.
+#[must_use]
+pub fn list_scenarios(format: Format) -> String {
+    // A test rules out that one is wrong.
+    let all = faults::scenarios().unwrap_or_default();
+    match format {
+        Format::Json => {
+            let row = |s: &Scenario| json!({"name": s.name, "about": s.about, "faults": s.faults});
+            lines(&all.iter().map(row).collect::<Vec<_>>())
+        }
+        Format::Text => {
+            let fault = |f: &String| format!("    {f}\n");
+            let row = |s: &Scenario| {
+                let faults: String = s.faults.iter().map(fault).collect();
+                format!("{}: {}\n{faults}", s.name, s.about)
+            };
+            all.iter().map(row).collect()
+        }
+        Format::Markdown => {
+            let head = "| name | what goes wrong |\n|---|---|\n".to_owned();
+            let row = |s: &Scenario| format!("| `{}` | {} |\n", s.name, s.about);
             core::iter::once(head).chain(all.iter().map(row)).collect()
         }
     }

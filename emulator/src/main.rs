@@ -73,7 +73,7 @@ enum Command {
         #[arg(value_name = "NAME=VALUE", value_parser = argument)]
         arguments: Vec<Argument>,
     },
-    /// Show what there is: profiles, commands, registers or icmds.
+    /// Show what there is: profiles, commands, registers, icmds or scenarios.
     List {
         /// What.
         what: What,
@@ -168,6 +168,8 @@ enum What {
     Registers,
     /// Commands of the mailbox behind the PCI gateway.
     Icmds,
+    /// Ready lists of faults for `serve --faults`.
+    Scenarios,
 }
 
 #[derive(Subcommand)]
@@ -241,8 +243,9 @@ struct ServeArgs {
     /// several times.
     #[arg(long, value_name = "FAULT", value_parser = Fault::parse)]
     fault: Vec<Fault>,
-    /// Let what is in this TOML file go wrong (docs/faults.md).
-    #[arg(long, value_name = "FILE")]
+    /// Let what is in this TOML file go wrong, or a ready list of faults (docs/faults.md, `list
+    /// scenarios`).
+    #[arg(long, value_name = "NAME|FILE")]
     faults: Option<PathBuf>,
     /// Write everything that happens to this file, for `fwctl-emu trace` (docs/trace.md).
     #[arg(long, value_name = "FILE")]
@@ -272,13 +275,7 @@ fn main() -> ExitCode {
             json,
             query,
             arguments,
-        } => match control::ask(&control, &query, arguments, json) {
-            Ok(text) => {
-                print!("{text}");
-                ExitCode::SUCCESS
-            }
-            Err(e) => fail(1, &e),
-        },
+        } => told(control::ask(&control, &query, arguments, json), 1),
         Command::List {
             what,
             json,
@@ -294,6 +291,7 @@ fn main() -> ExitCode {
                 What::Commands => list::list_commands,
                 What::Registers => list::list_registers,
                 What::Icmds => list::list_icmds,
+                What::Scenarios => list::list_scenarios,
             };
             told(Ok(list(format)), 1)
         }

@@ -157,6 +157,7 @@ guest_send() { printf '%s %s\n' "$GUEST_MARK" "$*" >&"$GUEST_IN"; }
 # standard output and guest.log. GUEST_STATUS is its exit code. Fails, with GUEST_REASON, if the
 # guest does not answer.
 guest_run() {
+    case $2 in *$'\n'*) die "internal: a command of several lines" ;; esac
     guest_send "run $2"
     guest_answer "$1"
 }

@@ -27,6 +27,7 @@ pub const SUITE: Suite = Suite {
             60,
             ignored,
         ),
+        test("interrupts-and-events-of-any-number-are-borne", 60, borne),
     ],
 };
 
@@ -72,6 +73,14 @@ fn delay(ctx: &Ctx) -> Done {
 
 fn ignored(ctx: &Ctx) -> Done {
     for op_mod in [4, 5, 6] {
+        check_eq!(nop(ctx, op_mod)??, [0; 16], "op_mod {op_mod}");
+    }
+    Ok(())
+}
+
+fn borne(ctx: &Ctx) -> Done {
+    // Interrupts repeated, lost and late; a storm, an unknown event, a demand for pages.
+    for op_mod in 7..=12 {
         check_eq!(nop(ctx, op_mod)??, [0; 16], "op_mod {op_mod}");
     }
     Ok(())
