@@ -19,5 +19,6 @@ pub mod serve;
 pub mod socket;
 pub mod spent;
 pub mod store;
+pub mod top;
 pub mod trace;
 pub mod virtio;

@@ -20,7 +20,7 @@ use fwctl_emu::{
     record,
     serve::{Door, Options, Transport, profile, serve},
     socket::Place,
-    trace,
+    top, trace,
 };
 use fwctl_uapi::{Roots, capture::capture};
 
@@ -73,6 +73,8 @@ enum Command {
         #[arg(value_name = "NAME=VALUE", value_parser = argument)]
         arguments: Vec<Argument>,
     },
+    /// Watch a running emulator: functions, command rates, last commands, faults. `q` ends it.
+    Top(top::Top),
     /// Show what there is: profiles, commands, registers, icmds or scenarios.
     List {
         /// What.
@@ -276,6 +278,7 @@ fn main() -> ExitCode {
             query,
             arguments,
         } => told(control::ask(&control, &query, arguments, json), 1),
+        Command::Top(t) => told(top::top(&t), 1),
         Command::List {
             what,
             json,

@@ -290,3 +290,31 @@ fn what_is_set_in_the_configuration_is_shown() {
                 "current": [], "next": ["sriov_en=0x1"]}])
     );
 }
+
+#[test]
+fn top_shows_it_all_once_or_on_a_terminal() {
+    let mut l = lab();
+    l.send(opcode::NOP);
+    let top = |args: &[&str]| {
+        let control = ["top", "--control", text(&l.control)];
+        let o = program().args(control).args(args).output().unwrap();
+        let said = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (o.status.code(), said(o.stdout), said(o.stderr))
+    };
+    let (code, page, _) = top(&["--once", "--interval", "0.1"]);
+    assert_eq!(code, Some(0));
+    let nop = page.lines().find(|l| l.starts_with("NOP ")).unwrap();
+    let nop: Vec<_> = nop.split_whitespace().collect();
+    assert_eq!(nop, ["NOP", "OK", "0.0", "1"]);
+    assert!(
+        page.contains("vfio-user") && page.contains(" last commands "),
+        "{page}"
+    );
+    let (code, page, wrong) = top(&[]);
+    assert_eq!((code, page.as_str()), (Some(1), ""));
+    assert!(
+        wrong.contains("standard output is no terminal; --once"),
+        "{wrong}"
+    );
+    assert_eq!(top(&["--interval", "0"]).0, Some(2));
+}
