@@ -379,6 +379,41 @@ fn the_firmware_does_something_of_its_own() {
 }
 
 #[test]
+fn an_event_s_data_is_zero_or_random() {
+    // EQE: sub-type at byte 3, data at 32..60.
+    let data = |text: &str| {
+        let mut d = with_events(text);
+        d.ok(&cmd(op::NOP, 0, 16), 16);
+        let eqe = d.guest.bytes(EQ_PAGE, 64);
+        assert_eq!(eqe[1], 0xa, "it comes before the answer's own event");
+        (eqe[3], eqe[32..60].to_vec())
+    };
+    let faults = |then: &str| format!("opcode=NOP : raise=CMD {then}");
+    assert_eq!(data(&faults("count=1")), (0, vec![0; 28]));
+    let random = data(&faults("random-data"));
+    assert_ne!(random.1, [0; 28]);
+    assert_eq!(data(&faults("random-data")), random, "the seed is the same");
+}
+
+#[test]
+fn fields_of_an_answer_change_and_it_is_told_whether_the_driver_went_on() {
+    let ask = |d: &mut Driver| d.exec(&cmd(op::QUERY_ADAPTER, 0, 16), 272);
+    let right = ask(&mut up());
+    let mut d = with("opcode=QUERY_ADAPTER : mutate=3");
+    let counts = |d: &Driver| {
+        let [f] = d.card.faults() else { panic!() };
+        (f.struck, f.followed)
+    };
+    let wrong = ask(&mut d);
+    assert_eq!((wrong.delivery, wrong.status()), (0, 0));
+    assert_ne!(wrong.out, right.out);
+    assert_eq!(wrong.out[..8], right.out[..8], "not status and syndrome");
+    assert_eq!(counts(&d), (1, 0));
+    assert_eq!(ask(&mut d).out, right.out);
+    assert_eq!(counts(&d), (1, 1));
+}
+
+#[test]
 fn the_firmware_stands_still() {
     // `health_counter`; its first byte is the syndrome.
     let counter = |d: &Driver| d.segment_read(0x1010) & 0xff_ffff;

@@ -23,18 +23,26 @@ impl Card {
     /// Lets the firmware do something of its own on behalf of a function.
     pub(super) fn act(&mut self, id: FunctionId, act: Act, now: Time, fx: &mut Effects) {
         match act {
-            Act::Raise(event_type, count) => {
-                let event = Event {
-                    event_type,
-                    sub_type: 0,
-                    data: [0; eqe::DATA_BYTES],
-                };
-                self.with(id, |f| {
-                    for _ in 0..count {
+            Act::Raise {
+                event_type,
+                count,
+                random,
+            } => {
+                for _ in 0..count {
+                    let mut event = Event {
+                        event_type,
+                        sub_type: 0,
+                        data: [0; eqe::DATA_BYTES],
+                    };
+                    if random {
+                        [event.sub_type] = self.shared.faults.random();
+                        event.data = self.shared.faults.random();
+                    }
+                    self.with(id, |f| {
                         f.raise(event);
                         f.deliver(fx);
-                    }
-                });
+                    });
+                }
             }
             Act::PageDemand(count) => self.with(id, |f| {
                 f.demand_pages(count);

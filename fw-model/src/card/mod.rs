@@ -781,7 +781,7 @@ impl Card {
         };
         exec::run(&mut ctx, out_len, outbox);
         let lost = struck.as_mut().is_some_and(|s| {
-            s.reply(outbox);
+            s.reply(ctx.inbox, outbox);
             s.lost
         });
         let batch = core::mem::take(&mut ctx.batch);

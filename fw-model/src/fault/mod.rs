@@ -2,6 +2,7 @@
 //! Faults: commands that are refused, lost, delayed or answered wrongly on purpose (docs/faults.md).
 //! They act at three points, and no handler knows of them.
 
+mod mutate;
 mod parse;
 
 use core::time::Duration;
@@ -64,8 +65,15 @@ enum Fill {
 /// What the firmware does besides answering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
-    /// It raises an event of this type, so often.
-    Raise(u8, u16),
+    /// It raises an event of this type.
+    Raise {
+        /// The type.
+        event_type: u8,
+        /// So often.
+        count: u16,
+        /// Sub-type and data are random, else zero.
+        random: bool,
+    },
     /// It asks for pages, or gives some back.
     PageDemand(i32),
     /// The cable of the function's port is plugged or pulled.
@@ -101,6 +109,7 @@ struct Then {
     set: Vec<(Place, u64)>,
     fill: Option<Fill>,
     cut: Option<usize>,
+    mutate: Option<u8>,
     twist: Twist,
     acts: Vec<Act>,
 }
@@ -141,6 +150,8 @@ pub struct Fault {
     pub matched: u64,
     /// Commands that it struck.
     pub struck: u64,
+    /// Of those, the ones after which its function sent another command: what the driver went on from.
+    pub followed: u64,
 }
 
 /// The faults of a card.
@@ -275,6 +286,7 @@ impl Faults {
         let mut any = false;
         let dice = &mut self.dice;
         for fault in &mut self.list {
+            fault.followed = fault.struck;
             if fault.strikes(dice, f, state, inbox) {
                 any = true;
                 all.add(&fault.then);
@@ -282,6 +294,11 @@ impl Faults {
         }
         all.dice = next(dice);
         any.then_some(all)
+    }
+
+    /// Bytes from the card's source of chance.
+    pub(crate) fn random<const N: usize>(&mut self) -> [u8; N] {
+        core::array::from_fn(|_| (next(&mut self.dice) >> 32) as u8)
     }
 
     /// Checks what was read from a file.
@@ -295,7 +312,7 @@ impl Faults {
             all.all(|(p, _)| right(p))
         };
         let acts = |f: &Fault| {
-            let right = |a: &Act| !matches!(a, Act::Raise(_, n) if *n > MAX_RAISED);
+            let right = |a: &Act| !matches!(a, Act::Raise { count, .. } if *count > MAX_RAISED);
             f.then.acts.len() <= MAX_ACTS && f.then.acts.iter().all(right)
         };
         let right = |f: &Fault| places(f) && acts(f);
@@ -330,7 +347,7 @@ impl Struck {
         all.late = all.late.or(one.late);
         all.more = all.more.saturating_add(one.more);
         self.acts.extend(&t.acts);
-        if t.fill.is_some() || t.cut.is_some() || !t.set.is_empty() {
+        if t.fill.is_some() || t.cut.is_some() || t.mutate.is_some() || !t.set.is_empty() {
             self.replies.push(t.clone());
         }
     }
@@ -341,8 +358,8 @@ impl Struck {
         self.silent || self.refused.is_some()
     }
 
-    /// Changes the outbox of the command.
-    pub fn reply(&mut self, outbox: &mut [u8]) {
+    /// Changes the outbox of the command in `inbox`.
+    pub fn reply(&mut self, inbox: &[u8], outbox: &mut [u8]) {
         for t in &self.replies {
             if let (Some(fill), Some(body)) = (t.fill, outbox.get_mut(STATUS_BYTES..)) {
                 match fill {
@@ -360,6 +377,9 @@ impl Struck {
                 if u64::from(p.offset) + u64::from(p.width) <= outbox.len() as u64 * 8 {
                     set_bits(outbox, p.offset, p.width, *value);
                 }
+            }
+            if let Some(count) = t.mutate {
+                mutate::mutate(inbox, outbox, count, &mut self.dice);
             }
             if let Some(rest) = t.cut.and_then(|n| outbox.get_mut(n..)) {
                 rest.fill(0);

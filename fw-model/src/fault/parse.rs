@@ -33,9 +33,9 @@ const MAX_DELAY_MS: u64 = crate::limits::MAX_DELAY_NANOS / 1_000_000;
 
 const WHEN: &str = "opcode=, register=, op_mod=, uid=, function=, state=, nth=, percent=, any, or a \
                     field of the opcode's inbox";
-const THEN: &str = "status=, syndrome=, silent, lost, stop, delay=, set.FIELD=, fill=, cut=, delivery=, \
+const THEN: &str = "status=, syndrome=, silent, lost, stop, delay=, set.FIELD=, fill=, mutate=, cut=, delivery=, \
                     token=, signature, owner, no-event, other-slot=, twice, event-owner, event-type=, \
-                    no-interrupt, interrupts=, late-interrupt=, raise=, count=, page-demand=, cable=, \
+                    no-interrupt, interrupts=, late-interrupt=, raise=, count=, random-data, page-demand=, cable=, \
                     health=, fatal, hang, frozen-counter, starting=, removal, crash";
 
 /// A line of three parts.
@@ -73,6 +73,7 @@ pub(super) fn parts(when: &str, then: &str, times: Option<u64>) -> Result<Fault,
         left: (times != 0).then_some(times),
         matched: 0,
         struck: 0,
+        followed: 0,
         text,
     })
 }
@@ -389,28 +390,39 @@ fn when(text: &str) -> Result<(When, Layouts), String> {
     Ok((w, layouts))
 }
 
-/// What `count=` and `fatal` say of the acts that they go with.
-fn amend_acts(acts: &mut [Act], count: Option<u16>, is_fatal: bool) -> Result<(), String> {
+/// What words say of the acts that they go with.
+#[derive(Default)]
+struct Amendments {
+    count: Option<u16>,
+    is_random: bool,
+    is_fatal: bool,
+}
+
+fn amend_acts(acts: &mut [Act], said: &Amendments) -> Result<(), String> {
     let (mut raises, mut reports) = (false, false);
     for act in &mut *acts {
         match act {
-            Act::Raise(_, n) => {
+            Act::Raise { count, random, .. } => {
                 raises = true;
-                *n = count.unwrap_or(1);
+                *count = said.count.unwrap_or(1);
+                *random = said.is_random;
             }
             Act::Health { fatal, .. } => {
                 reports = true;
-                *fatal = is_fatal;
+                *fatal = said.is_fatal;
             }
             _ => {}
         }
     }
-    match count {
+    match said.count {
         Some(_) if !raises => return Err("count= goes with raise=".into()),
         Some(n) if n > MAX_RAISED => return Err(format!("count={n}: at most {MAX_RAISED}")),
         _ => {}
     }
-    if is_fatal && !reports {
+    if said.is_random && !raises {
+        return Err("random-data goes with raise=".into());
+    }
+    if said.is_fatal && !reports {
         return Err("fatal goes with health=".into());
     }
     if acts.len() > MAX_ACTS {
@@ -421,7 +433,7 @@ fn amend_acts(acts: &mut [Act], count: Option<u16>, is_fatal: bool) -> Result<()
 
 fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
     let mut t = Then::default();
-    let (mut syndrome, mut count, mut is_fatal) = (None, None, false);
+    let (mut syndrome, mut said) = (None, Amendments::default());
     for pair in pairs(text) {
         match pair {
             ("status", Some(v)) => {
@@ -444,6 +456,7 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
                     _ => return Err(format!("fill={v}: there are 0, 1 and random")),
                 });
             }
+            ("mutate", Some(v)) => t.mutate = Some(fits("mutate", v)?),
             ("cut", Some(v)) => t.cut = Some(fits("cut", v)?),
             ("delivery", Some(v)) => {
                 let list = || "; they are those of the command entry, as TOK_ERR".to_owned();
@@ -470,8 +483,13 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
             ("late-interrupt", Some(v)) => {
                 t.twist.telling.late = Some(milliseconds("late-interrupt", v)?);
             }
-            ("raise", Some(v)) => t.acts.push(Act::Raise(event_of("raise", v)?, 1)),
-            ("count", Some(v)) => count = Some(fits("count", v)?),
+            ("raise", Some(v)) => t.acts.push(Act::Raise {
+                event_type: event_of("raise", v)?,
+                count: 1,
+                random: false,
+            }),
+            ("random-data", None) => said.is_random = true,
+            ("count", Some(v)) => said.count = Some(fits("count", v)?),
             ("page-demand", Some(v)) => {
                 let n = v
                     .parse()
@@ -489,7 +507,7 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
                     fatal: false,
                 });
             }
-            ("fatal", None) => is_fatal = true,
+            ("fatal", None) => said.is_fatal = true,
             ("hang", None) => t.acts.push(Act::Hang),
             ("frozen-counter", None) => t.acts.push(Act::FrozenCounter),
             ("starting", Some(v)) => t.acts.push(Act::Starting(milliseconds("starting", v)?)),
@@ -507,7 +525,7 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
         (None, Some(_)) => return Err("syndrome= goes with status=".into()),
         (_, s) => t.syndrome = s.unwrap_or(0),
     }
-    amend_acts(&mut t.acts, count, is_fatal)?;
+    amend_acts(&mut t.acts, &said)?;
     if t == Then::default() {
         return Err(format!("nothing happens; there are {THEN}"));
     }

@@ -469,7 +469,7 @@ fn fault_clear(s: &Server, a: &Arguments) -> Result<Value, String> {
 fn faults(s: &Server, _: &Arguments) -> Result<Value, String> {
     let row = |f: &Fault| {
         json!({
-            "id": f.id, "fault": f.text, "matched": f.matched, "struck": f.struck,
+            "id": f.id, "fault": f.text, "matched": f.matched, "struck": f.struck, "followed": f.followed,
             "left": f.left,
         })
     };
