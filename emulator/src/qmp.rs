@@ -65,30 +65,50 @@ fn run(owner: &Owner, socket: &Path, told: &Receiver<()>) {
 }
 
 /// A machine that stands because of us.
-struct Machine(BufReader<UnixStream>);
+struct Machine(Client);
 
 impl Machine {
     /// Stops the machine; none if it stood already.
     fn hold(socket: &Path) -> io::Result<Option<Self>> {
-        let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        stream.set_write_timeout(Some(ANSWER))?;
-        let mut machine = Self(BufReader::new(stream));
-        machine.line()?;
-        machine.ask("qmp_capabilities")?;
-        if machine.ask("query-status")?["running"] != true {
+        let mut client = Client::connect(socket)?;
+        if client.execute("query-status", &json!({}))?["running"] != true {
             return Ok(None);
         }
-        machine.ask("stop")?;
-        Ok(Some(machine))
+        client.execute("stop", &json!({}))?;
+        Ok(Some(Self(client)))
     }
 
     fn release(mut self) -> io::Result<()> {
-        self.ask("cont").map(drop)
+        self.0.execute("cont", &json!({})).map(drop)
+    }
+}
+
+/// A client of QEMU's control socket.
+#[derive(Debug)]
+pub struct Client(BufReader<UnixStream>);
+
+impl Client {
+    /// Connects, and is ready for commands then.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not as QMP does.
+    pub fn connect(socket: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        stream.set_write_timeout(Some(ANSWER))?;
+        let mut client = Self(BufReader::new(stream));
+        client.line()?;
+        client.execute("qmp_capabilities", &json!({}))?;
+        Ok(client)
     }
 
-    fn ask(&mut self, command: &str) -> io::Result<Value> {
-        writeln!(self.0.get_mut(), "{}", json!({ "execute": command }))?;
+    /// What a command returns.
+    ///
+    /// # Errors
+    /// QEMU's own, with the command's name, or there is no answer.
+    pub fn execute(&mut self, command: &str, arguments: &Value) -> io::Result<Value> {
+        let message = json!({ "execute": command, "arguments": arguments });
+        writeln!(self.0.get_mut(), "{message}")?;
         for _ in 0..MAX_EVENTS {
             let mut answer = self.line()?;
             if let Some(e) = answer.get("error") {

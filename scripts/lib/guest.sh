@@ -35,16 +35,24 @@ readonly GUEST_CMDLINE="console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr mit
     tsc=reliable no_timer_check rodata=off cryptomgr.notests audit=0 random.trust_cpu=on
     initcall_blacklist=load_system_certificate_list pci=realloc,hpmmioprefsize=64M,hpmmiosize=4M"
 
-# qemu ARGUMENT...: becomes QEMU, the installed one or that of the cache. For use in a subshell.
-qemu() {
+# qemu_words: the words that start QEMU, the installed one or that of the cache, one a line.
+qemu_words() {
     local root
     if host_qemu; then
-        exec qemu-system-x86_64 "$@"
+        printf 'qemu-system-x86_64\n'
+        return
     fi
     root=$(root_path tools)/usr
-    QEMU_MODULE_DIR=$root/lib/x86_64-linux-gnu/qemu exec "$root/lib64/ld-linux-x86-64.so.2" \
+    printf '%s\n' env "QEMU_MODULE_DIR=$root/lib/x86_64-linux-gnu/qemu" "$root/lib64/ld-linux-x86-64.so.2" \
         --library-path "$(tools_libraries)" "$root/bin/qemu-system-x86_64" \
-        -L "$root/share/qemu" -L "$root/share/seabios" "$@"
+        -L "$root/share/qemu" -L "$root/share/seabios"
+}
+
+# qemu ARGUMENT...: becomes QEMU. For use in a subshell.
+qemu() {
+    local words
+    mapfile -t words < <(qemu_words)
+    exec "${words[@]}" "$@"
 }
 
 # device_arguments: QEMU's options for GUEST_DEVICES, one a line. Each function has a root port of
@@ -73,22 +81,29 @@ device_arguments() {
 # int3", once in some hundred boots (https://bugzilla.redhat.com/show_bug.cgi?id=2216496).
 readonly TCG='tcg,thread=single'
 
-# start_guest: returns at once; wait_guest_up waits for it.
-start_guest() {
-    local devices=() reset=(-no-reboot) cpu=max${GUEST_CPU:-} accel=$TCG
-    mapfile -t devices < <(device_arguments)
+# machine_arguments: QEMU's options for the machine without its devices, one a line. Writes the initrd.
+machine_arguments() {
+    local reset=(-no-reboot) cpu=max${GUEST_CPU:-} accel=$TCG
     [ "$GUEST_REBOOTS" != yes ] || reset=()
     [ "$GUEST_ACCEL" != kvm ] || cpu=host${GUEST_CPU:-} accel=kvm
-    rm -f "$SESSION"/{in,out,qmp}
-    mkfifo "$SESSION/in" "$SESSION/out"
     cat "${GUEST_INITRD[@]}" >"$SESSION/initrd"
-    exec {GUEST_IN}<>"$SESSION/in"
-    qemu -nodefaults -no-user-config -display none -name fwctl-emu-guest "${reset[@]}" \
+    printf '%s\n' -nodefaults -no-user-config -display none -name fwctl-emu-guest "${reset[@]}" \
         -machine "q35,memory-backend=mem,vmport=off,sata=off,smbus=off,i8042=off" \
         -accel "$accel" -cpu "$cpu" -smp "$GUEST_CPUS" -m "$GUEST_MEMORY" \
         -object "memory-backend-memfd,id=mem,size=$GUEST_MEMORY,share=on" \
         -bios qboot.rom -kernel "$GUEST_KERNEL" -initrd "$SESSION/initrd" \
-        -append "$(tr -s ' \n' ' ' <<<"$GUEST_CMDLINE ${GUEST_MORE_CMDLINE:-}")" \
+        -append "$(tr -s ' \n' ' ' <<<"$GUEST_CMDLINE ${GUEST_MORE_CMDLINE:-}")"
+}
+
+# start_guest: returns at once; wait_guest_up waits for it.
+start_guest() {
+    local devices=() machine=()
+    mapfile -t devices < <(device_arguments)
+    mapfile -t machine < <(machine_arguments)
+    rm -f "$SESSION"/{in,out,qmp}
+    mkfifo "$SESSION/in" "$SESSION/out"
+    exec {GUEST_IN}<>"$SESSION/in"
+    qemu "${machine[@]}" \
         -chardev "file,id=console,path=$SESSION/serial.log,append=on" -serial chardev:console \
         -chardev stdio,id=port,signal=off -serial chardev:port \
         -chardev "socket,id=qmp,path=$SESSION/qmp,server=on,wait=off" -mon chardev=qmp,mode=control \

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Results: a line of JSON for each case, so that a run goes on where it was stopped.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs::{self, File, OpenOptions},
+    io::Write as _,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+/// The file in the folder of results.
+const FILE: &str = "results.jsonl";
+
+/// How a case ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// What the guest did.
+    pub workload: String,
+    /// Commands that a fault struck.
+    pub struck: u64,
+    /// Of those, the ones after which the driver sent another command.
+    pub followed: u64,
+    /// The driver consumed something that was wrong.
+    pub counts: bool,
+    /// The guest did all that it was told; without, it hung or died.
+    pub answered: bool,
+    /// What the kernel complained of.
+    pub signature: Option<String>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: File,
+    seeds: BTreeSet<u64>,
+    all: Vec<Outcome>,
+}
+
+/// The results of one folder.
+#[derive(Debug)]
+pub struct Results(Mutex<Inner>);
+
+impl Results {
+    /// Opens or begins the results of a folder.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or holds something else.
+    pub fn open(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let path = folder.join(FILE);
+        let mut all: Vec<Outcome> = Vec::new();
+        if path.exists() {
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            for (n, line) in text.split_inclusive('\n').enumerate() {
+                // A run that was killed may have left half a line at the end.
+                if !line.ends_with('\n') {
+                    fs::write(&path, &text[..text.len() - line.len()])?;
+                    break;
+                }
+                let wrong = || format!("{}:{}", path.display(), n + 1);
+                all.push(serde_json::from_str(line).with_context(wrong)?);
+            }
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        Ok(Self(Mutex::new(Inner {
+            file: file.with_context(|| path.display().to_string())?,
+            seeds: all.iter().map(|o| o.seed).collect(),
+            all,
+        })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if a seed has a result.
+    pub fn has(&self, seed: u64) -> bool {
+        self.inner().seeds.contains(&seed)
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn add(&self, outcome: Outcome) -> Result<()> {
+        let mut inner = self.inner();
+        writeln!(inner.file, "{}", serde_json::to_string(&outcome)?)?;
+        inner.seeds.insert(outcome.seed);
+        inner.all.push(outcome);
+        Ok(())
+    }
+
+    /// What was found, each with the least seed that shows it.
+    pub fn signatures(&self) -> BTreeMap<String, u64> {
+        let mut found = BTreeMap::new();
+        for o in &self.inner().all {
+            if let Some(s) = &o.signature {
+                let seed = found.entry(s.clone()).or_insert(o.seed);
+                *seed = o.seed.min(*seed);
+            }
+        }
+        found
+    }
+
+    /// Counts, and what was found, as text.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        {
+            let inner = self.inner();
+            let count = |f: fn(&Outcome) -> bool| inner.all.iter().filter(|o| f(o)).count();
+            let _ = writeln!(
+                text,
+                "{} cases, {} count, {} did not answer, {} with a complaint of the kernel",
+                inner.all.len(),
+                count(|o| o.counts),
+                count(|o| !o.answered),
+                count(|o| o.signature.is_some()),
+            );
+        }
+        for (s, seed) in self.signatures() {
+            let n = self
+                .inner()
+                .all
+                .iter()
+                .filter(|o| o.signature.as_ref() == Some(&s))
+                .count();
+            let _ = writeln!(text, "  {n:5}  {s} (first seed {seed})");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn outcome(seed: u64, signature: Option<&str>) -> Outcome {
+        Outcome {
+            seed,
+            workload: "probe".into(),
+            struck: 2,
+            followed: 1,
+            counts: true,
+            answered: true,
+            signature: signature.map(Into::into),
+            seconds: 1.5,
+        }
+    }
+
+    #[test]
+    fn what_is_done_is_known_after_a_kill_within_a_line() {
+        let dir = std::env::temp_dir().join(format!("driver-fuzz-{}", std::process::id()));
+        let results = Results::open(&dir).unwrap();
+        results.add(outcome(7, None)).unwrap();
+        results.add(outcome(3, Some("WARNING: x"))).unwrap();
+        results.add(outcome(2, Some("WARNING: x"))).unwrap();
+        let path = dir.join(FILE);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, &text[..text.len() - 5]).unwrap();
+        let again = Results::open(&dir).unwrap();
+        assert!(again.has(7) && again.has(3) && !again.has(2));
+        again.add(outcome(1, Some("WARNING: x"))).unwrap();
+        let again = Results::open(&dir).unwrap();
+        assert_eq!(again.signatures(), [("WARNING: x".to_owned(), 1)].into());
+        assert!(
+            again
+                .summary()
+                .starts_with("3 cases, 3 count, 0 did not answer, 2 with")
+        );
+        fs::write(&path, "no result\n").unwrap();
+        let said = format!("{:#}", Results::open(&dir).unwrap_err());
+        assert!(said.contains("results.jsonl:1"), "{said}");
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
