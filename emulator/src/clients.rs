@@ -3,14 +3,19 @@
 
 use std::{
     io,
-    os::fd::AsRawFd,
+    os::unix::net::{UnixListener, UnixStream},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use fw_model::FunctionId;
+
+/// Pause while there are too few file descriptors, so that nothing spins.
+const AFTER_SHORTAGE: Duration = Duration::from_millis(100);
 
 /// The clients of all doors.
 #[derive(Clone)]
@@ -137,25 +142,29 @@ impl Clients {
     }
 }
 
-/// Waits until `fd` can be read or accepted from.
+/// The next client; waits while there are too few file descriptors or too little memory for one.
 ///
 /// # Errors
-/// What `poll` says.
-pub fn wait_readable(fd: &impl AsRawFd) -> io::Result<()> {
-    let mut p = libc::pollfd {
-        fd: fd.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
+/// Nobody can connect any more.
+pub fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
     loop {
-        // SAFETY: `p` is one valid pollfd that outlives the call.
-        let n = unsafe { libc::poll(&raw mut p, 1, -1) };
-        if n > 0 {
-            return Ok(());
-        }
-        let e = io::Error::last_os_error();
-        if n < 0 && e.kind() != io::ErrorKind::Interrupted {
-            return Err(e);
+        match listener.accept() {
+            Ok((stream, _)) => return Ok(stream),
+            Err(e) if is_shortage(&e) => {
+                log::warn!("a client cannot be accepted yet: {e}");
+                thread::sleep(AFTER_SHORTAGE);
+            }
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(e) => return Err(e),
         }
     }
+}
+
+/// True for an error of accept that passes: too few file descriptors or too little memory.
+#[must_use]
+pub fn is_shortage(e: &io::Error) -> bool {
+    matches!(
+        e.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
 }

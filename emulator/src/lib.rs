@@ -10,6 +10,7 @@ pub mod faults;
 pub mod files;
 pub mod image;
 pub mod list;
+pub mod memory;
 pub mod observe;
 pub mod owner;
 pub mod pci;

@@ -17,6 +17,7 @@ use fwctl_emu::{
     explain::explain,
     faults, image,
     list::{self, Format},
+    memory::Files,
     record,
     serve::{Door, Options, Transport, profile, serve},
     socket::Place,
@@ -260,14 +261,16 @@ struct ServeArgs {
     /// socket of QEMU's `-qmp unix:SOCKET,server=on,wait=off`.
     #[arg(long, value_name = "SOCKET")]
     qmp: Option<PathBuf>,
+    /// Take guest memory whose file can be made shorter. A virtual machine monitor that does so ends
+    /// this process (docs/hardening.md).
+    #[arg(long)]
+    allow_unsealed: bool,
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(
-        env_logger::Env::default().default_filter_or("info,vfio_user=warn"),
-    )
-    .format_timestamp_micros()
-    .init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        .format_timestamp_micros()
+        .init();
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match cli.command {
@@ -450,6 +453,11 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         trace: a.trace,
         record: a.record,
         qmp: a.qmp,
+        files: if a.allow_unsealed {
+            Files::Any
+        } else {
+            Files::Sealed
+        },
         faults,
     };
     match serve(options) {

@@ -25,6 +25,7 @@ use fw_model::{
 use crate::{
     clients::Clients,
     control, files,
+    memory::Files,
     owner::Owner,
     pci, qmp,
     record::Recorder,
@@ -91,6 +92,8 @@ pub struct Options {
     pub trace: Option<PathBuf>,
     /// Write a record to this file.
     pub record: Option<PathBuf>,
+    /// What guest memory may be.
+    pub files: Files,
     /// QEMU's control socket: the machine stands while a command is stopped.
     pub qmp: Option<PathBuf>,
 }
@@ -350,7 +353,8 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
                 .add_function(door.events())
                 .ok_or_else(|| anyhow!("a card has at most {MAX_FUNCTIONS} functions"))?,
         };
-        open(&p.owner, &clients, function, &door, listening, &ends)?;
+        let files = p.options.files;
+        open(&p.owner, &clients, function, &door, listening, &ends, files)?;
     }
     let events = control::Events::default();
     let (told, pulled) = (events.clone(), clients.clone());
@@ -411,6 +415,7 @@ fn open(
     door: &Door,
     l: Listening,
     ends: &Sender<End>,
+    files: Files,
 ) -> anyhow::Result<()> {
     let name = door.at.to_string();
     clients.add(function, &name, door.transport.name());
@@ -418,8 +423,10 @@ fn open(
         (owner.clone(), clients.clone(), ends.clone(), door.transport);
     spawn(&format!("function {}", function.0), move || {
         let end = match transport {
-            Transport::VfioUser => pci::door::serve(owner, function, l.listener, &clients),
-            Transport::VhostUser => virtio::serve(&owner, function, &name, l.listener, &clients),
+            Transport::VfioUser => pci::door::serve(owner, function, &l.listener, &clients, files),
+            Transport::VhostUser => {
+                virtio::serve(&owner, function, &name, l.listener, &clients, files)
+            }
         };
         if let Err(e) = end {
             let _ = ends.send(End::Failed(anyhow!("socket {name}: {e}")));

@@ -4,19 +4,32 @@
 use std::{
     fs::File,
     io,
-    sync::atomic::{Ordering, fence},
+    os::unix::fs::MetadataExt as _,
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
 };
 
 use fw_model::{GuestMemory, Order, Unmapped};
+use rustix::fs::fcntl_getfl;
 use vm_memory::{
     Bytes, FileOffset, VolatileMemory,
     mmap::{MmapRegion, MmapRegionBuilder},
 };
 
+use crate::memory::Files;
+
 /// Ranges that one client may map.
 pub const MAX_RANGES: usize = 4096;
 /// Bytes that one client may map in all: what a large guest has.
 pub const MAX_BYTES: u64 = 1 << 44;
+
+/// Files that one client may map: each keeps a descriptor of this process open.
+pub const MAX_FILES: usize = 64;
+
+/// What tells files apart: device, inode, and how it was opened.
+type Identity = (u64, u64, u32);
 
 struct Range {
     start: u64,
@@ -25,6 +38,7 @@ struct Range {
     writable: bool,
     // Ranges without a file cannot be reached: there are no DMA messages in this protocol crate.
     memory: Option<MmapRegion>,
+    file: Option<(Identity, Arc<File>)>,
 }
 
 impl Range {
@@ -37,14 +51,24 @@ impl Range {
 #[derive(Default)]
 pub struct DmaMap {
     ranges: Vec<Range>,
+    files: Files,
 }
 
 impl DmaMap {
+    /// No range yet; only such files will be mapped.
+    #[must_use]
+    pub fn new(files: Files) -> Self {
+        Self {
+            ranges: Vec::new(),
+            files,
+        }
+    }
+
     /// Maps `size` bytes at `address` to `file` from `offset` on; `writable` by the device or not.
     ///
     /// # Errors
     /// `InvalidInput` for an empty, overlapping or overlong range, or one that its file does not
-    /// hold; what `mmap` says.
+    /// hold; what [`Files::check`] and `mmap` say.
     pub fn map(
         &mut self,
         address: u64,
@@ -87,9 +111,10 @@ impl DmaMap {
         if after || before {
             return invalid("it overlaps another");
         }
-        let memory = match file {
-            None => None,
+        let (memory, file) = match file {
+            None => (None, None),
             Some(file) => {
+                self.files.check(&file)?;
                 let held = file.metadata()?;
                 // A device file has no length of its own.
                 if held.is_file() && offset.checked_add(size).is_none_or(|end| end > held.len()) {
@@ -98,14 +123,17 @@ impl DmaMap {
                 let Ok(bytes) = usize::try_from(size) else {
                     return invalid("too long");
                 };
+                let Some(file) = self.known(file, (held.dev(), held.ino()))? else {
+                    return invalid("too many files");
+                };
                 let write = if writable { libc::PROT_WRITE } else { 0 };
                 let region = MmapRegionBuilder::new(bytes)
-                    .with_file_offset(FileOffset::new(file, offset))
+                    .with_file_offset(FileOffset::from_arc(file.1.clone(), offset))
                     .with_mmap_prot(libc::PROT_READ | write)
                     .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
                     .build()
                     .map_err(io::Error::other)?;
-                Some(region)
+                (Some(region), Some(file))
             }
         };
         self.ranges.insert(
@@ -115,9 +143,26 @@ impl DmaMap {
                 size,
                 writable,
                 memory,
+                file,
             },
         );
         Ok(())
+    }
+
+    /// The descriptor that is kept for a file: the first one of several. `None` if there are too many.
+    fn known(
+        &self,
+        file: File,
+        (dev, ino): (u64, u64),
+    ) -> io::Result<Option<(Identity, Arc<File>)>> {
+        let identity = (dev, ino, fcntl_getfl(&file)?.bits());
+        let mut all: Vec<_> = self.ranges.iter().filter_map(|r| r.file.as_ref()).collect();
+        if let Some((_, first)) = all.iter().find(|(i, _)| *i == identity) {
+            return Ok(Some((identity, first.clone())));
+        }
+        all.sort_by_key(|(i, _)| *i);
+        all.dedup_by_key(|(i, _)| *i);
+        Ok((all.len() < MAX_FILES).then(|| (identity, Arc::new(file))))
     }
 
     /// Unmaps what lies wholly within `size` bytes at `address`.
@@ -227,7 +272,7 @@ mod tests {
     #[test]
     fn reads_and_writes_go_to_the_file_and_across_touching_ranges() {
         let (a, b) = (file(0x2000), file(0x1000));
-        let mut m = DmaMap::default();
+        let mut m = DmaMap::new(Files::Any);
         m.map(0x1_0000, 0x1000, 0x1000, true, Some(a.try_clone().unwrap()))
             .unwrap();
         m.map(0x1_1000, 0x1000, 0, true, Some(b.try_clone().unwrap()))
@@ -249,7 +294,7 @@ mod tests {
 
     #[test]
     fn what_is_not_mapped_is_refused_or_skipped() {
-        let mut m = DmaMap::default();
+        let mut m = DmaMap::new(Files::Any);
         m.map(0x1000, 0x1000, 0, true, None).unwrap();
         m.map(0x3000, 0x1000, 0, true, Some(file(0x1000))).unwrap();
         let mut b = [0; 8];
@@ -264,7 +309,7 @@ mod tests {
 
     #[test]
     fn bad_ranges_are_refused_and_change_nothing() {
-        let mut m = DmaMap::default();
+        let mut m = DmaMap::new(Files::Any);
         m.map(0x3000, 0x2000, 0, true, Some(file(0x2000))).unwrap();
         for (address, size) in [
             (0x3000, 0),
@@ -289,11 +334,45 @@ mod tests {
     }
 
     #[test]
+    fn files_are_counted_once_and_not_without_end() {
+        let mut m = DmaMap::new(Files::Any);
+        let files: Vec<_> = (0..=MAX_FILES).map(|_| file(0x1000)).collect();
+        let mut map = |at: usize, f: &File| {
+            let f = Some(f.try_clone().unwrap());
+            m.map(at as u64 * 0x1000, 0x1000, 0, true, f)
+        };
+        for (i, f) in files[..MAX_FILES].iter().enumerate() {
+            map(i, f).unwrap();
+        }
+        let e = map(1000, &files[MAX_FILES]).unwrap_err().to_string();
+        assert!(e.ends_with("too many files"), "{e}");
+        // The same file again is no other file.
+        map(1000, &files[0]).unwrap();
+        let open: Vec<_> = m.ranges.iter().filter_map(|r| r.file.as_ref()).collect();
+        assert_eq!(open.len(), MAX_FILES + 1);
+        assert!(Arc::ptr_eq(&open[0].1, &open[MAX_FILES].1));
+    }
+
+    #[test]
+    fn ranges_and_bytes_have_an_end() {
+        let mut m = DmaMap::default();
+        for i in 0..MAX_RANGES as u64 {
+            m.map(i * 0x1000, 0x1000, 0, true, None).unwrap();
+        }
+        let e = m.map(1 << 40, 0x1000, 0, true, None).unwrap_err();
+        assert!(e.to_string().ends_with("too many ranges"), "{e}");
+        m.clear();
+        m.map(0, MAX_BYTES, 0, true, None).unwrap();
+        let e = m.map(MAX_BYTES, 1, 0, true, None).unwrap_err();
+        assert!(e.to_string().ends_with("too many bytes"), "{e}");
+    }
+
+    #[test]
     fn a_range_that_is_read_only_is_read_and_not_written() {
         // A read-only descriptor: a ROM that a monitor maps.
         let rom = vmm_sys_util::tempfile::TempFile::new().unwrap();
         rom.as_file().write_all_at(&[7; 0x1000], 0).unwrap();
-        let mut m = DmaMap::default();
+        let mut m = DmaMap::new(Files::Any);
         let fd = || Some(File::open(rom.as_path()).unwrap());
         assert!(m.map(0x1000, 0x1000, 0, true, fd()).is_err());
         m.map(0x1000, 0x1000, 0, false, fd()).unwrap();

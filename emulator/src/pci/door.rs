@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io,
-    os::{fd::OwnedFd, unix::net::UnixListener},
+    os::unix::net::UnixListener,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
@@ -19,20 +19,20 @@ use fw_model::{
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE, VFIO_PCI_BAR0_REGION_INDEX,
     VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
-    VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_PCI_REQ_IRQ_INDEX, VFIO_REGION_INFO_FLAG_READ,
-    VFIO_REGION_INFO_FLAG_WRITE, vfio_region_info,
+    VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_PCI_REQ_IRQ_INDEX,
 };
-use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo, Server, ServerBackend, ServerRegion};
 
 use super::{
     bar::{self, MAX_ACCESS, Place},
     config::{CONFIG_BYTES, ConfigSpace},
     dma::DmaMap,
     irqs::{Irqs, MSIX_INDEX},
+    server::{Device, Server},
     vsc::Spaces,
 };
 use crate::{
-    clients::{Clients, Slot},
+    clients::{self, Clients, Slot},
+    memory::Files,
     owner::{Owner, Sink},
 };
 
@@ -91,27 +91,31 @@ struct Backend {
     slot_changes: u32,
 }
 
-/// Serves a function on `listener` until the process ends.
+/// Serves a function on `listener` until the process ends, or somebody shuts the listener down. Guest
+/// memory must be such `files`.
 ///
 /// # Errors
 /// What `accept` says, if it cannot go on.
 pub fn serve(
     owner: Arc<Owner>,
     function: FunctionId,
-    listener: UnixListener,
+    listener: &UnixListener,
     clients: &Clients,
+    files: Files,
 ) -> io::Result<()> {
     let profile = owner.with_card(|c, _| c.profile().clone());
     let pci = profile.pci();
     let wires = Arc::new(Wires {
-        dma: RwLock::new(DmaMap::default()),
+        dma: RwLock::new(DmaMap::new(files)),
         irqs: Mutex::new(Irqs::new(pci.msix_vectors)),
         bus_master: AtomicBool::new(false),
         slot: clients.slot(function),
     });
     owner.attach(function, wires.clone());
-    let waiting = listener.try_clone()?;
-    let server = Server::from_owned_fd(OwnedFd::from(listener), true, irq_infos(pci), regions(pci));
+    let server = Server {
+        regions: regions(pci),
+        irqs: irqs(pci),
+    };
     let mut backend = Backend {
         owner,
         function,
@@ -125,57 +129,39 @@ pub fn serve(
         slot_changes: 0,
     };
     loop {
-        crate::clients::wait_readable(&waiting)?;
-        // The crate's parser may panic on a hostile client; that ends the client, not us.
-        let end = catch_unwind(AssertUnwindSafe(|| server.run(&mut backend)));
+        let stream = clients::accept(listener)?;
+        // A panic of ours ends the client, not the process.
+        let end = catch_unwind(AssertUnwindSafe(|| server.serve(stream, &mut backend)));
         match end {
             Ok(Ok(())) => {}
-            Ok(Err(vfio_user::Error::SocketAccept(e))) => return Err(e),
             Ok(Err(e)) => log::warn!("function {}: client broke the protocol: {e}", function.0),
-            Err(_) => log::warn!("function {}: client broke the protocol", function.0),
+            Err(_) => log::error!("function {}: the server failed; see above", function.0),
         }
         backend.client_gone();
     }
 }
 
-fn regions(pci: &Pci) -> Vec<ServerRegion> {
+/// Bytes of each region.
+fn regions(pci: &Pci) -> Vec<u64> {
     (0..VFIO_PCI_NUM_REGIONS)
-        .map(|index| {
-            let size = match index {
-                VFIO_PCI_BAR0_REGION_INDEX => 1 << pci.log_bar0,
-                VFIO_PCI_CONFIG_REGION_INDEX => CONFIG_BYTES as u64,
-                _ => 0,
-            };
-            let flags = if size == 0 {
-                0
-            } else {
-                VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE
-            };
-            ServerRegion {
-                region_info: vfio_region_info {
-                    argsz: size_of::<vfio_region_info>() as u32,
-                    flags,
-                    index,
-                    size,
-                    ..Default::default()
-                },
-                sparse_areas: Vec::new(),
-                mmap_fd: None,
-            }
+        .map(|index| match index {
+            VFIO_PCI_BAR0_REGION_INDEX => 1 << pci.log_bar0,
+            VFIO_PCI_CONFIG_REGION_INDEX => CONFIG_BYTES as u64,
+            _ => 0,
         })
         .collect()
 }
 
-fn irq_infos(pci: &Pci) -> Vec<IrqInfo> {
+/// Flags and number of the interrupts of each index.
+fn irqs(pci: &Pci) -> Vec<(u32, u32)> {
     (0..VFIO_PCI_NUM_IRQS)
-        .map(|index| IrqInfo {
-            index,
-            flags: VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE,
-            count: match index {
+        .map(|index| {
+            let count = match index {
                 VFIO_PCI_MSIX_IRQ_INDEX => u32::from(pci.msix_vectors),
                 VFIO_PCI_ERR_IRQ_INDEX | VFIO_PCI_REQ_IRQ_INDEX => 1,
                 _ => 0,
-            },
+            };
+            (VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE, count)
         })
         .collect()
 }
@@ -330,7 +316,7 @@ impl Spaces for Gateway<'_> {
     }
 }
 
-impl ServerBackend for Backend {
+impl Device for Backend {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
         self.heard();
         self.check(region, offset, data.len())?;
@@ -376,11 +362,11 @@ impl ServerBackend for Backend {
 
     fn dma_map(
         &mut self,
-        flags: DmaMapFlags,
+        writable: bool,
         offset: u64,
         address: u64,
         size: u64,
-        fd: Option<File>,
+        file: Option<File>,
     ) -> io::Result<()> {
         self.heard();
         let mut dma = self
@@ -388,33 +374,28 @@ impl ServerBackend for Backend {
             .dma
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        dma.map(
-            address,
-            size,
-            offset,
-            flags.contains(DmaMapFlags::WRITE),
-            fd,
-        )
+        dma.map(address, size, offset, writable, file)
     }
 
-    fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> io::Result<()> {
+    fn dma_unmap(&mut self, range: Option<(u64, u64)>) -> io::Result<()> {
         self.heard();
         let mut dma = self
             .wires
             .dma
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if flags.contains(DmaUnmapFlags::UNMAP_ALL) {
-            dma.clear();
-            return Ok(());
+        match range {
+            Some((address, size)) => dma.unmap(address, size),
+            None => {
+                dma.clear();
+                Ok(())
+            }
         }
-        dma.unmap(address, size)
     }
 
-    fn reset(&mut self) -> io::Result<()> {
+    fn reset(&mut self) {
         self.heard();
         self.reset_function(ResetKind::Bus);
-        Ok(())
     }
 
     fn set_irqs(

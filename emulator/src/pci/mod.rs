@@ -7,5 +7,7 @@ pub mod config;
 pub mod dma;
 pub mod door;
 pub mod irqs;
+pub mod message;
+pub mod server;
 pub mod vpd;
 pub mod vsc;

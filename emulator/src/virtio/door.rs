@@ -23,7 +23,8 @@ use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost_user_backend::{VhostUserBackend, VringMutex, VringT as _};
 use virtio_queue::QueueT as _;
 use vm_memory::{
-    Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryMmap,
+    Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryBackend as _,
+    GuestMemoryMmap, GuestMemoryRegion as _,
 };
 use vmm_sys_util::{
     epoll::EventSet,
@@ -34,11 +35,11 @@ use super::{
     COMMAND_QUEUE, EVENT_QUEUE, QUEUES,
     chain::{self, Chain, Table},
     config,
-    limits::{MAX_QUEUE_SIZE, MAX_ROUND},
+    limits::{MAX_QUEUE_SIZE, MAX_REGIONS, MAX_ROUND},
     request,
     rings::Rings,
 };
-use crate::{clients::Clients, owner::Owner};
+use crate::{clients::Clients, memory::Files, owner::Owner};
 
 /// `VIRTIO_F_VERSION_1`.
 const VERSION_1: u64 = 1 << 32;
@@ -74,6 +75,7 @@ pub struct Door {
     owner: Arc<Owner>,
     function: FunctionId,
     name: String,
+    // What was checked of the memory that the crate maps: nothing here touches any other.
     mem: GuestMemoryAtomic<GuestMemoryMmap>,
     rings: Arc<Rings>,
     round: Mutex<Round>,
@@ -83,12 +85,19 @@ pub struct Door {
     spoken: AtomicBool,
     exit: AtomicI32,
     clients: Clients,
+    files: Files,
 }
 
 impl Door {
-    /// The door of `function` to a front-end that has just connected.
+    /// The door of `function` to a front-end that has just connected and shares such `files`.
     #[must_use]
-    pub fn new(owner: Arc<Owner>, function: FunctionId, name: &str, clients: Clients) -> Self {
+    pub fn new(
+        owner: Arc<Owner>,
+        function: FunctionId,
+        name: &str,
+        clients: Clients,
+        files: Files,
+    ) -> Self {
         let mem = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         Self {
             owner,
@@ -102,13 +111,8 @@ impl Door {
             spoken: AtomicBool::new(false),
             exit: AtomicI32::new(-1),
             clients,
+            files,
         }
-    }
-
-    /// Guest memory as the front-end shares it.
-    #[must_use]
-    pub fn memory(&self) -> GuestMemoryAtomic<GuestMemoryMmap> {
-        self.mem.clone()
     }
 
     /// What carries out the function's effects.
@@ -312,8 +316,20 @@ impl VhostUserBackend for Door {
         Ok(())
     }
 
-    fn update_memory(&self, _mem: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
-        // The same object that `memory` gave away, with new content.
+    fn update_memory(&self, mem: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
+        let mem = mem.memory();
+        if mem.num_regions() > MAX_REGIONS {
+            let text = format!("more than {MAX_REGIONS} regions of guest memory");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        for region in mem.iter() {
+            match region.file_offset() {
+                Some(file) => self.files.check(file.file())?,
+                None => return Err(io::ErrorKind::InvalidInput.into()),
+            }
+        }
+        let ours = self.mem.lock().unwrap_or_else(PoisonError::into_inner);
+        ours.replace((*mem).clone());
         Ok(())
     }
 

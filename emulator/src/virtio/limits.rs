@@ -21,3 +21,7 @@ pub const MAX_HELD: usize = fw_model::limits::MAX_IN_FLIGHT + 1;
 /// Longest request: its header and an inbox.
 pub const MAX_REQUEST_BYTES: usize =
     fwctl_proto::virtio::REQUEST_HEADER_BYTES + fw_model::limits::MAX_MESSAGE;
+
+/// Regions of guest memory that one connection may share, each with a file descriptor. What the crate
+/// tells the front-end (`MAX_MEM_SLOTS`), and does not hold it to.
+pub const MAX_REGIONS: usize = 509;

@@ -118,9 +118,10 @@ impl Rings {
         if !vring.is_enabled() || !vring.get_queue().ready() {
             return None;
         }
-        // It only saves kicks.
-        let _ = vring.disable_notification();
+        // Not the crate's own calls on the vring: they reach into memory that nobody has checked.
         let q = vring.get_queue_mut();
+        // It only saves kicks.
+        let _ = q.disable_notification(mem);
         match q.iter(mem) {
             Ok(available) => heads.extend(available.take(limit).map(|c| c.head_index())),
             Err(e) => debug!("queue {queue}: available ring: {e}"),
@@ -135,8 +136,11 @@ impl Rings {
 
     /// Asks for a kick at the next chain; true if chains came before that was asked.
     pub fn listen(&self, queue: usize) -> bool {
-        self.vring(queue)
-            .is_some_and(|v| matches!(v.enable_notification(), Ok(true)))
+        let mem = self.mem.memory();
+        self.vring(queue).is_some_and(|v| {
+            let more = v.get_mut().get_queue_mut().enable_notification(&*mem);
+            matches!(more, Ok(true))
+        })
     }
 
     /// Keeps a chain until its reply; `None` if too many wait.
@@ -230,7 +234,10 @@ impl Rings {
         if !vring.get_queue().ready() {
             return;
         }
-        match vring.add_used(head, len) {
+        match vring
+            .get_queue_mut()
+            .add_used(&*self.mem.memory(), head, len)
+        {
             Ok(()) => s.untold[queue] = true,
             Err(e) => debug!("queue {queue}: used ring: {e}"),
         }
@@ -255,7 +262,8 @@ impl Rings {
 /// Signals used buffers if the driver asked for it.
 fn signal(vring: &VringMutex, mem: &GuestMemoryMmap) -> io::Result<()> {
     let mut vring = vring.get_mut();
-    if !vring.needs_notification().map_err(io::Error::other)? {
+    let wanted = vring.get_queue_mut().needs_notification(mem);
+    if !wanted.map_err(io::Error::other)? {
         return Ok(());
     }
     let q = vring.get_queue();

@@ -7,9 +7,14 @@ use fw_model::{FunctionId, Input, NoMemory, ResetKind};
 use log::warn;
 use vhost::vhost_user::{Error as ProtocolError, Listener};
 use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
+use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 use super::door::Door;
-use crate::{clients::Clients, owner::Owner};
+use crate::{
+    clients::{Clients, is_shortage},
+    memory::Files,
+    owner::Owner,
+};
 
 /// Pause after a failure of this process (no file descriptors, no threads), so that it does not
 /// spin while the failure lasts.
@@ -17,6 +22,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// Serves `function` of the card to whoever connects to `listener`, one after the other; returns
 /// only if nobody can connect any more. `name` stands for the socket in log lines.
+///
+/// Guest memory must be such `files`.
 ///
 /// When a client is gone its function is reset ([`ResetKind::ClientGone`]); the next one finds a
 /// device that was never used.
@@ -29,10 +36,11 @@ pub fn serve(
     name: &str,
     listener: UnixListener,
     clients: &Clients,
+    files: Files,
 ) -> io::Result<()> {
     let mut listener = Listener::from(listener);
     loop {
-        if let Err(e) = one_client(owner, function, name, &mut listener, clients) {
+        if let Err(e) = one_client(owner, function, name, &mut listener, clients, files) {
             match e {
                 DaemonError::CreateBackendListener(ProtocolError::SocketError(e))
                     if !is_shortage(&e) =>
@@ -48,24 +56,19 @@ pub fn serve(
     }
 }
 
-/// True for an error of accept that passes: too few file descriptors or too little memory.
-fn is_shortage(e: &io::Error) -> bool {
-    matches!(
-        e.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
-}
-
 fn one_client(
     owner: &Arc<Owner>,
     function: FunctionId,
     name: &str,
     listener: &mut Listener,
     clients: &Clients,
+    files: Files,
 ) -> Result<(), DaemonError> {
-    let door = Arc::new(Door::new(owner.clone(), function, name, clients.clone()));
-    let mut daemon =
-        VhostUserDaemon::new(format!("vhost {}", function.0), door.clone(), door.memory())?;
+    let door = Door::new(owner.clone(), function, name, clients.clone(), files);
+    let door = Arc::new(door);
+    // The crate's memory, of which the door takes over what it has checked.
+    let shared = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+    let mut daemon = VhostUserDaemon::new(format!("vhost {}", function.0), door.clone(), shared)?;
     owner.attach(function, door.rings().clone());
     let served = daemon.start(listener).map(|()| daemon.wait());
     // First no more commands, then the reset: nothing of the old life comes after it.

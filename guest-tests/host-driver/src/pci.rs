@@ -20,7 +20,10 @@ use vfio_user::Client;
 use vm_memory::{Bytes as _, FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::mailbox::{Mailbox, MailboxError};
+use crate::{
+    mailbox::{Mailbox, MailboxError},
+    sealed_file,
+};
 
 /// Where guest memory begins for the device: above 4 GiB, so that both halves of addresses count.
 pub const MEMORY_BASE: u64 = 0x1_0000_0000;
@@ -480,10 +483,7 @@ fn connect(path: &Path) -> Result<Client, PciError> {
 }
 
 fn shared_memory() -> Result<(GuestMemoryMmap, File), PciError> {
-    let fd = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)
-        .map_err(io::Error::from)?;
-    let file = File::from(fd);
-    file.set_len(MEMORY_BYTES)?;
+    let file = sealed_file(MEMORY_BYTES)?;
     let range = (
         GuestAddress(MEMORY_BASE),
         MEMORY_BYTES as usize,

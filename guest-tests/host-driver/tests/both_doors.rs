@@ -6,7 +6,7 @@ mod vhost_fixture;
 use std::{collections::BTreeMap, os::unix::net::UnixListener};
 
 use fw_model::{Card, CardOptions, EventPath, MemStore, profile::Profile};
-use fwctl_emu::{clients::Clients, owner::Owner, pci};
+use fwctl_emu::{clients::Clients, memory::Files, owner::Owner, pci};
 use fwctl_proto::opcode as op;
 use host_driver::{
     firmware::Firmware,
@@ -111,7 +111,9 @@ fn the_same_commands_give_the_same_bytes() {
     let function = owner.add_function(EventPath::EventQueues).unwrap();
     let clients = Clients::new(|| {});
     clients.add(function, "pci", "vfio-user");
-    std::thread::spawn(move || pci::door::serve(owner, function, listener, &clients));
+    std::thread::spawn(move || {
+        pci::door::serve(owner, function, &listener, &clients, Files::Sealed)
+    });
     let mut over_pci = Firmware::new(PciDriver::probe(&path).unwrap());
     over_pci.bring_up().unwrap();
 

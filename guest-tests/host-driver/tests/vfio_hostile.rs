@@ -5,6 +5,8 @@
 
 mod vfio_fixture;
 
+use std::os::fd::AsRawFd as _;
+
 use fwctl_proto::{
     cmdif::{Entry, TYPE_PCI_XPORT},
     opcode,
@@ -13,7 +15,9 @@ use host_driver::{
     mailbox::Command,
     pci::{BAR0, BLOCK_STRIDE, CONFIG, FREE_BASE, MEMORY_BASE, input_at, output_at},
 };
-use vfio_fixture::{Device, Driver, Raw, inbox, region_access};
+use vfio_fixture::{
+    Device, Driver, Raw, Reply, inbox, map, message, region_access, set_irqs, unmap,
+};
 use vm_memory::{Bytes as _, GuestAddress};
 
 // Delivery statuses of mlx5/core/cmd.c (MLX5_CMD_DELIVERY_STAT_*).
@@ -30,12 +34,26 @@ const CMD_DESCR_ERR: u8 = 0x10;
 const VERSION: u16 = 1;
 const DMA_MAP: u16 = 2;
 const DMA_UNMAP: u16 = 3;
+const GET_INFO: u16 = 4;
+const GET_REGION_INFO: u16 = 5;
 const GET_REGION_IO_FDS: u16 = 6;
+const GET_IRQ_INFO: u16 = 7;
+const SET_IRQS: u16 = 8;
 const REGION_READ: u16 = 9;
 const REGION_WRITE: u16 = 10;
 const DMA_READ: u16 = 11;
-/// Bit of an error in a reply's flags.
+const DMA_WRITE: u16 = 12;
+const RESET: u16 = 13;
+const DIRTY_PAGES: u16 = 14;
+// Flags of a message.
+const REPLY: u32 = 1;
+const NO_REPLY: u32 = 1 << 4;
 const ERROR: u32 = 1 << 5;
+// Of errno.h.
+const EPERM: i32 = 1;
+const EINVAL: i32 = 22;
+const EMSGSIZE: i32 = 90;
+const EOPNOTSUPP: i32 = 95;
 
 /// An entry for a message of `in_len` and `out_len` bytes, with blocks that are right.
 fn good(d: &mut Driver, in_len: usize, out_len: usize) -> Entry {
@@ -278,81 +296,247 @@ fn odd_doorbells_do_nothing() {
 }
 
 #[test]
-fn wrong_messages_get_an_error_and_the_next_client_is_served() {
+fn wrong_messages_get_their_errno_and_the_connection_goes_on() {
     let device = Device::new();
-    let mut uneven = 0x1000u64.to_ne_bytes().to_vec();
-    uneven.extend([0; 8]);
-    let map = |address: u64, size: u64| {
-        let mut b = 32u32.to_ne_bytes().to_vec();
-        b.extend(3u32.to_ne_bytes());
-        b.extend(0u64.to_ne_bytes());
-        b.extend(address.to_ne_bytes());
-        b.extend(size.to_ne_bytes());
-        b
-    };
-    let unmap = |address: u64, size: u64| {
-        let mut b = 24u32.to_ne_bytes().to_vec();
-        b.extend(0u32.to_ne_bytes());
-        b.extend(address.to_ne_bytes());
-        b.extend(size.to_ne_bytes());
-        b
-    };
+    let access = |region, offset, count| (REGION_READ, region_access(region, offset, count));
     let cases = [
-        ("unknown command", 0x7777, vec![]),
-        ("unsupported command", GET_REGION_IO_FDS, vec![]),
-        ("DMA read from the client", DMA_READ, vec![]),
+        ("unknown command", (0x7777, vec![]), EOPNOTSUPP),
+        ("no command", (0, vec![0; 100]), EOPNOTSUPP),
         (
-            "region that is not there",
-            REGION_READ,
-            region_access(99, 0, 4),
+            "unsupported command",
+            (GET_REGION_IO_FDS, vec![]),
+            EOPNOTSUPP,
+        ),
+        // With all that follows them: it must not be taken for the next message.
+        (
+            "its body",
+            (GET_REGION_IO_FDS, vec![0xff; 4000]),
+            EOPNOTSUPP,
         ),
         (
-            "region without content",
-            REGION_READ,
-            region_access(1, 0, 4),
+            "DMA read from the client",
+            (DMA_READ, vec![0xff; 16]),
+            EOPNOTSUPP,
         ),
         (
-            "nothing of a region",
-            REGION_READ,
-            region_access(BAR0, 0, 0),
+            "DMA write from the client",
+            (DMA_WRITE, vec![0xff; 160]),
+            EOPNOTSUPP,
         ),
+        ("dirty pages", (DIRTY_PAGES, vec![0xff; 32]), EOPNOTSUPP),
+        ("region that is not there", access(99, 0, 4), EINVAL),
+        ("region without content", access(1, 0, 4), EINVAL),
+        ("nothing of a region", access(BAR0, 0, 0), EINVAL),
         (
             "past the end of BAR0",
-            REGION_READ,
-            region_access(BAR0, (1 << 20) - 2, 4),
+            access(BAR0, (1 << 20) - 2, 4),
+            EINVAL,
         ),
         (
             "end of the address space",
-            REGION_READ,
-            region_access(BAR0, u64::MAX, 4),
+            access(BAR0, u64::MAX, 4),
+            EINVAL,
         ),
-        ("too much of BAR0", REGION_READ, region_access(BAR0, 0, 16)),
+        ("too much of BAR0", access(BAR0, 0, 16), EINVAL),
+        ("4 GiB of BAR0", access(BAR0, 0, u32::MAX), EINVAL),
+        ("past configuration space", access(CONFIG, 4095, 2), EINVAL),
+        ("half a read", (REGION_READ, vec![0; 15]), EINVAL),
+        ("more than a read", (REGION_READ, vec![0; 17]), EINVAL),
         (
-            "past the end of configuration space",
-            REGION_READ,
-            region_access(CONFIG, 4095, 2),
+            "write of more than it has",
+            (REGION_WRITE, region_access(BAR0, 0, 8)),
+            EINVAL,
         ),
-        ("empty range", DMA_MAP, map(0x1000, 0)),
-        ("range that wraps", DMA_MAP, map(0x1000, u64::MAX)),
+        (
+            "write of less than it has",
+            (
+                REGION_WRITE,
+                [region_access(BAR0, 0, 4), vec![0; 8]].concat(),
+            ),
+            EINVAL,
+        ),
+        ("empty range", (DMA_MAP, map(0x1000, 0)), EINVAL),
+        ("range that wraps", (DMA_MAP, map(0x1000, u64::MAX)), EINVAL),
+        ("half a range", (DMA_MAP, vec![0; 31]), EINVAL),
+        (
+            "dirty pages of a range",
+            (DMA_UNMAP, unmap(2, 0, 1)),
+            EOPNOTSUPP,
+        ),
+        (
+            "region to ask of",
+            (GET_REGION_INFO, vec![0xff; 32]),
+            EINVAL,
+        ),
+        (
+            "interrupt to ask of",
+            (GET_IRQ_INFO, vec![0xff; 16]),
+            EINVAL,
+        ),
+        ("interrupts to set", (SET_IRQS, vec![0xff; 20]), EINVAL),
+        ("vectors to set", (SET_IRQS, set_irqs(u32::MAX, 1)), EINVAL),
+        ("reset with something", (RESET, vec![0; 4]), EINVAL),
     ];
-    for (what, command, body) in cases {
-        let mut raw = Raw::connect(device.path());
+    let mut raw = Raw::connect(device.path());
+    for (what, (command, body), errno) in cases {
         raw.message(command, &body);
-        let flags = raw
-            .reply_flags()
-            .unwrap_or_else(|| panic!("{what}: hung up"));
-        assert_eq!(flags & ERROR, ERROR, "{what}");
+        let reply = raw.reply().unwrap_or_else(|| panic!("{what}: hung up"));
+        let want = Reply {
+            id: 7,
+            command,
+            flags: REPLY | ERROR,
+            errno,
+            body: vec![],
+        };
+        assert_eq!(reply, want, "{what}");
+        // On the same connection: vendor and device of configuration space.
+        raw.message(REGION_READ, &region_access(CONFIG, 0, 4));
+        let id = raw.reply().unwrap();
+        assert_eq!((id.flags, id.errno), (REPLY, 0), "after {what}");
+        assert_eq!(id.body[16..], [0xb3, 0x15, 0x21, 0x10], "after {what}");
     }
     // Twice the same range, and a range that would be cut.
-    let mut raw = Raw::connect(device.path());
-    raw.message(DMA_MAP, &map(0x10_0000, 0x2000));
-    assert_eq!(raw.reply_flags().unwrap() & ERROR, 0);
-    raw.message(DMA_MAP, &map(0x10_1000, 0x1000));
-    assert_eq!(raw.reply_flags().unwrap() & ERROR, ERROR);
-    raw.message(DMA_UNMAP, &unmap(0x10_0000, 0x1000));
-    assert_eq!(raw.reply_flags().unwrap() & ERROR, ERROR);
+    for (command, body, errno) in [
+        (DMA_MAP, map(0x10_0000, 0x2000), 0),
+        (DMA_MAP, map(0x10_1000, 0x1000), EINVAL),
+        (DMA_UNMAP, unmap(0, 0x10_0000, 0x1000), EINVAL),
+        (DMA_UNMAP, unmap(4, 0, 0), 0),
+        (DMA_MAP, map(0x10_1000, 0x1000), 0),
+    ] {
+        raw.message(command, &body);
+        assert_eq!(raw.reply().unwrap().errno, errno);
+    }
     drop(raw);
     device.probe().bring_up().unwrap();
+}
+
+#[test]
+fn who_wants_no_reply_gets_none() {
+    let device = Device::new();
+    let mut raw = Raw::connect(device.path());
+    for (command, body) in [
+        (0x7777, vec![0xff; 40]),
+        (REGION_READ, region_access(CONFIG, 0, 4)),
+        (DMA_MAP, map(0x1000, 0)),
+        (RESET, vec![]),
+    ] {
+        raw.send(&message(command, NO_REPLY, &body));
+    }
+    raw.message(GET_INFO, &[0; 16]);
+    let reply = raw.reply().unwrap();
+    assert_eq!((reply.command, reply.errno), (GET_INFO, 0));
+    // Bytes, a PCI device that can be reset, 9 regions, 5 kinds of interrupts (linux/vfio.h).
+    let want = [16u32, 3, 9, 5].map(u32::to_ne_bytes);
+    assert_eq!(reply.body, want.as_flattened());
+}
+
+#[test]
+fn messages_may_come_in_pieces() {
+    let device = Device::new();
+    let mut raw = Raw::connect(device.path());
+    for byte in message(REGION_READ, 0, &region_access(CONFIG, 0, 2)) {
+        raw.send(&[byte]);
+        std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+    assert_eq!(raw.reply().unwrap().body[16..], [0xb3, 0x15]);
+    // And several at once.
+    let one = message(REGION_READ, 0, &region_access(CONFIG, 2, 2));
+    raw.send(&one.repeat(3));
+    for _ in 0..3 {
+        assert_eq!(raw.reply().unwrap().body[16..], [0x21, 0x10]);
+    }
+}
+
+#[test]
+fn a_version_that_makes_no_sense_is_refused_and_a_good_one_tells_the_limits() {
+    let device = Device::new();
+    let mut raw = Raw::connect(device.path());
+    let nested = [vec![b'['; 4000], vec![0]].concat();
+    let texts: [(&str, &[u8]); 7] = [
+        ("no JSON", b"{\"capabilities\": nonsense}\0"),
+        ("no object", b"[]\0"),
+        ("no end", b"{}"),
+        ("nothing but an end", b"\0"),
+        ("two ends", b"{}\0\0"),
+        ("no UTF-8", b"{\"\xff\": 1}\0"),
+        ("deep", &nested),
+    ];
+    for (what, text) in texts {
+        raw.message(VERSION, &[&[0; 4], text].concat());
+        assert_eq!(raw.reply().unwrap().errno, EINVAL, "{what}");
+    }
+    raw.message(VERSION, &[1, 0, 0, 0]);
+    assert_eq!(raw.reply().unwrap().errno, EINVAL, "major version 1");
+    raw.message(VERSION, &[0; 3]);
+    assert_eq!(raw.reply().unwrap().errno, EINVAL, "half a version");
+    for text in [
+        &b""[..],
+        b"{}\0",
+        b"{\"capabilities\":{\"max_msg_fds\":8}}\0",
+    ] {
+        raw.message(VERSION, &[&[0, 0, 1, 0], text].concat());
+        let reply = raw.reply().unwrap();
+        assert_eq!((reply.flags, reply.errno), (REPLY, 0));
+        assert_eq!(reply.body[..4], [0; 4]);
+        let told = reply.body[4..].strip_suffix(&[0]).unwrap();
+        let want = r#"{"capabilities":{"max_data_xfer_size":4096,"max_msg_fds":8}}"#;
+        assert_eq!(std::str::from_utf8(told).unwrap(), want);
+    }
+}
+
+#[test]
+fn who_cannot_be_understood_is_hung_up_on() {
+    let device = Device::new();
+    let header = |size: u32| {
+        let mut b = message(REGION_READ, 0, &[]);
+        b[4..8].copy_from_slice(&size.to_ne_bytes());
+        b
+    };
+    for size in [0, 3, 15, 16 + 16 + 4096 + 1, 1 << 31, u32::MAX] {
+        let mut raw = Raw::connect(device.path());
+        raw.send(&header(size));
+        let reply = raw.reply().unwrap();
+        assert_eq!((reply.flags, reply.errno), (REPLY | ERROR, EMSGSIZE));
+        assert_eq!(raw.reply(), None, "{size}");
+    }
+    // A reply, although nothing was asked.
+    let mut raw = Raw::connect(device.path());
+    raw.send(&message(DMA_READ, REPLY, &[0; 16]));
+    assert_eq!(raw.reply(), None);
+    device.probe().bring_up().unwrap();
+}
+
+#[test]
+fn memory_that_can_be_taken_away_is_refused_unless_it_was_asked_for() {
+    let unsealed = rustix::fs::memfd_create("m", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&unsealed, 1 << 20).unwrap();
+    let sealed = host_driver::sealed_file(1 << 20).unwrap();
+    for (device, unsealed_errno) in [(Device::new(), EPERM), (Device::trusting(), 0)] {
+        let mut raw = Raw::connect(device.path());
+        raw.message_with(DMA_MAP, &map(0, 1 << 20), &[unsealed.as_raw_fd()]);
+        assert_eq!(raw.reply().unwrap().errno, unsealed_errno);
+        raw.message_with(DMA_MAP, &map(1 << 30, 1 << 20), &[sealed.as_raw_fd()]);
+        assert_eq!(raw.reply().unwrap().errno, 0);
+    }
+    // The seal that was asked for is the one that counts.
+    assert_eq!(sealed.set_len(0).unwrap_err().raw_os_error(), Some(EPERM));
+}
+
+#[test]
+fn a_listener_that_is_shut_down_ends_the_server() {
+    let path = std::env::temp_dir().join(format!("fwctl-vfio-end-{}", std::process::id()));
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let ours = listener.try_clone().unwrap();
+    let device = Device::new();
+    let (done, ended) = std::sync::mpsc::channel();
+    device.also_serve(listener, move || done.send(()).unwrap());
+    let mut raw = Raw::connect(&path);
+    raw.message(REGION_READ, &region_access(CONFIG, 0, 2));
+    assert_eq!(raw.reply().unwrap().errno, 0);
+    rustix::net::shutdown(&ours, rustix::net::Shutdown::Both).unwrap();
+    drop(raw);
+    ended.recv_timeout(vfio_fixture::LIMIT).unwrap();
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]

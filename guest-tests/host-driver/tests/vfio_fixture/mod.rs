@@ -6,7 +6,10 @@
 use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
-    os::unix::net::{UnixListener, UnixStream},
+    os::{
+        fd::RawFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -20,10 +23,12 @@ use fw_model::{
 };
 use fwctl_emu::{
     clients::{Clients, Slot},
+    memory::Files,
     owner::Owner,
     pci,
 };
 use host_driver::{firmware::Firmware, pci::PciDriver};
+use vmm_sys_util::sock_ctrl_msg::ScmSocket as _;
 
 /// Longest wait for anything here.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -46,8 +51,17 @@ impl Device {
         Self::with_functions(1)
     }
 
+    /// A card with one function that takes memory of any kind.
+    pub fn trusting() -> Self {
+        Self::serving(1, Files::Any)
+    }
+
     /// Listens for each function. The threads that serve end with the process.
     pub fn with_functions(count: usize) -> Self {
+        Self::serving(count, Files::Sealed)
+    }
+
+    fn serving(count: usize, files: Files) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let profile = Profile::builtin(PROFILE).unwrap();
         let card = Card::new(profile, CardOptions::default(), &BTreeMap::new());
@@ -61,7 +75,9 @@ impl Device {
             let function = owner.add_function(EventPath::EventQueues).unwrap();
             clients.add(function, &path.display().to_string(), "vfio-user");
             let (serving, clients) = (owner.clone(), clients.clone());
-            std::thread::spawn(move || pci::door::serve(serving, function, listener, &clients));
+            std::thread::spawn(move || {
+                pci::door::serve(serving, function, &listener, &clients, files)
+            });
             paths.push(path);
         }
         Self {
@@ -69,6 +85,18 @@ impl Device {
             paths,
             clients,
         }
+    }
+
+    /// Serves one more function, and calls `ended` when that ends.
+    pub fn also_serve(&self, listener: UnixListener, ended: impl FnOnce() + Send + 'static) {
+        let function = self.owner.add_function(EventPath::EventQueues).unwrap();
+        self.clients.add(function, "one more", "vfio-user");
+        let (serving, clients) = (self.owner.clone(), self.clients.clone());
+        std::thread::spawn(move || {
+            let served = pci::door::serve(serving, function, &listener, &clients, Files::Sealed);
+            assert!(served.is_err());
+            ended();
+        });
     }
 
     /// The first function's slot.
@@ -143,23 +171,87 @@ impl Raw {
         let _ = self.0.write_all(bytes);
     }
 
-    /// Sends a message: 16-byte header (id, command, size, flags, error), then `body`.
+    /// Sends a message: 16-byte header (id, command, size, flags, errno), then `body`.
     pub fn message(&mut self, command: u16, body: &[u8]) {
-        let mut b = Vec::new();
-        b.extend(7u16.to_ne_bytes());
-        b.extend(command.to_ne_bytes());
-        b.extend((16 + body.len() as u32).to_ne_bytes());
-        b.extend([0; 8]);
-        b.extend(body);
+        let b = message(command, 0, body);
         self.send(&b);
     }
 
-    /// The flags of the reply's header, or `None` if the peer hung up.
-    pub fn reply_flags(&mut self) -> Option<u32> {
+    /// Sends a message with file descriptors.
+    pub fn message_with(&mut self, command: u16, body: &[u8], fds: &[RawFd]) {
+        self.send_with(&message(command, 0, body), fds);
+    }
+
+    /// Sends bytes with file descriptors; a peer that hung up is fine.
+    pub fn send_with(&mut self, bytes: &[u8], fds: &[RawFd]) {
+        let _ = self.0.send_with_fds(&[bytes], fds);
+    }
+
+    /// The reply, or `None` if the peer hung up.
+    pub fn reply(&mut self) -> Option<Reply> {
         let mut h = [0u8; 16];
         self.0.read_exact(&mut h).ok()?;
-        Some(u32::from_ne_bytes(h[8..12].try_into().unwrap()))
+        let field = |at: usize| u32::from_ne_bytes(h[at..at + 4].try_into().unwrap());
+        let mut body = vec![0; field(4) as usize - 16];
+        self.0.read_exact(&mut body).ok()?;
+        Some(Reply {
+            id: u16::from_ne_bytes([h[0], h[1]]),
+            command: u16::from_ne_bytes([h[2], h[3]]),
+            flags: field(8),
+            errno: field(12) as i32,
+            body,
+        })
     }
+}
+
+/// A reply as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub id: u16,
+    pub command: u16,
+    pub flags: u32,
+    pub errno: i32,
+    pub body: Vec<u8>,
+}
+
+/// A message with id 7.
+pub fn message(command: u16, flags: u32, body: &[u8]) -> Vec<u8> {
+    let mut b = 7u16.to_ne_bytes().to_vec();
+    b.extend(command.to_ne_bytes());
+    b.extend((16 + body.len() as u32).to_ne_bytes());
+    b.extend(flags.to_ne_bytes());
+    b.extend([0; 4]);
+    b.extend(body);
+    b
+}
+
+/// The body of a DMA map: readable and writable, from the file's start.
+pub fn map(address: u64, size: u64) -> Vec<u8> {
+    let mut b = 32u32.to_ne_bytes().to_vec();
+    b.extend(3u32.to_ne_bytes());
+    b.extend([0, address, size].map(u64::to_ne_bytes).as_flattened());
+    b
+}
+
+/// The body of a DMA unmap.
+pub fn unmap(flags: u32, address: u64, size: u64) -> Vec<u8> {
+    let mut b = 24u32.to_ne_bytes().to_vec();
+    b.extend(flags.to_ne_bytes());
+    b.extend([address, size].map(u64::to_ne_bytes).as_flattened());
+    b
+}
+
+/// The body of SET_IRQS for the MSI-X vectors: eventfds that trigger.
+pub fn set_irqs(start: u32, count: u32) -> Vec<u8> {
+    [20u32, 0x24, 2, start, count]
+        .map(u32::to_ne_bytes)
+        .as_flattened()
+        .to_vec()
+}
+
+/// File descriptors of this process.
+pub fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// The body of a region access message.

@@ -19,7 +19,7 @@ use fw_model::{
     Card, CardOptions, EventPath, FunctionId, Input, MemStore, NoMemory, card::FunctionReport,
     profile::Profile,
 };
-use fwctl_emu::{clients::Clients, owner::Owner, virtio};
+use fwctl_emu::{clients::Clients, memory::Files, owner::Owner, virtio};
 use fwctl_proto::virtio::{CONFIG_BYTES, RESPONSE_HEADER_BYTES, ResponseHeader, Status};
 use host_driver::{firmware::Firmware, vhost::VhostDriver, vhost_session::Options};
 use vm_memory::{Bytes as _, GuestAddress};
@@ -51,6 +51,15 @@ pub struct Device {
 impl Device {
     /// Listens. The thread that serves ends with the process.
     pub fn new() -> Self {
+        Self::serving(Files::Sealed)
+    }
+
+    /// As [`Device::new`], and takes memory of any kind.
+    pub fn trusting() -> Self {
+        Self::serving(Files::Any)
+    }
+
+    fn serving(files: Files) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let n = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("fwctl-vhost-{}-{n}", std::process::id()));
@@ -66,7 +75,9 @@ impl Device {
         let name = path.display().to_string();
         clients.add(function, &name, "vhost-user");
         let serving = owner.clone();
-        std::thread::spawn(move || virtio::serve(&serving, function, &name, listener, &clients));
+        std::thread::spawn(move || {
+            virtio::serve(&serving, function, &name, listener, &clients, files)
+        });
         Self {
             owner,
             function,
