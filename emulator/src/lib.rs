@@ -16,6 +16,7 @@ pub mod owner;
 pub mod pci;
 pub mod qmp;
 pub mod record;
+pub mod sandbox;
 pub mod serve;
 pub mod socket;
 pub mod spent;

@@ -18,7 +18,7 @@ use fwctl_emu::{
     faults, image,
     list::{self, Format},
     memory::Files,
-    record,
+    record, sandbox,
     serve::{Door, Options, Transport, profile, serve},
     socket::Place,
     top, trace,
@@ -56,7 +56,7 @@ enum Command {
         fwctl-emu serve --vhost-user /run/fw.sock --profile minimal\n  \
         qemu-system-x86_64 … -chardev socket,id=c0,path=/run/fw.sock \\\n    \
         -device vhost-user-test-device-pci,chardev=c0,virtio-id=38,num_vqs=2,vq_size=256,config_size=32")]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Ask or steer a running emulator through its control socket.
     #[command(after_help = control::help())]
     Ctl {
@@ -265,6 +265,16 @@ struct ServeArgs {
     /// this process (docs/hardening.md).
     #[arg(long)]
     allow_unsealed: bool,
+    /// Let `ctl save` make files in this folder too, if the path is one of the emulator's side
+    /// (docs/saved-cards.md).
+    #[arg(long, value_name = "DIR")]
+    save_dir: Option<PathBuf>,
+    /// What the process may still do once it serves: no network, no new files outside the state directory,
+    /// few system calls (docs/hardening.md). Without this option, as much as the kernel can enforce; with
+    /// `enforce`, nothing is served if it cannot; `log` lets all system calls happen and has the kernel log
+    /// the others.
+    #[arg(long, value_name = "MODE")]
+    sandbox: Option<sandbox::Mode>,
 }
 
 fn main() -> ExitCode {
@@ -274,7 +284,7 @@ fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match cli.command {
-        Command::Serve(a) => run_serve(a, &matches),
+        Command::Serve(a) => run_serve(*a, &matches),
         Command::Ctl {
             control,
             json,
@@ -453,6 +463,8 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         trace: a.trace,
         record: a.record,
         qmp: a.qmp,
+        save_dir: a.save_dir,
+        sandbox: a.sandbox,
         files: if a.allow_unsealed {
             Files::Any
         } else {

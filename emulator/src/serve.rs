@@ -22,6 +22,8 @@ use fw_model::{
     record::Head,
 };
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 use crate::{
     clients::Clients,
     control, files,
@@ -29,6 +31,7 @@ use crate::{
     owner::Owner,
     pci, qmp,
     record::Recorder,
+    sandbox,
     socket::{self, Listening, Place, SocketFile},
     store::FileStore,
     trace, virtio,
@@ -94,6 +97,10 @@ pub struct Options {
     pub record: Option<PathBuf>,
     /// What guest memory may be.
     pub files: Files,
+    /// A folder in which `ctl save` may make files, beside that of the state.
+    pub save_dir: Option<PathBuf>,
+    /// What the process may still do once it serves; if not said, as much as the kernel can prevent.
+    pub sandbox: Option<sandbox::Mode>,
     /// QEMU's control socket: the machine stands while a command is stopped.
     pub qmp: Option<PathBuf>,
 }
@@ -136,6 +143,7 @@ struct Prepared {
     owner: Arc<Owner>,
     doors: Vec<(Door, Listening)>,
     control: Option<Listening>,
+    signals: File,
     // Of the thread that waits for an end, and of those that bring it.
     end: Receiver<End>,
     ends: Sender<End>,
@@ -181,8 +189,10 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
         None => Box::new(MemStore::default()),
     };
     let stored = store.load()?;
+    raise_file_limit();
     // Signals are blocked before the first thread, so that all threads inherit it.
     block_signals().context("signals")?;
+    let signals = signal_fd().context("signals")?;
     let ready = options.ready_fd.map(ready_file).transpose()?;
     let mut doors = Vec::new();
     for d in &options.doors {
@@ -193,24 +203,34 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
         Some(file) => load(file, profile, &options)?,
         None => Card::new(profile, CardOptions { seed: options.seed }, &stored),
     };
+    let made = |option: &str, path: &Option<PathBuf>| -> anyhow::Result<_> {
+        let Some(path) = path else { return Ok(None) };
+        let name = || format!("{option} {}", path.display());
+        Ok(Some((File::create(path).with_context(name)?, path.clone())))
+    };
+    let record_file = made("--record", &options.record)?;
+    let trace_file = made("--trace", &options.trace)?;
+    // All files are open and no thread runs yet: those that come are restricted too.
+    restrict(&options, &doors, control.as_ref())?;
     let owner = Owner::new(card, store);
     if options.log_commands {
         owner.log_commands();
     }
     let (ends, end) = channel();
-    if let Some(file) = &options.record {
-        record(&owner, file, &options, ends.clone())?;
+    if let Some((file, path)) = record_file {
+        record(&owner, file, &path, &options, ends.clone())?;
     }
     for fault in &options.faults {
         owner.submit(Input::Fault(fault), &NoMemory);
     }
-    if let Some(file) = &options.trace {
+    if let Some((file, path)) = trace_file {
         let head = trace::Entry::Head {
             profile: options.profile.clone(),
             program: env!("CARGO_PKG_VERSION").into(),
         };
-        let recorder = trace::Recorder::create(file, &head);
-        owner.trace(recorder.with_context(|| format!("--trace {}", file.display()))?);
+        let name = path.display().to_string();
+        let recorder = trace::Recorder::start(file, name.clone(), &head);
+        owner.trace(recorder.with_context(|| format!("--trace {name}"))?);
     }
     Ok((
         ready,
@@ -219,15 +239,57 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
             owner,
             doors,
             control,
+            signals,
             end,
             ends,
         },
     ))
 }
 
+/// Puts the process into its sandbox.
+fn restrict(
+    o: &Options,
+    doors: &[(Door, Listening)],
+    control: Option<&Listening>,
+) -> anyhow::Result<()> {
+    let listening = doors.iter().map(|d| &d.1).chain(control);
+    let files = listening.filter_map(|l| l.file.as_ref());
+    let needs = sandbox::Needs {
+        writable: o.state.iter().chain(&o.save_dir).cloned().collect(),
+        removable: files.map(|f| sandbox::folder(f.path())).collect(),
+        connects: o.qmp.is_some(),
+    };
+    let missing = sandbox::apply(o.sandbox.unwrap_or_default(), &needs).context("--sandbox")?;
+    if let (Some(mode), false) = (o.sandbox, missing.is_empty()) {
+        let mode = format!("{mode:?}").to_lowercase();
+        bail!(
+            "--sandbox {mode}: {}; leave the option out to serve with less, or give --sandbox off",
+            missing.join("; ")
+        );
+    }
+    for what in missing {
+        log::warn!("sandbox: {what}");
+    }
+    Ok(())
+}
+
+/// As many files as the system lets us have: what clients may make us keep open is bounded one by one.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With fewer, the last clients are refused.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// Has everything recorded. When that cannot go on, the process ends.
-fn record(owner: &Owner, file: &Path, o: &Options, ends: Sender<End>) -> anyhow::Result<()> {
-    let name = file.display().to_string();
+fn record(
+    owner: &Owner,
+    file: File,
+    path: &Path,
+    o: &Options,
+    ends: Sender<End>,
+) -> anyhow::Result<()> {
+    let name = path.display().to_string();
     owner.record(|card| {
         let head = Head {
             program: env!("CARGO_PKG_VERSION").into(),
@@ -240,7 +302,7 @@ fn record(owner: &Owner, file: &Path, o: &Options, ends: Sender<End>) -> anyhow:
             let why = anyhow!("--record {told}: {e}; what cannot be recorded must not happen");
             let _ = ends.send(End::Failed(why));
         };
-        Recorder::create(file, &head, failed).with_context(|| format!("--record {name}"))
+        Recorder::start(file, &head, failed).with_context(|| format!("--record {name}"))
     })
 }
 
@@ -320,10 +382,9 @@ fn ready_file(fd: RawFd) -> anyhow::Result<File> {
 
 fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
     let (ends, end) = (p.ends, p.end);
-    let signals = signal_fd().context("signals")?;
+    let mut signals = p.signals;
     let tell = ends.clone();
     spawn("signals", move || {
-        let mut signals = signals;
         let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
         if signals.read_exact(&mut info).is_ok() {
             let _ = tell.send(End::Signal);

@@ -3,12 +3,14 @@
 
 use std::{
     convert::Infallible,
-    fs, io,
+    fs,
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
     os::{
         fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::{
             fs::{FileTypeExt, MetadataExt},
-            net::UnixListener,
+            net::{UnixListener, UnixStream},
         },
     },
     path::{Path, PathBuf},
@@ -21,12 +23,17 @@ use anyhow::{Context, bail};
 use rustix::{
     fs::{FlockOperation, Mode, flock},
     io::Errno,
-    net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt},
+    net::{
+        self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SocketAddrUnix, SocketFlags, SocketType, sockopt,
+    },
     process::umask,
 };
 
 /// Bytes of a socket path that `sockaddr_un` holds, its NUL left out.
 const MAX_PATH: usize = 107;
+/// File descriptors that one message may bring.
+pub const MAX_FDS: usize = 8;
 /// How often a folder's lock is tried, and the pause between.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -76,6 +83,14 @@ pub struct SocketFile {
     inode: u64,
 }
 
+impl SocketFile {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
@@ -98,6 +113,33 @@ pub fn listen(at: &Place) -> anyhow::Result<Listening> {
             listener: adopt(*fd)?,
             file: None,
         }),
+    }
+}
+
+/// Reads what there is, up to the length of `buf`, and the file descriptors that come with it. True if
+/// there were more than [`MAX_FDS`]: the kernel closes those for which there was no room.
+///
+/// # Errors
+/// What the socket says.
+pub fn receive(
+    stream: &UnixStream,
+    buf: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+) -> io::Result<(usize, bool)> {
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let got = match net::recvmsg(stream, &mut [IoSliceMut::new(buf)], &mut control, flags) {
+            Err(Errno::INTR) => continue,
+            got => got?,
+        };
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(files) = message {
+                fds.extend(files);
+            }
+        }
+        return Ok((got.bytes, got.flags.contains(ReturnFlags::CTRUNC)));
     }
 }
 

@@ -23,7 +23,15 @@ fn a_saved_card_is_served_again() {
     let folder = Folder::new();
     let (a, b, control) = (folder.at("a"), folder.at("b"), folder.at("control"));
     let doors = ["--vfio-user", text(&a), "--vhost-user", text(&b)];
-    let common = ["--control", text(&control), "--profile", "minimal"];
+    let all = folder.at("");
+    let common = [
+        "--control",
+        text(&control),
+        "--profile",
+        "minimal",
+        "--save-dir",
+        text(&all),
+    ];
     let first = Emulator::start(&[&doors[..], &common].concat());
     let file = folder.at("card");
     let reply = save(&control, &file);
@@ -61,7 +69,9 @@ fn what_cannot_be_loaded_is_said_before_anything_is_served() {
     let folder = Folder::new();
     let (a, control) = (folder.at("a"), folder.at("control"));
     let door = ["--vfio-user", text(&a), "--profile", "minimal"];
-    let e = Emulator::start(&[&door[..], &["--control", text(&control)]].concat());
+    let all = folder.at("");
+    let more = ["--control", text(&control), "--save-dir", text(&all)];
+    let e = Emulator::start(&[&door[..], &more].concat());
     let file = folder.at("card");
     save(&control, &file);
     drop(e);

@@ -2,15 +2,21 @@
 //! `fwctl-emu ctl`: one command over a control socket, its answer as JSON or as text.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    os::unix::net::UnixStream,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, IoSlice, Read, Write},
+    mem::MaybeUninit,
+    os::{fd::AsFd as _, unix::net::UnixStream},
     path::Path,
 };
 
 use anyhow::{Context, anyhow, bail};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Map, Value, json};
 
-use super::ANSWER_TIMEOUT;
+use super::{ANSWER_TIMEOUT, verbs::new_file};
+
+/// The command whose file is made here.
+const SAVE: &str = "save";
 
 /// Longest conversation that `ctl` listens to in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -66,12 +72,28 @@ pub fn ask(
         }
     };
     receive("greeting")?;
-    writeln!(
-        stream,
-        "{}",
-        json!({ "execute": command, "arguments": named })
-    )?;
-    let reply = receive("answer")?;
+    let request = format!("{}\n", json!({ "execute": command, "arguments": named }));
+    let made = match named.get("path").and_then(Value::as_str) {
+        Some(path) if command == SAVE => Some(path),
+        _ => None,
+    };
+    let reply = match made {
+        None => {
+            stream.write_all(request.as_bytes())?;
+            receive("answer")?
+        }
+        // Our user's file: the emulator's sandbox has no say in where it is.
+        Some(path) => {
+            let file = new_file(path).with_context(|| path.to_owned())?;
+            let sent = send_with_file(&stream, request.as_bytes(), &file);
+            let reply = sent.map_err(Into::into).and_then(|()| receive("answer"));
+            if reply.is_err() {
+                // Nothing, or half a card.
+                let _ = fs::remove_file(path);
+            }
+            reply?
+        }
+    };
     let value = reply.get("return").cloned().unwrap_or_default();
     Ok(match &value {
         _ if json => format!("{value}\n"),
@@ -83,6 +105,18 @@ pub fn ask(
             .collect(),
         other => format!("{}\n", text(other)),
     })
+}
+
+/// Sends a file with the first bytes of a request.
+fn send_with_file(stream: &UnixStream, request: &[u8], file: &File) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [file.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    let flags = SendFlags::NOSIGNAL;
+    let sent = sendmsg(stream, &[IoSlice::new(request)], &mut control, flags)?;
+    let mut stream = stream;
+    stream.write_all(request.get(sent..).unwrap_or_default())
 }
 
 /// A value for a human reader: strings without quotes.

@@ -4,6 +4,7 @@
 //! with the same id. In between, what happens by itself: `{"event": NAME, "data": …}`.
 
 use std::{
+    fs::File,
     io::{self, BufRead, BufReader, Read, Write},
     os::{
         fd::AsRawFd,
@@ -21,7 +22,7 @@ use std::{
 use fw_model::nearest;
 use serde_json::{Map, Value, json};
 
-use crate::{clients::Clients, owner::Owner};
+use crate::{clients::Clients, owner::Owner, socket::receive};
 
 mod client;
 mod events;
@@ -29,6 +30,7 @@ mod verbs;
 
 pub use client::{Argument, argument, ask};
 pub use events::{Events, MAX_UNREAD};
+use verbs::Arguments;
 pub use verbs::{VERBS, help};
 
 /// Longest request line in bytes.
@@ -103,7 +105,10 @@ impl Server {
         let greeting =
             json!({"fwctl-emu": {"version": env!("CARGO_PKG_VERSION"), "capabilities": []}});
         writeln!(stream, "{greeting}")?;
-        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut reader = BufReader::new(Taking {
+            stream: stream.try_clone()?,
+            file: None,
+        });
         // Lines of two threads must not mix.
         let stream = Lines(Arc::new(Mutex::new(stream)));
         let ended = stream.clone();
@@ -134,7 +139,7 @@ impl Server {
                 let desc = "the line does not end; end each request with a newline";
                 return stream.put(&error("GenericError", desc));
             }
-            let (reply, id) = self.request(&line);
+            let (reply, id) = self.request(&line, reader.get_mut().file.take());
             let answered = stream.put(&with_id(reply, id.as_ref()));
             if self.quitting.load(Ordering::Acquire) {
                 (self.quit)();
@@ -143,8 +148,8 @@ impl Server {
         }
     }
 
-    /// The answer to one line, and its id.
-    fn request(&self, line: &[u8]) -> (Value, Option<Value>) {
+    /// The answer to one line that came with a file or without, and its id.
+    fn request(&self, line: &[u8], file: Option<File>) -> (Value, Option<Value>) {
         let request = match serde_json::from_slice::<Value>(line) {
             Ok(Value::Object(o)) => o,
             Ok(_) => {
@@ -207,10 +212,27 @@ impl Server {
                 id,
             );
         }
-        match (verb.run)(self, arguments) {
+        match (verb.run)(self, &Arguments::new(arguments, file)) {
             Ok(v) => (json!({ "return": v }), id),
             Err(e) => (error("GenericError", &e), id),
         }
+    }
+}
+
+/// The reading end of a connection. Of the files that come with what is read it keeps the last.
+struct Taking {
+    stream: UnixStream,
+    file: Option<File>,
+}
+
+impl Read for Taking {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut fds = Vec::new();
+        let (n, _) = receive(&self.stream, buf, &mut fds)?;
+        if let Some(last) = fds.pop() {
+            self.file = Some(last.into());
+        }
+        Ok(n)
     }
 }
 

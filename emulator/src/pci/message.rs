@@ -4,15 +4,14 @@
 //! Numbers are host-endian, as the protocol says.
 
 use std::{
-    io::{self, IoSliceMut, Write as _},
-    mem::MaybeUninit,
+    io::{self, Write as _},
     os::{fd::OwnedFd, unix::net::UnixStream},
 };
 
-use rustix::{
-    io::Errno,
-    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg},
-};
+use rustix::io::Errno;
+
+pub use crate::socket::MAX_FDS;
+use crate::socket::receive;
 
 /// Bytes of a header: id, command, size of the message, flags, errno.
 pub const HEADER_BYTES: usize = 16;
@@ -21,8 +20,6 @@ pub const HEADER_BYTES: usize = 16;
 pub const MAX_DATA: usize = 4096;
 /// Bytes of a message: a region write with its header and its place, or a version with its text.
 pub const MAX_MESSAGE: usize = HEADER_BYTES + 16 + MAX_DATA;
-/// File descriptors that come with one message. The server tells the client (`max_msg_fds`).
-pub const MAX_FDS: usize = 8;
 
 /// Type of a message in the low bits of its flags; a command is 0.
 const TYPE_MASK: u32 = 0xf;
@@ -158,26 +155,14 @@ impl Connection {
 fn fill(stream: &UnixStream, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<usize, Broken> {
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|r| !r.is_empty()) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let got = match recvmsg(stream, &mut [IoSliceMut::new(rest)], &mut control, flags) {
-            Err(Errno::INTR) => continue,
-            got => got.map_err(io::Error::from)?,
-        };
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(files) = message {
-                fds.extend(files);
-            }
-        }
-        // The kernel closes those for which there was no room.
-        if got.flags.contains(ReturnFlags::CTRUNC) || fds.len() > MAX_FDS {
+        let (got, more) = receive(stream, rest, fds)?;
+        if more || fds.len() > MAX_FDS {
             return Err(Broken::Fds);
         }
-        if got.bytes == 0 {
+        if got == 0 {
             break;
         }
-        done += got.bytes;
+        done += got;
     }
     Ok(done)
 }

@@ -6,7 +6,6 @@ pub mod cli;
 use std::{
     fs::File,
     io::{self, BufWriter, Write as _},
-    path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread::{self, JoinHandle},
     time::Duration,
@@ -29,16 +28,16 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Makes the file, or empties it. `failed` is called once if it cannot be written any more.
+    /// Writes to a file that is empty. `failed` is called once if it cannot be written any more.
     ///
     /// # Errors
-    /// The file cannot be made, or the thread not started.
-    pub fn create(
-        path: &Path,
+    /// The file cannot be written, or the thread not started.
+    pub fn start(
+        file: File,
         head: &Head,
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
-        let mut file = BufWriter::new(File::create(path)?);
+        let mut file = BufWriter::new(file);
         file.write_all(&record::head(head).map_err(io::Error::other)?)?;
         file.flush()?;
         let (queue, frames) = sync_channel(QUEUE);

@@ -119,7 +119,7 @@ mod tests {
             profile: "minimal".into(),
             program: "0".into(),
         };
-        let mut r = Recorder::create(&path, &head).unwrap();
+        let mut r = Recorder::start(File::create(&path).unwrap(), String::new(), &head).unwrap();
         r.put(Entry::Lost { count: 1 << 40 });
         drop(r);
         let whole = fs::read(&path).unwrap();

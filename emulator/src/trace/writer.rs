@@ -4,7 +4,6 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write as _},
-    path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     thread::{self, JoinHandle},
     time::Duration,
@@ -24,18 +23,17 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Makes the file, or empties it.
+    /// Writes to a file that is empty and is called `name` in log lines.
     ///
     /// # Errors
-    /// The file cannot be made, or the thread not started.
-    pub fn create(path: &Path, head: &Entry) -> io::Result<Self> {
-        let mut file = BufWriter::new(File::create(path)?);
+    /// The file cannot be written, or the thread not started.
+    pub fn start(file: File, name: String, head: &Entry) -> io::Result<Self> {
+        let mut file = BufWriter::new(file);
         file.write_all(MAGIC)?;
         file.write_all(&VERSION.to_le_bytes())?;
         put(&mut file, head)?;
         file.flush()?;
         let (queue, entries) = sync_channel(QUEUE);
-        let name = path.display().to_string();
         let writer = thread::Builder::new().name("trace".into()).spawn(move || {
             if let Err(e) = write(file, &entries) {
                 log::error!("the trace {name} ends here: {e}");
@@ -135,7 +133,7 @@ mod tests {
     fn what_was_put_is_read_and_what_was_not_is_counted() {
         let dir = TempDir::new().unwrap();
         let path = dir.as_path().join("t");
-        let mut r = Recorder::create(&path, &note(0)).unwrap();
+        let mut r = Recorder::start(File::create(&path).unwrap(), String::new(), &note(0)).unwrap();
         for at in 1..=3 {
             r.put(note(at));
         }

@@ -80,6 +80,11 @@ impl Emulator {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it ends; its exit status and what it logged.
     pub fn end(mut self) -> (ExitStatus, String) {
         let end = Instant::now() + LIMIT;

@@ -2,7 +2,13 @@
 //! The commands of the control socket: one table, and a function each.
 
 use std::{
-    fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, sync::atomic::Ordering,
+    cell::Cell,
+    fs::{File, OpenOptions},
+    io::{self, ErrorKind, Write as _},
+    ops::Deref,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::atomic::Ordering,
 };
 
 use fw_model::{
@@ -20,7 +26,29 @@ mod stops;
 use super::Server;
 
 /// The arguments of a request.
-type Arguments = Map<String, Value>;
+/// The arguments of a request, and the file that came with it.
+pub struct Arguments<'a> {
+    named: &'a Map<String, Value>,
+    file: Cell<Option<File>>,
+}
+
+impl<'a> Arguments<'a> {
+    /// As they came.
+    #[must_use]
+    pub fn new(named: &'a Map<String, Value>, file: Option<File>) -> Self {
+        let file = Cell::new(file);
+        Self { named, file }
+    }
+}
+
+impl Deref for Arguments<'_> {
+    type Target = Map<String, Value>;
+
+    fn deref(&self) -> &Self::Target {
+        self.named
+    }
+}
+
 /// Carries out a command; on `Err` a sentence that says what is wrong.
 type Run = fn(&Server, &Arguments) -> Result<Value, String>;
 
@@ -388,14 +416,29 @@ fn save(s: &Server, a: &Arguments) -> Result<Value, String> {
         .ok_or("\"path\" is not the name of a file to write")?;
     let bytes = s.owner.with_card(|c, _| c.save());
     let bytes = bytes.map_err(|e| format!("the card cannot be written: {e}"))?;
-    let written = OpenOptions::new()
+    // The client makes the file where its user may; without one, the sandbox says where we may.
+    let file = a.file.take().map_or_else(|| new_file(path), Ok);
+    let written = file.and_then(|mut f| f.write_all(&bytes).and_then(|()| f.sync_all()));
+    written.map_err(|e| match e.kind() {
+        ErrorKind::PermissionDenied => format!(
+            "{path}: {e}; the sandbox lets it make files in the folders of --state and --save-dir, \
+             and `fwctl-emu ctl save` make them anywhere"
+        ),
+        _ => format!("{path}: {e}"),
+    })?;
+    Ok(json!({ "bytes": bytes.len() }))
+}
+
+/// Makes a file that is not there yet, for this user alone.
+///
+/// # Errors
+/// What the system says.
+pub fn new_file(path: impl AsRef<Path>) -> io::Result<File> {
+    OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .and_then(|mut f| f.write_all(&bytes).and_then(|()| f.sync_all()));
-    written.map_err(|e| format!("{path}: {e}"))?;
-    Ok(json!({ "bytes": bytes.len() }))
 }
 
 fn quit(s: &Server, _: &Arguments) -> Result<Value, String> {
