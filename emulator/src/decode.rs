@@ -5,6 +5,8 @@ use fwctl_proto::layout::{FieldInfo, LayoutInfo, get_bits};
 
 /// Elements of an array that are shown.
 const MAX_ELEMENTS: u32 = 2;
+/// Elements of an array that can be asked for.
+const ALL_ELEMENTS: u32 = 4096;
 
 /// What every message has, and what is shown apart.
 const COMMON: [&str; 5] = ["opcode", "uid", "op_mod", "status", "syndrome"];
@@ -30,22 +32,66 @@ impl Message<'_> {
 #[must_use]
 pub fn fields(message: Message<'_>, inbox: Option<Message<'_>>) -> Vec<String> {
     let mut list = Vec::new();
+    let mut show = |path: &str, f: &FieldInfo, v: u64| {
+        if v != 0 {
+            list.push(format!("{path}={}", value(f, v)));
+        }
+    };
+    walk(message, inbox, MAX_ELEMENTS, &mut show);
+    list
+}
+
+/// The fields of `message` with this path, as [`fields`] writes it, and their values.
+#[must_use]
+pub fn find(
+    message: Message<'_>,
+    inbox: Option<Message<'_>>,
+    path: &str,
+) -> Option<(&'static FieldInfo, u64)> {
+    let mut found = None;
+    let mut look = |at: &str, f: &'static FieldInfo, v: u64| {
+        if at == path {
+            found = Some((f, v));
+        }
+    };
+    // Elements beyond those that are shown are looked for only where one is asked for.
+    let most = if path.contains('[') { ALL_ELEMENTS } else { 1 };
+    walk(message, inbox, most, &mut look);
+    found
+}
+
+/// A value by its name, or as a number.
+#[must_use]
+pub fn value(f: &FieldInfo, v: u64) -> String {
+    match f.values.and_then(|e| e.name_of(v)) {
+        Some(known) => known.to_owned(),
+        None => format!("{v:#x}"),
+    }
+}
+
+type Visit<'a> = &'a mut dyn FnMut(&str, &'static FieldInfo, u64);
+
+fn walk(message: Message<'_>, inbox: Option<Message<'_>>, most: u32, visit: Visit<'_>) {
     let d = Decoder {
         bytes: message.bytes,
         inbox,
+        most,
     };
-    d.collect(&mut list, "", message.layout, 0);
-    list
+    d.collect(visit, "", message.layout, 0);
 }
 
 struct Decoder<'a> {
     bytes: &'a [u8],
     inbox: Option<Message<'a>>,
+    /// Elements of an array that are looked at.
+    most: u32,
 }
 
 impl Decoder<'_> {
-    fn collect(&self, list: &mut Vec<String>, prefix: &str, l: &LayoutInfo, base: u32) {
-        let outer = prefix.is_empty();
+    fn collect(&self, visit: Visit<'_>, prefix: &str, l: &'static LayoutInfo, base: u32) {
+        // Registers, items and doorbells have fields of these names too.
+        let message = l.name.ends_with("_in") || l.name.ends_with("_out");
+        let outer = prefix.is_empty() && message;
         for f in l.fields {
             // The header of a message: the first two dwords.
             if outer && f.offset < 64 && COMMON.contains(&f.name) {
@@ -58,13 +104,8 @@ impl Decoder<'_> {
                 } else {
                     format!("[{i}]")
                 };
-                self.element(
-                    list,
-                    &format!("{prefix}{}{index}", f.name),
-                    f,
-                    l,
-                    (base, at),
-                );
+                let name = format!("{prefix}{}{index}", f.name);
+                self.element(visit, &name, f, l, (base, at));
                 if f.variants.is_some() {
                     // One layout lies over the whole field.
                     break;
@@ -75,26 +116,19 @@ impl Decoder<'_> {
 
     fn element(
         &self,
-        list: &mut Vec<String>,
+        visit: Visit<'_>,
         name: &str,
-        f: &FieldInfo,
-        l: &LayoutInfo,
+        f: &'static FieldInfo,
+        l: &'static LayoutInfo,
         (base, at): (u32, u32),
     ) {
         if let Some(inner) = self
             .chosen(f, l, base)
             .or(f.nested.filter(|_| f.variants.is_none()))
         {
-            self.collect(list, &format!("{name}."), inner, at);
+            self.collect(visit, &format!("{name}."), inner, at);
         } else if f.width <= 64 {
-            let v = get_bits(self.bytes, at, f.width);
-            if v == 0 {
-                return;
-            }
-            list.push(match f.values.and_then(|e| e.name_of(v)) {
-                Some(known) => format!("{name}={known}"),
-                None => format!("{name}={v:#x}"),
-            });
+            visit(name, f, get_bits(self.bytes, at, f.width));
         }
     }
 
@@ -124,8 +158,8 @@ impl Decoder<'_> {
         match f.count {
             // A short message may end within its last field.
             1 => u32::from(room > 0),
-            0 => fit.min(used).min(MAX_ELEMENTS),
-            n => fit.min(used).min(n).min(MAX_ELEMENTS),
+            0 => fit.min(used).min(self.most),
+            n => fit.min(used).min(n).min(self.most),
         }
     }
 }

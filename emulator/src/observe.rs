@@ -7,7 +7,7 @@ use fw_model::{Effects, Observed, Overlay, reg, syndrome::Syndrome};
 use fwctl_proto::{
     cmdif::DeliveryStatus,
     layout::{self, get_bits},
-    mst::{self, nv::Type},
+    mst::{self, nv, nv::Type},
     opcode, register,
     status::Status,
 };
@@ -106,6 +106,47 @@ pub fn named(seen: &Seen<'_>, overlay: Option<&Overlay>) -> Named {
         input: Vec::new(),
         output: Vec::new(),
     };
+    if op == opcode::ACCESS_REG {
+        let id = get_bits(inbox, 0x50, 16) as u16;
+        let added = overlay.and_then(|v| v.register(id));
+        let reg = added.map(|r| r.name).or_else(|| register_name(id));
+        named.register = Some(reg.map_or_else(|| format!("{id:#06x}"), str::to_owned));
+        named.item = item(inbox).map(|i| i.layout.name);
+    }
+    if seen.delivery == 0 {
+        let list = |m: Part<'_>| decode::fields(m.message, m.inbox);
+        if let Some([input, output]) = messages(seen, overlay) {
+            named.input = list(input);
+            if seen.status() == 0 {
+                named.output = list(output);
+            }
+        }
+    }
+    named
+}
+
+/// The configuration item that an ACCESS_REG of MNVDA is about.
+fn item(inbox: &[u8]) -> Option<&'static nv::Item> {
+    let word = || get_bits(inbox, ITEM_TYPE as u32 * 8, 32) as u32;
+    let mnvda = get_bits(inbox, 0, 16) as u16 == opcode::ACCESS_REG
+        && get_bits(inbox, 0x50, 16) as u16 == register::MNVDA;
+    mnvda.then(|| Type::of(word()).item()).flatten()
+}
+
+/// What is decoded of a message, and the inbox that says what an outbox holds.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// The message, or the register or configuration item in it.
+    pub message: Message<'a>,
+    /// The whole inbox.
+    pub inbox: Option<Message<'a>>,
+}
+
+/// What is decoded of a command's inbox and outbox, if its layout is known.
+#[must_use]
+pub fn messages<'a>(seen: &Seen<'a>, overlay: Option<&Overlay>) -> Option<[Part<'a>; 2]> {
+    let (op, inbox) = (seen.opcode(), seen.inbox);
+    let added = overlay.and_then(|v| v.command(op));
     // The layout of the register and where it lies, if the command's own layout does not have it.
     let mut register = None;
     if op == opcode::ACCESS_REG {
@@ -114,43 +155,29 @@ pub fn named(seen: &Seen<'_>, overlay: Option<&Overlay>) -> Named {
         // What the kernel's header knows, its command's layout shows.
         let store = mst::find(id).filter(|_| reg::find(id).is_none_or(|r| r.layout.is_none()));
         let layout = added.map(|r| r.layout).or(store.map(|r| r.layout));
-        let item = Type::of(get_bits(inbox, ITEM_TYPE as u32 * 8, 32) as u32)
-            .item()
-            .filter(|_| id == register::MNVDA);
-        register = match item {
+        register = match item(inbox) {
             Some(item) => Some((item.layout, ITEM_DATA)),
             None => layout.map(|l| (l, REGISTER)),
         };
-        let reg = added.map(|r| r.name).or_else(|| register_name(id));
-        named.register = Some(reg.map_or_else(|| format!("{id:#06x}"), str::to_owned));
-        named.item = item.map(|i| i.layout.name);
     }
-    let layouts = match (register, added, layout::command(op)) {
+    let (input, output, from) = match (register, added, layout::command(op)) {
         // The register alone: the rest of the inbox was told before.
-        (Some((layout, from)), _, _) => Some((layout, layout, from)),
-        (_, Some(c), _) => Some((c.input, c.output, 0)),
-        (_, _, Some(c)) => Some((c.input, c.output, 0)),
-        _ => None,
+        (Some((layout, from)), _, _) => (layout, layout, from),
+        (_, Some(c), _) => (c.input, c.output, 0),
+        (_, _, Some(c)) => (c.input, c.output, 0),
+        _ => return None,
     };
-    if let Some((input, output, from)) = layouts.filter(|_| seen.delivery == 0) {
-        let message = |layout, bytes: &'_ [u8]| {
-            decode::fields(
-                Message {
-                    layout,
-                    bytes: bytes.get(from..).unwrap_or_default(),
-                },
-                (from == 0).then_some(Message {
-                    layout: input,
-                    bytes: inbox,
-                }),
-            )
-        };
-        named.input = message(input, inbox);
-        if seen.status() == 0 {
-            named.output = message(output, seen.outbox);
-        }
-    }
-    named
+    let part = |layout, bytes: &'a [u8]| Part {
+        message: Message {
+            layout,
+            bytes: bytes.get(from..).unwrap_or_default(),
+        },
+        inbox: (from == 0).then_some(Message {
+            layout: input,
+            bytes: inbox,
+        }),
+    };
+    Some([part(input, inbox), part(output, seen.outbox)])
 }
 
 fn status(seen: &Seen<'_>) -> String {

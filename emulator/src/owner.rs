@@ -17,7 +17,7 @@ use fw_model::{
 use crate::{
     observe, record,
     spent::Spent,
-    trace::{Command, Entry, Recorder, inputs},
+    trace::{Recorder, Tracer},
 };
 
 /// A door's side of one function: where effects go. Called with the owner's lock held, in the
@@ -45,14 +45,12 @@ struct Inner {
     store: Box<dyn Store + Send>,
     stop: bool,
     logged: bool,
-    trace: Option<Recorder>,
+    trace: Option<Tracer>,
     record: Option<record::Recorder>,
     // What happens cannot be recorded any more: nothing happens.
     dead: bool,
     // Who is told what the model notices; must not call the owner.
     watch: Option<Watch>,
-    // When what is now carried out came in, or when the last command of it was answered.
-    since: Instant,
     spent: Spent,
 }
 
@@ -81,7 +79,6 @@ impl Owner {
             record: None,
             dead: false,
             watch: None,
-            since: Instant::now(),
             spent: Spent::default(),
         };
         Arc::new(Self {
@@ -126,18 +123,20 @@ impl Owner {
         let began = Instant::now();
         let now = self.now();
         let function = input.function();
-        if i.trace.is_some() {
-            i.since = Instant::now();
-            if let Some(entry) = inputs::entry(&input, now) {
-                i.traced(entry);
-            }
-        }
         let tag = match input {
             Input::Command { tag, .. } => Some(tag),
             _ => None,
         };
-        i.contain(function, tag, now, Step::of(input), mem);
-        i.carry_out(now);
+        // The one place where a command asks whether it is traced.
+        if let Some(t) = &mut i.trace {
+            t.comes(&input, now, began);
+            i.contain(function, tag, now, Step::of(input), mem);
+            i.happened(&input, now);
+            i.carry_out::<true>(now);
+        } else {
+            i.contain(function, tag, now, Step::of(input), mem);
+            i.carry_out::<false>(now);
+        }
         i.spent.add(began.elapsed());
         if i.card.next_deadline().is_some() {
             self.timer.notify_one();
@@ -165,7 +164,7 @@ impl Owner {
     /// Have everything traced.
     pub fn trace(&self, recorder: Recorder) {
         let mut i = self.lock();
-        i.trace = Some(recorder);
+        i.trace = Some(Tracer::new(recorder, &i.card));
         i.card.set_observed(true);
         i.fx.set_observed(true);
     }
@@ -211,9 +210,12 @@ impl Owner {
             let now = self.now();
             let wait = match i.card.next_deadline() {
                 Some(at) if at <= now => {
-                    i.since = Instant::now();
+                    if let Some(t) = &mut i.trace {
+                        t.polls();
+                    }
                     i.contain(None, None, now, Step::Poll, &NoMemory);
-                    i.carry_out(now);
+                    i.begun_anew(now);
+                    i.carry_out::<true>(now);
                     match i.card.next_deadline() {
                         // A model that failed would be due again at once: leave the lock to others.
                         Some(again) if again <= at => BREATH,
@@ -340,13 +342,22 @@ impl Inner {
         self.dead |= self.record.as_mut().is_some_and(|r| !r.put(&frame));
     }
 
-    fn traced(&mut self, entry: Entry) {
-        if let Some(trace) = &mut self.trace {
-            trace.put(entry);
+    /// Traces what an input has done that no effect tells.
+    fn happened(&mut self, input: &Input<'_>, now: Time) {
+        if let Some(t) = &mut self.trace {
+            t.happened(input, &self.card, now);
         }
     }
 
-    fn carry_out(&mut self, now: Time) {
+    /// Traces the functions that have begun anew since the last time.
+    fn begun_anew(&mut self, now: Time) {
+        if let Some(t) = &mut self.trace {
+            t.begun_anew(None, &self.card, now);
+        }
+    }
+
+    /// Carries out what follows from what has happened. `TRACED` may be true without a trace.
+    fn carry_out<const TRACED: bool>(&mut self, now: Time) {
         let mut touched = 0u32;
         // Each round is what the commits of the round before led to.
         loop {
@@ -366,13 +377,6 @@ impl Inner {
                     Effect::Interrupt { function, vector } => {
                         if let Some(s) = sink(&self.sinks, *function) {
                             s.interrupt(*vector);
-                        }
-                        if let Some(t) = &mut self.trace {
-                            t.put(Entry::Interrupt {
-                                at: now.0,
-                                function: function.0,
-                                vector: *vector,
-                            });
                         }
                     }
                     Effect::Reply {
@@ -396,16 +400,6 @@ impl Inner {
                         if let Some(s) = sink(&self.sinks, *function) {
                             s.event(*event_type, *sub_type, self.fx.bytes(*data));
                         }
-                        if let Some(t) = &mut self.trace {
-                            t.put(Entry::Event {
-                                at: now.0,
-                                function: function.0,
-                                event_type: *event_type,
-                                sub_type: *sub_type,
-                                data: self.fx.bytes(*data).to_vec(),
-                                lost: false,
-                            });
-                        }
                     }
                     Effect::Commit { token, batch } => {
                         let stored = self.store.commit(batch);
@@ -423,47 +417,17 @@ impl Inner {
                         if let Some(watch) = &self.watch {
                             watch(*function, notice);
                         }
-                        if let Some(t) = &mut self.trace {
-                            t.put(Entry::Note {
-                                at: now.0,
-                                function: Some(function.0),
-                                text: notice.to_string(),
-                            });
-                        }
                     }
                     Effect::Observed(o) => {
                         if self.logged {
                             let overlay = self.card.profile().overlay.as_deref();
                             observe::log(o, &self.fx, overlay);
                         }
-                        if let Some(t) = &mut self.trace {
-                            let ended = Instant::now();
-                            let own = ended.duration_since(self.since).as_nanos() as u64;
-                            self.since = ended;
-                            t.put(Entry::Command(Command {
-                                function: o.function.0,
-                                slot: o.slot,
-                                submitted: o.submitted.0,
-                                completed: o.completed.0,
-                                own,
-                                delivery: o.delivery,
-                                inbox: self.fx.bytes(o.inbox).to_vec(),
-                                outbox: self.fx.bytes(o.outbox).to_vec(),
-                            }));
-                        }
                     }
-                    Effect::Posted(p) => {
-                        if let Some(t) = &mut self.trace {
-                            t.put(Entry::Event {
-                                at: now.0,
-                                function: p.function.0,
-                                event_type: p.event.event_type,
-                                sub_type: p.event.sub_type,
-                                data: p.event.data.to_vec(),
-                                lost: p.lost,
-                            });
-                        }
-                    }
+                    Effect::Posted(_) => {}
+                }
+                if TRACED && let Some(t) = &mut self.trace {
+                    t.effect(e, &self.fx, now);
                 }
             }
             if commits.is_empty() {

@@ -23,5 +23,6 @@ pub mod opcode;
 pub mod register;
 pub mod segment;
 pub mod status;
+pub mod uar;
 pub mod virtio;
 pub mod wqe;

@@ -7,6 +7,7 @@
 #   kernel     kernel image and modules
 #   source     drivers/fwctl of the kernel's source
 #   mstflint   the vendor's tools of the next release, for their databases
+#   tshark     Wireshark without its window, for the check of what it makes of an exported trace
 #
 # A root is kept until `scripts/fetch --update` looks for newer packages.
 
@@ -161,6 +162,19 @@ make_mstflint_root() {
 # mstflint_version: the version of the mstflint root, without its Debian revision.
 mstflint_version() {
     sed -n 's/^mstflint_\([^_-]*\).*/\1/p' "$(root_path mstflint)/.packages" | sed 's/%3a/:/;s/%2b/+/'
+}
+
+# make_tshark_root: not part of what guests need; made when an exported trace is checked.
+make_tshark_root() { make_root tshark closure tshark; }
+
+# in_tshark ARGUMENT...: runs tshark with its root's own libraries and files.
+in_tshark() {
+    local root libraries
+    root=$(root_path tshark)
+    libraries=$root/usr/lib/x86_64-linux-gnu
+    WIRESHARK_DATA_DIR=$root/usr/share/wireshark WIRESHARK_EXTCAP_DIR=$root/none \
+        "$root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$libraries:$libraries/systemd" \
+        "$root/usr/bin/tshark" "$@"
 }
 
 # in_tools PROGRAM ARGUMENT...: runs a program of the tools root with that root's own libraries.

@@ -30,6 +30,7 @@ pub enum Command {
         fwctl-emu trace show fw.trace --status '!=ok'\n  \
         fwctl-emu trace show fw.trace --opcode QUERY_HCA_CAP --full\n  \
         fwctl-emu trace show fw.trace --register MNVDA --raw\n  \
+        fwctl-emu trace show fw.trace --field in.op_mod=1 --field out.syndrome!=0\n  \
         fwctl-emu trace show fw.trace --kind event --kind note --format json")]
     Show {
         /// How.
@@ -95,13 +96,15 @@ pub struct What {
 fn each(
     file: &Path,
     filter: &Filter,
-    mut f: impl FnMut(&Entry) -> io::Result<()>,
+    overlay: Option<&Overlay>,
+    mut f: impl FnMut(&Entry<'_>) -> io::Result<()>,
 ) -> anyhow::Result<()> {
+    filter.check(overlay).map_err(anyhow::Error::msg)?;
     let name = file.display();
     let reader = Reader::open(file).with_context(|| format!("trace {name}"))?;
     for entry in reader {
         match entry {
-            Ok(e) if filter.matches(&e) => f(&e)?,
+            Ok(e) if filter.matches(&e, overlay) => f(&e)?,
             Ok(_) => {}
             Err(e @ super::Broken::Cut(_)) => eprintln!("fwctl-emu: trace {name}: {e}"),
             Err(e) => return Err(anyhow!(e).context(format!("trace {name}"))),
@@ -128,7 +131,7 @@ pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
         } => {
             let overlay = given(what.overlay.as_ref())?;
             let fields = if *full { usize::MAX } else { MAX_FIELDS };
-            each(&what.file, &what.filter, |e| {
+            each(&what.file, &what.filter, overlay.as_deref(), |e| {
                 let text = one(e, *format, overlay.as_deref(), fields, *raw);
                 to.write_all(text.as_bytes())
             })?;
@@ -137,7 +140,7 @@ pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
             let overlay = given(what.overlay.as_ref())?;
             let mut summary = Summary::default();
             let mut lost = 0;
-            each(&what.file, &what.filter, |e| {
+            each(&what.file, &what.filter, overlay.as_deref(), |e| {
                 match e {
                     Entry::Command(c) => summary.add(c, overlay.as_deref()),
                     Entry::Lost { count } => lost += count,
@@ -163,7 +166,7 @@ pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
             let overlay = given(overlay.as_ref())?;
             let lines = |file: &Path| -> anyhow::Result<Lines> {
                 let mut lines = Lines::default();
-                each(file, filter, |e| {
+                each(file, filter, overlay.as_deref(), |e| {
                     lines.add(e, overlay.as_deref());
                     Ok(())
                 })?;
@@ -181,7 +184,7 @@ pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
                 .map(BufWriter::new)
                 .with_context(|| name.clone())?;
             let mut before = "{\"traceEvents\":[\n";
-            each(&what.file, &what.filter, |e| {
+            each(&what.file, &what.filter, overlay.as_deref(), |e| {
                 if let Some(event) = perfetto::event(e, overlay.as_deref()) {
                     write!(file, "{before}{event}")?;
                     before = ",\n";
@@ -198,7 +201,7 @@ pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn one(e: &Entry, format: Format, overlay: Option<&Overlay>, fields: usize, raw: bool) -> String {
+fn one(e: &Entry<'_>, format: Format, overlay: Option<&Overlay>, fields: usize, raw: bool) -> String {
     match (format, e) {
         (Format::Json, _) => format!("{}\n", show::json(e, overlay, raw)),
         (Format::Mlx5, Entry::Command(c)) => dump::mlx5(c),

@@ -90,7 +90,7 @@ impl Lines {
         }
     }
 
-    fn command(&mut self, c: &Command, overlay: Option<&Overlay>) {
+    fn command(&mut self, c: &Command<'_>, overlay: Option<&Overlay>) {
         let n = observe::named(&c.seen(), overlay);
         let uid = match c.uid() {
             0 => 0,
@@ -112,13 +112,20 @@ impl Lines {
     }
 
     /// Adds an entry. Writes to registers and doorbells are left out: they hold addresses and counters.
-    pub fn add(&mut self, e: &Entry, overlay: Option<&Overlay>) {
+    pub fn add(&mut self, e: &Entry<'_>, overlay: Option<&Overlay>) {
         match e {
             Entry::Command(c) => self.command(c, overlay),
-            Entry::Event { .. } | Entry::Note { .. } | Entry::Lost { .. } => {
+            Entry::Event { .. }
+            | Entry::Refused { .. }
+            | Entry::Note { .. }
+            | Entry::Lost { .. } => {
                 self.text += &show::body(e, None, usize::MAX);
             }
+            Entry::Reset { function, kind, .. } => {
+                let _ = write!(self.text, "f{function} reset {kind:?}");
+            }
             Entry::Head { .. }
+            | Entry::Gateway { .. }
             | Entry::Interrupt { .. }
             | Entry::Segment { .. }
             | Entry::Doorbell { .. } => return,
@@ -145,18 +152,19 @@ pub fn unified(a: &Lines, b: &Lines, names: (&str, &str)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::Via;
     use fwctl_proto::layouts::ALL;
 
-    fn command(bytes: &[u8], out: &[u8], at: u64) -> Entry {
+    fn command(bytes: &[u8], out: &[u8], at: u64) -> Entry<'static> {
         Entry::Command(Command {
             function: 0,
-            slot: Some(at as u8),
+            via: Via::Slot(at as u8),
             submitted: at,
             completed: at + 5,
             own: at,
             delivery: 0,
-            inbox: bytes.to_vec(),
-            outbox: out.to_vec(),
+            inbox: bytes.to_vec().into(),
+            outbox: out.to_vec().into(),
         })
     }
 

@@ -42,16 +42,16 @@ pub fn lines(bytes: &[u8], prefix: &str) -> String {
 /// A command as mlx5_core dumps it, without the kernel's prefixes: the inbox when it is sent, the
 /// outbox when it is answered.
 #[must_use]
-pub fn mlx5(c: &Command) -> String {
+pub fn mlx5(c: &Command<'_>) -> String {
     let op = c.opcode();
     let name = opcode::name(op).unwrap_or("unknown command opcode");
-    let slot = c.slot.unwrap_or(0);
+    let slot = c.via.slot().unwrap_or(0);
     let mut s = String::new();
     for (title, bytes) in [("INPUT", &c.inbox), ("OUTPUT", &c.outbox)] {
         let _ = writeln!(s, "cmd[{slot}]: start dump");
         let _ = writeln!(s, "cmd[{slot}]: dump command data {name}({op:#x}) {title}");
         // The first 16 bytes lie in the command queue's entry, and are always there.
-        let mut whole = bytes.clone();
+        let mut whole = bytes.to_vec();
         whole.resize(whole.len().max(LINE), 0);
         s += &lines(&whole, &format!("cmd[{slot}]: "));
         let _ = writeln!(s, "\ncmd[{slot}]: end dump");
@@ -156,17 +156,18 @@ pub fn decode(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::Via;
 
-    fn nop() -> Command {
+    fn nop() -> Command<'static> {
         Command {
             function: 0,
-            slot: Some(3),
+            via: Via::Slot(3),
             submitted: 0,
             completed: 0,
             own: 0,
             delivery: 0,
-            inbox: [&[0x08, 0x0d][..], &[0; 18], &[0xab, 0xcd]].concat(),
-            outbox: vec![0; 8],
+            inbox: [&[0x08, 0x0d][..], &[0; 18], &[0xab, 0xcd]].concat().into(),
+            outbox: vec![0; 8].into(),
         }
     }
 

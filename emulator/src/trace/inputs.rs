@@ -5,9 +5,10 @@ use fw_model::{Input, Time};
 
 use super::Entry;
 
-/// The entry of an input; none for what its answer shows, and for the gateway's words.
+/// The entry of an input; none for what is told when it has happened: commands, the gateway's words,
+/// resets.
 #[must_use]
-pub fn entry(input: &Input<'_>, now: Time) -> Option<Entry> {
+pub fn entry<'a>(input: &Input<'a>, now: Time) -> Option<Entry<'a>> {
     let at = now.0;
     let note = |function: Option<u8>, text: String| Entry::Note { at, function, text };
     Some(match input {
@@ -19,7 +20,7 @@ pub fn entry(input: &Input<'_>, now: Time) -> Option<Entry> {
             at,
             function: function.0,
             offset: *offset,
-            data: data.to_vec(),
+            data: (*data).into(),
         },
         Input::UarWrite {
             function,
@@ -31,9 +32,8 @@ pub fn entry(input: &Input<'_>, now: Time) -> Option<Entry> {
             function: function.0,
             page: *uar,
             offset: *offset,
-            data: data.to_vec(),
+            data: (*data).into(),
         },
-        Input::Reset { function, kind } => note(Some(function.0), format!("reset: {kind:?}")),
         Input::PageDemand { function, .. }
         | Input::Event { function, .. }
         | Input::SetCap { function, .. }
@@ -49,6 +49,9 @@ pub fn entry(input: &Input<'_>, now: Time) -> Option<Entry> {
         | Input::Hang(_)
         | Input::Start { .. }
         | Input::PowerCycle => note(None, format!("{input:?}")),
-        Input::Command { .. } | Input::Gateway { .. } | Input::Committed { .. } => return None,
+        Input::Command { .. }
+        | Input::Gateway { .. }
+        | Input::Reset { .. }
+        | Input::Committed { .. } => return None,
     })
 }

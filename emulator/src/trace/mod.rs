@@ -5,32 +5,58 @@ pub mod cli;
 mod diff;
 pub mod dump;
 mod filter;
-pub mod inputs;
+mod inputs;
+mod fields;
+mod lua;
+mod pcapng;
 mod perfetto;
 mod reader;
 mod show;
 mod summary;
+mod tracer;
 mod writer;
 
 pub use dump::decode;
 pub use filter::{Filter, parse_opcode};
 pub use reader::{Broken, Reader};
+pub use tracer::Tracer;
 pub use writer::Recorder;
 
+use std::borrow::Cow;
+
+use fw_model::{Delivery, ResetKind, Scope};
 use serde::{Deserialize, Serialize};
 
 /// What a file begins with.
 const MAGIC: &[u8; 8] = b"fwctltrc";
 /// Version of the format.
-pub const VERSION: u32 = 1;
-/// Entries that wait to be written, at most.
-pub const QUEUE: usize = 8192;
+pub const VERSION: u32 = 2;
+/// Bytes of entries that wait to be written, at most.
+pub const QUEUE: usize = 4 << 20;
 /// Bytes of an entry, at most.
 pub const MAX_ENTRY: usize = 1 << 20;
 
-/// One thing that happened. Times are the card's, in nanoseconds.
+/// Bytes as one piece, owned when they were read.
+mod bytes {
+    use std::borrow::Cow;
+
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        serde_bytes::serialize(bytes, to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Cow<'static, [u8]>, D::Error> {
+        serde_bytes::deserialize::<Vec<u8>, D>(from).map(Cow::Owned)
+    }
+}
+
+/// One thing that happened. Times are the card's, in nanoseconds. Bytes are borrowed from where they
+/// lie while it is written, and owned when it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Entry {
+pub enum Entry<'a> {
     /// What is traced; the first entry.
     Head {
         /// Name or file of the profile.
@@ -39,7 +65,7 @@ pub enum Entry {
         program: String,
     },
     /// A command that has its answer.
-    Command(Command),
+    Command(Command<'a>),
     /// An entry of an event queue, or an event on a command channel.
     Event {
         /// When.
@@ -51,7 +77,8 @@ pub enum Entry {
         /// Its sub-type.
         sub_type: u8,
         /// Its data.
-        data: Vec<u8>,
+        #[serde(with = "bytes")]
+        data: Cow<'a, [u8]>,
         /// The queue was full: the driver does not see it.
         lost: bool,
     },
@@ -73,7 +100,8 @@ pub enum Entry {
         /// Byte offset.
         offset: u32,
         /// The bytes.
-        data: Vec<u8>,
+        #[serde(with = "bytes")]
+        data: Cow<'a, [u8]>,
     },
     /// A write to a UAR page.
     Doorbell {
@@ -86,9 +114,50 @@ pub enum Entry {
         /// Byte offset in it.
         offset: u32,
         /// The bytes.
-        data: Vec<u8>,
+        #[serde(with = "bytes")]
+        data: Cow<'a, [u8]>,
     },
-    /// A reset of a function, or something that the operator did.
+    /// A write behind the PCI gateway.
+    Gateway {
+        /// When.
+        at: u64,
+        /// The function.
+        function: u8,
+        /// Number of the space.
+        space: u16,
+        /// Byte address in it.
+        address: u32,
+        /// The dword.
+        value: u32,
+        /// What the place held when the write was done; none if nothing lies there.
+        then: Option<u32>,
+    },
+    /// A command of a command channel that the firmware did not execute.
+    Refused {
+        /// When.
+        at: u64,
+        /// The function.
+        function: u8,
+        /// Scope of the request; none is the driver's own.
+        scope: Option<Scope>,
+        /// Why.
+        delivery: Delivery,
+        /// The first bytes of its inbox, as many as there were.
+        #[serde(with = "bytes")]
+        header: Cow<'a, [u8]>,
+    },
+    /// A function lost its state.
+    Reset {
+        /// When.
+        at: u64,
+        /// The function.
+        function: u8,
+        /// Who asked for it; none if the firmware did it by itself, or a command or the operator led to it.
+        kind: Option<ResetKind>,
+        /// How often it has begun anew.
+        generation: u64,
+    },
+    /// Something that the operator did, or that the model has noticed.
     Note {
         /// When.
         at: u64,
@@ -106,11 +175,11 @@ pub enum Entry {
 
 /// A command and its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Command {
+pub struct Command<'a> {
     /// The function.
     pub function: u8,
-    /// Slot in the command queue; none on a command channel and through the PCI gateway.
-    pub slot: Option<u8>,
+    /// How it came.
+    pub via: Via,
     /// When the firmware took it.
     pub submitted: u64,
     /// When it answered.
@@ -120,12 +189,55 @@ pub struct Command {
     /// `delivery status` of the command entry.
     pub delivery: u8,
     /// The inbox.
-    pub inbox: Vec<u8>,
+    #[serde(with = "bytes")]
+    pub inbox: Cow<'a, [u8]>,
     /// The outbox.
-    pub outbox: Vec<u8>,
+    #[serde(with = "bytes")]
+    pub outbox: Cow<'a, [u8]>,
 }
 
-impl Command {
+/// How a command came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Via {
+    /// In this slot of the command queue.
+    Slot(u8),
+    /// On a command channel: the scope of the request; none is the driver's own.
+    Channel(Option<Scope>),
+    /// Through the PCI gateway.
+    Gateway,
+}
+
+impl Via {
+    /// Slot in the command queue, if it came that way.
+    #[must_use]
+    pub fn slot(self) -> Option<u8> {
+        match self {
+            Self::Slot(slot) => Some(slot),
+            Self::Channel(_) | Self::Gateway => None,
+        }
+    }
+
+    /// What it was allowed to do, where that is known.
+    #[must_use]
+    pub fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Channel(scope) => scope,
+            Self::Slot(_) | Self::Gateway => None,
+        }
+    }
+
+    /// In a word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Slot(_) => "slot",
+            Self::Channel(_) => "channel",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+impl Command<'_> {
     /// A big-endian word of the inbox, 0 where it ends.
     fn word(bytes: &[u8], at: usize) -> u16 {
         let byte = |i: usize| bytes.get(i).copied().unwrap_or(0);
@@ -157,7 +269,7 @@ impl Command {
     }
 }
 
-impl Entry {
+impl Entry<'_> {
     /// When it happened, if it is a thing that happens.
     #[must_use]
     pub fn at(&self) -> Option<u64> {
@@ -167,6 +279,9 @@ impl Entry {
             | Self::Interrupt { at, .. }
             | Self::Segment { at, .. }
             | Self::Doorbell { at, .. }
+            | Self::Gateway { at, .. }
+            | Self::Refused { at, .. }
+            | Self::Reset { at, .. }
             | Self::Note { at, .. } => Some(*at),
             Self::Head { .. } | Self::Lost { .. } => None,
         }
@@ -180,7 +295,10 @@ impl Entry {
             Self::Event { function, .. }
             | Self::Interrupt { function, .. }
             | Self::Segment { function, .. }
-            | Self::Doorbell { function, .. } => Some(*function),
+            | Self::Doorbell { function, .. }
+            | Self::Gateway { function, .. }
+            | Self::Refused { function, .. }
+            | Self::Reset { function, .. } => Some(*function),
             Self::Note { function, .. } => *function,
             Self::Head { .. } | Self::Lost { .. } => None,
         }

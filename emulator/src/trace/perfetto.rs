@@ -18,9 +18,9 @@ fn us(ns: u64) -> f64 {
     ns as f64 / 1000.0
 }
 
-/// An entry as an event; none for what is neither a command, an event nor a note.
+/// An entry as an event; none for interrupts and for writes to registers.
 #[must_use]
-pub fn event(e: &Entry, overlay: Option<&Overlay>) -> Option<Value> {
+pub fn event(e: &Entry<'_>, overlay: Option<&Overlay>) -> Option<Value> {
     let function = e.function().unwrap_or(0);
     match e {
         Entry::Command(c) => {
@@ -31,7 +31,7 @@ pub fn event(e: &Entry, overlay: Option<&Overlay>) -> Option<Value> {
             };
             Some(json!({
                 "name": name, "ph": "X", "pid": function,
-                "tid": c.slot.map_or(CHANNEL, u64::from),
+                "tid": c.via.slot().map_or(CHANNEL, u64::from),
                 "ts": us(c.submitted),
                 // What takes no time is seen as well.
                 "dur": us(c.took().max(1)),
@@ -39,7 +39,10 @@ pub fn event(e: &Entry, overlay: Option<&Overlay>) -> Option<Value> {
                          "in": n.input, "out": n.output},
             }))
         }
-        Entry::Event { at, .. } | Entry::Note { at, .. } => Some(json!({
+        Entry::Event { at, .. }
+        | Entry::Reset { at, .. }
+        | Entry::Refused { at, .. }
+        | Entry::Note { at, .. } => Some(json!({
             "name": show::body(e, overlay, 0), "ph": "i", "s": "p",
             "pid": function, "tid": EVENTS, "ts": us(*at),
         })),
@@ -50,19 +53,19 @@ pub fn event(e: &Entry, overlay: Option<&Overlay>) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::Command;
+    use crate::trace::{Command, Via};
 
     #[test]
     fn a_command_is_a_slice_of_its_slot() {
         let c = Entry::Command(Command {
             function: 1,
-            slot: Some(4),
+            via: Via::Slot(4),
             submitted: 2_000,
             completed: 5_500,
             own: 9,
             delivery: 0,
-            inbox: [&[0x08, 0x0d][..], &[0; 14]].concat(),
-            outbox: vec![0; 16],
+            inbox: [&[0x08, 0x0d][..], &[0; 14]].concat().into(),
+            outbox: vec![0; 16].into(),
         });
         let v = event(&c, None).unwrap();
         assert_eq!(

@@ -74,7 +74,7 @@ impl Reader {
         }
     }
 
-    fn entry(&mut self) -> Result<Option<Entry>, Broken> {
+    fn entry(&mut self) -> Result<Option<Entry<'static>>, Broken> {
         let Some(head) = self.take(4)? else {
             return Ok(None);
         };
@@ -92,7 +92,7 @@ impl Reader {
 }
 
 impl Iterator for Reader {
-    type Item = Result<Entry, Broken>;
+    type Item = Result<Entry<'static>, Broken>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -107,7 +107,8 @@ impl Iterator for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::Recorder;
+    use crate::trace::{Command, Recorder, Via};
+    use fw_model::{Delivery, ResetKind, Scope};
     use std::fs;
     use vmm_sys_util::tempdir::TempDir;
 
@@ -120,7 +121,7 @@ mod tests {
             program: "0".into(),
         };
         let mut r = Recorder::start(File::create(&path).unwrap(), String::new(), &head).unwrap();
-        r.put(Entry::Lost { count: 1 << 40 });
+        r.put(&Entry::Lost { count: 1 << 40 });
         drop(r);
         let whole = fs::read(&path).unwrap();
         for len in 0..whole.len() {
@@ -147,5 +148,108 @@ mod tests {
         }
         fs::write(&path, [&MAGIC[..], &9u32.to_le_bytes()].concat()).unwrap();
         assert!(matches!(Reader::open(&path), Err(Broken::Version(9))));
+    }
+
+    /// One entry of each kind.
+    fn every_kind() -> Vec<Entry<'static>> {
+        let (at, function, data) = (1 << 33, 3, vec![7; 28].into());
+        vec![
+            Entry::Command(Command {
+                function,
+                via: Via::Channel(Some(Scope::DebugWrite)),
+                submitted: at,
+                completed: at + 5,
+                own: 300,
+                delivery: 0,
+                inbox: vec![1; 300].into(),
+                outbox: vec![2; 16].into(),
+            }),
+            Entry::Event {
+                at,
+                function,
+                event_type: 9,
+                sub_type: 4,
+                data,
+                lost: true,
+            },
+            Entry::Interrupt {
+                at,
+                function,
+                vector: 300,
+            },
+            Entry::Segment {
+                at,
+                function,
+                offset: 0x18,
+                data: vec![0, 0, 0, 1].into(),
+            },
+            Entry::Doorbell {
+                at,
+                function,
+                page: 2,
+                offset: 0x40,
+                data: vec![0; 8].into(),
+            },
+            Entry::Gateway {
+                at,
+                function,
+                space: 3,
+                address: 0,
+                value: 0x9001_0001,
+                then: Some(0x9001_0000),
+            },
+            Entry::Refused {
+                at,
+                function,
+                scope: Some(Scope::Configuration),
+                delivery: Delivery::ScopeDenied,
+                header: vec![1; 3].into(),
+            },
+            Entry::Reset {
+                at,
+                function,
+                kind: Some(ResetKind::Flr),
+                generation: 2,
+            },
+            Entry::Note {
+                at,
+                function: None,
+                text: "x".into(),
+            },
+            Entry::Lost { count: 5 },
+        ]
+    }
+
+    #[test]
+    fn a_file_cut_at_any_byte_gives_what_is_whole_and_says_where_it_ends() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.as_path().join("t");
+        let kinds = every_kind();
+        let mut r = Recorder::create(&path, &kinds[9]).unwrap();
+        for e in &kinds {
+            r.put(e);
+        }
+        drop(r);
+        let whole = fs::read(&path).unwrap();
+        // Where each entry ends.
+        let mut ends = vec![12];
+        while let Some(end) = ends.last().copied().filter(|e| *e < whole.len()) {
+            let len = u32::from_le_bytes(whole[end..end + 4].try_into().unwrap());
+            ends.push(end + 4 + len as usize);
+        }
+        assert_eq!(ends.len(), kinds.len() + 2);
+        for len in 12..=whole.len() {
+            fs::write(&path, &whole[..len]).unwrap();
+            let before = ends.iter().rposition(|e| *e <= len).unwrap();
+            let all: Vec<_> = Reader::open(&path).unwrap().collect();
+            let read: Vec<_> = all.iter().filter_map(|e| e.as_ref().ok()).collect();
+            let expected: Vec<_> = [&kinds[9]].into_iter().chain(&kinds).take(before).collect();
+            assert_eq!(read, expected, "cut at {len}");
+            match (all.last(), ends.contains(&len)) {
+                (Some(Ok(_)) | None, true) => {}
+                (Some(Err(Broken::Cut(at))), false) => assert_eq!(*at, ends[before] as u64),
+                (other, _) => panic!("cut at {len}: {other:?}"),
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use fw_model::Overlay;
 use fwctl_proto::event;
 use serde_json::{Map, Value, json};
 
-use super::{Command, Entry, dump};
+use super::{Command, Entry, dump, fields};
 use crate::observe::{self, Seen};
 
 /// How an entry is shown.
@@ -22,13 +22,13 @@ pub enum Format {
     Mlx5,
 }
 
-impl Command {
+impl Command<'_> {
     /// As the decoder takes it.
     #[must_use]
     pub fn seen(&self) -> Seen<'_> {
         Seen {
             function: self.function,
-            slot: self.slot,
+            slot: self.via.slot(),
             delivery: self.delivery,
             took: Duration::from_nanos(self.took()),
             inbox: &self.inbox,
@@ -39,7 +39,7 @@ impl Command {
 
 /// An entry in a line, with its time in seconds, and at most `fields` fields in each direction.
 #[must_use]
-pub fn text(e: &Entry, overlay: Option<&Overlay>, fields: usize) -> String {
+pub fn text(e: &Entry<'_>, overlay: Option<&Overlay>, fields: usize) -> String {
     let mut s = String::new();
     if let Some(at) = e.at() {
         let _ = write!(s, "{:>6}.{:09} ", at / 1_000_000_000, at % 1_000_000_000);
@@ -49,10 +49,14 @@ pub fn text(e: &Entry, overlay: Option<&Overlay>, fields: usize) -> String {
 
 /// An entry without its time.
 #[must_use]
-pub fn body(e: &Entry, overlay: Option<&Overlay>, fields: usize) -> String {
+pub fn body(e: &Entry<'_>, overlay: Option<&Overlay>, most: usize) -> String {
+    let named = |list: Vec<String>| match list.is_empty() {
+        true => String::new(),
+        false => format!(": {}", list.join(" ")),
+    };
     match e {
         Entry::Head { profile, program } => format!("profile {profile}, fwctl-emu {program}"),
-        Entry::Command(c) => observe::line(&c.seen(), overlay, fields),
+        Entry::Command(c) => observe::line(&c.seen(), overlay, most),
         Entry::Event {
             function,
             event_type,
@@ -67,8 +71,12 @@ pub fn body(e: &Entry, overlay: Option<&Overlay>, fields: usize) -> String {
             } else {
                 ""
             };
-            let data = short(data);
-            format!("f{function} event {name} sub_type {sub_type:#x} data {data}{lost}")
+            let known = fields::event(*event_type, data);
+            let data = match known.is_empty() {
+                true => format!("data {}", short(data)),
+                false => known.join(" "),
+            };
+            format!("f{function} event {name} sub_type {sub_type:#x} {data}{lost}")
         }
         Entry::Interrupt {
             function, vector, ..
@@ -78,7 +86,11 @@ pub fn body(e: &Entry, overlay: Option<&Overlay>, fields: usize) -> String {
             offset,
             data,
             ..
-        } => format!("f{function} segment {offset:#x} <- {}", dump::hex(data)),
+        } => format!(
+            "f{function} segment {offset:#x} <- {}{}",
+            dump::hex(data),
+            named(fields::segment(*offset, data))
+        ),
         Entry::Doorbell {
             function,
             page,
@@ -86,9 +98,53 @@ pub fn body(e: &Entry, overlay: Option<&Overlay>, fields: usize) -> String {
             data,
             ..
         } => {
+            let known = fields::doorbell(*offset, data);
+            let known = known.map_or_else(String::new, |(name, list)| {
+                format!(" {name}{}", named(list))
+            });
             let data = dump::hex(data);
-            format!("f{function} doorbell page {page} {offset:#x} <- {data}")
+            format!("f{function} doorbell page {page} {offset:#x} <- {data}{known}")
         }
+        Entry::Gateway {
+            function,
+            space,
+            address,
+            value,
+            then,
+            ..
+        } => {
+            let said = |v: u32| named(fields::word(*space, *address, v).unwrap_or_default());
+            let then = match then {
+                None => ", nothing lies there".into(),
+                Some(t) if t == value => String::new(),
+                Some(t) => format!(" and then {t:#010x}{}", said(*t)),
+            };
+            format!(
+                "f{function} gateway {} {address:#x} <- {value:#010x}{}{then}",
+                fields::space(*space),
+                said(*value)
+            )
+        }
+        Entry::Refused {
+            function,
+            scope,
+            delivery,
+            header,
+            ..
+        } => {
+            let caller = scope.map_or("the driver".into(), |s| format!("scope {s:?}"));
+            let name = header_name(header, overlay);
+            format!("f{function} {name} of {caller} was not executed: {delivery:?}")
+        }
+        Entry::Reset {
+            function,
+            kind,
+            generation,
+            ..
+        } => match kind {
+            Some(kind) => format!("f{function} reset: {kind:?}, generation {generation}"),
+            None => format!("f{function} begins anew, generation {generation}"),
+        },
         Entry::Note { function, text, .. } => match function {
             Some(f) => format!("f{f} {text}"),
             None => format!("card {text}"),
@@ -99,6 +155,19 @@ pub fn body(e: &Entry, overlay: Option<&Overlay>, fields: usize) -> String {
 
 fn event_name(n: u8) -> String {
     event::name(n).map_or_else(|| format!("{n:#x}"), str::to_owned)
+}
+
+/// The name of a command of which there is only the header.
+fn header_name(header: &[u8], overlay: Option<&Overlay>) -> String {
+    let seen = Seen {
+        function: 0,
+        slot: None,
+        delivery: 1,
+        took: Duration::ZERO,
+        inbox: header,
+        outbox: &[],
+    };
+    observe::named(&seen, overlay).command
 }
 
 /// Data without the zeros at its end.
@@ -116,7 +185,7 @@ fn members(fields: &[String]) -> Value {
 
 /// An entry as an object; with `raw`, a command's messages are there as digits too.
 #[must_use]
-pub fn json(e: &Entry, overlay: Option<&Overlay>, raw: bool) -> Value {
+pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, raw: bool) -> Value {
     let mut v = match e {
         Entry::Head { profile, program } => {
             json!({"kind": "head", "profile": profile, "program": program})
@@ -130,7 +199,9 @@ pub fn json(e: &Entry, overlay: Option<&Overlay>, raw: bool) -> Value {
                 "item": n.item,
                 "op_mod": Command::word(&c.inbox, 6),
                 "uid": c.uid(),
-                "slot": c.slot,
+                "via": c.via.name(),
+                "slot": c.via.slot(),
+                "scope": c.via.scope().map(|s| format!("{s:?}")),
                 "status": n.status,
                 "syndrome": u32::from(Command::word(&c.outbox, 4)) << 16
                     | u32::from(Command::word(&c.outbox, 6)),
@@ -151,11 +222,17 @@ pub fn json(e: &Entry, overlay: Option<&Overlay>, raw: bool) -> Value {
             "event": event_name(*event_type),
             "sub_type": sub_type,
             "data": dump::hex(data),
+            "fields": members(&fields::event(*event_type, data)),
             "lost": lost,
         }),
         Entry::Interrupt { vector, .. } => json!({"kind": "interrupt", "vector": vector}),
         Entry::Segment { offset, data, .. } => {
-            json!({"kind": "segment", "offset": offset, "data": dump::hex(data)})
+            json!({
+                "kind": "segment",
+                "offset": offset,
+                "data": dump::hex(data),
+                "fields": members(&fields::segment(*offset, data)),
+            })
         }
         Entry::Doorbell {
             page, offset, data, ..
@@ -164,6 +241,46 @@ pub fn json(e: &Entry, overlay: Option<&Overlay>, raw: bool) -> Value {
             "page": page,
             "offset": offset,
             "data": dump::hex(data),
+            "doorbell": fields::doorbell(*offset, data).map(|d| d.0),
+            "fields": members(&fields::doorbell(*offset, data).map_or(Vec::new(), |d| d.1)),
+        }),
+        Entry::Gateway {
+            space,
+            address,
+            value,
+            then,
+            ..
+        } => {
+            let said = |v: u32| fields::word(*space, *address, v).map(|f| members(&f));
+            json!({
+                "kind": "gateway",
+                "space": fields::space(*space),
+                "address": address,
+                "value": value,
+                "fields": said(*value),
+                "then": then,
+                "then_fields": then.and_then(said),
+            })
+        }
+        Entry::Refused {
+            scope,
+            delivery,
+            header,
+            ..
+        } => json!({
+            "kind": "refused",
+            "command": header_name(header, overlay),
+            "uid": Command::word(header, 2),
+            "scope": scope.map(|s| format!("{s:?}")),
+            "why": format!("{delivery:?}"),
+            "header": dump::hex(header),
+        }),
+        Entry::Reset {
+            kind, generation, ..
+        } => json!({
+            "kind": "reset",
+            "of": kind.map(|k| format!("{k:?}")),
+            "generation": generation,
         }),
         Entry::Note { text, .. } => json!({"kind": "note", "text": text}),
         Entry::Lost { count } => json!({"kind": "lost", "count": count}),
@@ -193,13 +310,13 @@ mod tests {
         (inbox[0], inbox[1], inbox[11]) = (0x01, 0x0b, 1);
         let c = Entry::Command(Command {
             function: 1,
-            slot: Some(31),
+            via: crate::trace::Via::Slot(31),
             submitted: 1_000_000_000,
             completed: 1_002_000_000,
             own: 700,
             delivery: 0,
-            inbox,
-            outbox: vec![0; 16],
+            inbox: inbox.into(),
+            outbox: vec![0; 16].into(),
         });
         assert_eq!(
             text(&c, None, 9),
@@ -218,20 +335,20 @@ mod tests {
             function: 0,
             event_type: 9,
             sub_type: 4,
-            data: [&[0; 8][..], &[0x10], &[0; 19]].concat(),
+            data: [&[0; 8][..], &[0x10], &[0; 19]].concat().into(),
             lost: true,
         };
         assert_eq!(
             body(&e, None, 9),
-            "f0 event PORT_CHANGE sub_type 0x4 data 000000000000000010: lost, its queue is full"
+            "f0 event PORT_CHANGE sub_type 0x4 port_num=0x1: lost, its queue is full"
         );
         let d = Entry::Doorbell {
             at: 0,
             function: 0,
             page: 2,
             offset: 0x40,
-            data: vec![1, 2],
+            data: vec![1, 2].into(),
         };
-        assert_eq!(body(&d, None, 9), "f0 doorbell page 2 0x40 <- 0102");
+        assert_eq!(body(&d, None, 9), "f0 doorbell page 2 0x40 <- 0102 eq_arm_doorbell: eqn=0x1 consumer_index=0x20000");
     }
 }

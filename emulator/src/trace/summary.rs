@@ -33,7 +33,7 @@ fn percentile(sorted: &[u64], percent: usize) -> u64 {
 
 impl Summary {
     /// Adds a command.
-    pub fn add(&mut self, c: &Command, overlay: Option<&Overlay>) {
+    pub fn add(&mut self, c: &Command<'_>, overlay: Option<&Overlay>) {
         let n = observe::named(&c.seen(), overlay);
         let name = match n.register {
             Some(register) => {
@@ -106,6 +106,7 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::Via;
 
     #[test]
     fn counts_errors_and_percentiles() {
@@ -116,13 +117,13 @@ mod tests {
             s.add(
                 &Command {
                     function: 0,
-                    slot: None,
+                    via: Via::Channel(None),
                     submitted: 0,
                     completed: 99 - n,
                     own: n * 1000,
                     delivery: 0,
-                    inbox,
-                    outbox: vec![u8::from(n < 3); 16],
+                    inbox: inbox.into(),
+                    outbox: vec![u8::from(n < 3); 16].into(),
                 },
                 None,
             );

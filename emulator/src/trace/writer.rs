@@ -3,21 +3,47 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Write as _},
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    io::{self, Write as _},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Entry, MAGIC, QUEUE, VERSION};
 
-/// How long what was written may stay in memory.
+/// How long what was put may stay in memory.
 const FLUSH: Duration = Duration::from_millis(200);
+/// Bytes that are written at once even if they are younger.
+const ENOUGH: usize = QUEUE / 4;
+
+/// What is to be written: entries as they lie in the file.
+#[derive(Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    /// Nothing more comes.
+    closed: bool,
+    /// Nothing more is written.
+    failed: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    // Wakes the writer: at the first bytes, when there are enough, and at the end.
+    wake: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that holds it can panic half-way.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The end of a queue whose other end is written to a file by a thread of its own. Dropping it ends
 /// the file.
 pub struct Recorder {
-    queue: Option<SyncSender<Entry>>,
+    shared: Arc<Shared>,
     lost: u64,
     writer: Option<JoinHandle<()>>,
 }
@@ -27,90 +53,125 @@ impl Recorder {
     ///
     /// # Errors
     /// The file cannot be written, or the thread not started.
-    pub fn start(file: File, name: String, head: &Entry) -> io::Result<Self> {
-        let mut file = BufWriter::new(file);
-        file.write_all(MAGIC)?;
-        file.write_all(&VERSION.to_le_bytes())?;
-        put(&mut file, head)?;
-        file.flush()?;
-        let (queue, entries) = sync_channel(QUEUE);
+    pub fn start(mut file: File, name: String, head: &Entry<'_>) -> io::Result<Self> {
+        let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
+        append(&mut bytes, head);
+        file.write_all(&bytes)?;
+        let shared = Arc::new(Shared::default());
+        let theirs = shared.clone();
         let writer = thread::Builder::new().name("trace".into()).spawn(move || {
-            if let Err(e) = write(file, &entries) {
+            if let Err(e) = write(&mut file, &theirs) {
+                let mut queue = theirs.lock();
+                queue.failed = true;
+                queue.bytes = Vec::new();
                 log::error!("the trace {name} ends here: {e}");
             }
         })?;
         Ok(Self {
-            queue: Some(queue),
+            shared,
             lost: 0,
             writer: Some(writer),
         })
     }
 
     /// Puts an entry into the queue, or counts it as lost.
-    pub fn put(&mut self, entry: Entry) {
-        let Some(queue) = &self.queue else { return };
-        let send = |entry| match queue.try_send(entry) {
-            Ok(()) => Ok(true),
-            Err(TrySendError::Full(_)) => Ok(false),
-            Err(TrySendError::Disconnected(_)) => Err(()),
-        };
-        let told = match self.lost {
-            0 => Ok(true),
-            count => send(Entry::Lost { count }),
-        };
-        let sent = match told {
-            Ok(true) => {
-                self.lost = 0;
-                send(entry)
-            }
-            other => other,
-        };
-        match sent {
-            Ok(true) => {}
-            Ok(false) => self.lost += 1,
+    pub fn put(&mut self, entry: &Entry<'_>) {
+        let mut queue = self.shared.lock();
+        if queue.failed {
             // The writer has said why.
-            Err(()) => self.queue = None,
+            return;
+        }
+        let before = queue.bytes.len();
+        if before >= QUEUE {
+            self.lost += 1;
+            return;
+        }
+        if self.lost > 0 {
+            append(&mut queue.bytes, &Entry::Lost { count: self.lost });
+        }
+        append(&mut queue.bytes, entry);
+        if queue.bytes.len() > QUEUE {
+            queue.bytes.truncate(before);
+            self.lost += 1;
+            return;
+        }
+        self.lost = 0;
+        let enough = before < ENOUGH && queue.bytes.len() >= ENOUGH;
+        drop(queue);
+        // Else it wakes by itself.
+        if before == 0 || enough {
+            self.shared.wake.notify_one();
         }
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if let (Some(queue), 1..) = (&self.queue, self.lost) {
-            // The writer empties the queue: this waits for it, at the end of everything.
-            let _ = queue.send(Entry::Lost { count: self.lost });
+        let mut queue = self.shared.lock();
+        if self.lost > 0 && !queue.failed {
+            append(&mut queue.bytes, &Entry::Lost { count: self.lost });
         }
-        self.queue = None;
+        queue.closed = true;
+        drop(queue);
+        self.shared.wake.notify_one();
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
     }
 }
 
-fn put(file: &mut BufWriter<File>, entry: &Entry) -> io::Result<()> {
-    let bytes = postcard::to_allocvec(entry).map_err(io::Error::other)?;
-    file.write_all(&(bytes.len() as u32).to_le_bytes())?;
-    file.write_all(&bytes)
+/// Adds an entry behind its length.
+fn append(to: &mut Vec<u8>, entry: &Entry<'_>) {
+    let from = to.len();
+    to.extend_from_slice(&[0; 4]);
+    // Memory is all that it takes.
+    if let Ok(all) = postcard::to_extend(entry, core::mem::take(to)) {
+        *to = all;
+    }
+    let len = (to.len().saturating_sub(from + 4)) as u32;
+    if let Some(head) = to.get_mut(from..from + 4) {
+        head.copy_from_slice(&len.to_le_bytes());
+    }
 }
 
-fn write(mut file: BufWriter<File>, entries: &Receiver<Entry>) -> io::Result<()> {
-    let mut dirty = false;
+/// Writes what comes until nothing more does.
+fn write(file: &mut File, shared: &Shared) -> io::Result<()> {
+    let mut bytes = Vec::new();
     loop {
-        let next = if dirty {
-            entries.recv_timeout(FLUSH)
-        } else {
-            entries.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        };
-        match next {
-            Ok(entry) => {
-                put(&mut file, &entry)?;
-                dirty = true;
+        let mut queue = shared.lock();
+        while queue.bytes.is_empty() && !queue.closed {
+            queue = wait(shared, queue, None);
+        }
+        let until = Instant::now() + FLUSH;
+        while queue.bytes.len() < ENOUGH && !queue.closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
             }
-            Err(RecvTimeoutError::Timeout) => {
-                file.flush()?;
-                dirty = false;
-            }
-            Err(RecvTimeoutError::Disconnected) => return file.flush(),
+            queue = wait(shared, queue, Some(left));
+        }
+        core::mem::swap(&mut bytes, &mut queue.bytes);
+        let closed = queue.closed;
+        drop(queue);
+        file.write_all(&bytes)?;
+        bytes.clear();
+        if closed {
+            return Ok(());
+        }
+    }
+}
+
+fn wait<'a>(
+    shared: &Shared,
+    queue: MutexGuard<'a, Queue>,
+    most: Option<Duration>,
+) -> MutexGuard<'a, Queue> {
+    let wake = &shared.wake;
+    match most {
+        None => wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+        Some(most) => {
+            let waited = wake.wait_timeout(queue, most);
+            waited.unwrap_or_else(PoisonError::into_inner).0
         }
     }
 }
@@ -121,7 +182,7 @@ mod tests {
     use crate::trace::Reader;
     use vmm_sys_util::tempdir::TempDir;
 
-    fn note(at: u64) -> Entry {
+    fn note(at: u64) -> Entry<'static> {
         Entry::Note {
             at,
             function: None,
@@ -135,10 +196,10 @@ mod tests {
         let path = dir.as_path().join("t");
         let mut r = Recorder::start(File::create(&path).unwrap(), String::new(), &note(0)).unwrap();
         for at in 1..=3 {
-            r.put(note(at));
+            r.put(&note(at));
         }
         r.lost = 7;
-        r.put(note(4));
+        r.put(&note(4));
         r.lost = 2;
         drop(r);
         let all: Result<Vec<_>, _> = Reader::open(&path).unwrap().collect();
@@ -155,25 +216,55 @@ mod tests {
         assert_eq!(all.unwrap(), expected);
     }
 
+    /// Without a writer nobody empties the queue.
     #[test]
     fn a_full_queue_never_waits() {
-        let (queue, entries) = sync_channel(2);
+        let shared = Arc::new(Shared::default());
         let mut r = Recorder {
-            queue: Some(queue),
+            shared: shared.clone(),
             lost: 0,
             writer: None,
         };
+        let long = |at| Entry::Note {
+            at,
+            function: None,
+            text: "x".repeat(QUEUE / 2 - 100),
+        };
         for at in 0..5 {
-            r.put(note(at));
+            r.put(&long(at));
         }
         assert_eq!(r.lost, 3);
-        assert_eq!((entries.recv(), entries.recv()), (Ok(note(0)), Ok(note(1))));
-        r.put(note(5));
-        assert_eq!(entries.recv(), Ok(Entry::Lost { count: 3 }));
-        assert_eq!(entries.recv(), Ok(note(5)));
-        // The writer has gone: nothing more is kept.
-        drop(entries);
-        r.put(note(6));
-        assert!(r.queue.is_none());
+        assert!(shared.lock().bytes.len() <= QUEUE);
+        let whole = core::mem::take(&mut shared.lock().bytes);
+        r.put(&note(5));
+        let mut expected = Vec::new();
+        append(&mut expected, &Entry::Lost { count: 3 });
+        append(&mut expected, &note(5));
+        assert_eq!(shared.lock().bytes, expected);
+        let mut expected = Vec::new();
+        append(&mut expected, &long(0));
+        append(&mut expected, &long(1));
+        assert_eq!(whole, expected);
+        // The writer has failed: nothing more is kept.
+        shared.lock().failed = true;
+        r.put(&note(6));
+        assert_eq!(r.lost, 0);
+    }
+
+    #[test]
+    fn a_disk_that_is_full_ends_the_trace_and_nothing_else() {
+        let mut r = Recorder::create(Path::new("/dev/null"), &note(0)).unwrap();
+        drop(r);
+        // Every write to it fails with ENOSPC.
+        assert!(Recorder::create(Path::new("/dev/full"), &note(0)).is_err());
+        let shared = Arc::new(Shared::default());
+        r = Recorder {
+            shared: shared.clone(),
+            lost: 0,
+            writer: None,
+        };
+        r.put(&note(1));
+        let mut full = File::create("/dev/full").unwrap();
+        assert!(write(&mut full, &shared).is_err());
     }
 }

@@ -137,6 +137,12 @@ impl Card {
         })
     }
 
+    /// How often a function has begun anew; `None` for one that does not exist.
+    #[must_use]
+    pub fn generation(&self, id: FunctionId) -> Option<u64> {
+        self.functions.get(usize::from(id.0)).map(|f| f.generation)
+    }
+
     /// A function's event queues by number.
     #[must_use]
     pub fn eqs(&self, id: FunctionId) -> Vec<EqReport> {

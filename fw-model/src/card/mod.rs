@@ -12,7 +12,7 @@ mod tracing;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fwctl_proto::{eqe, event, layout::get_bits, segment};
+use fwctl_proto::{eqe, event, layout::get_bits, segment, uar};
 
 use crate::{
     GuestMemory,
@@ -872,21 +872,19 @@ fn at_the_door(
 }
 
 /// An event queue doorbell; false if it is another one.
-fn eq_doorbell(f: &mut Function, uar: u32, offset: u32, data: &[u8], fx: &mut Effects) -> bool {
-    const ARM: u32 = 0x40;
-    const CONSUMER: u32 = 0x48;
+fn eq_doorbell(f: &mut Function, page: u32, offset: u32, data: &[u8], fx: &mut Effects) -> bool {
     let Ok(raw) = <[u8; 4]>::try_from(data) else {
         return false;
     };
-    if offset != ARM && offset != CONSUMER {
+    if offset != uar::EQ_ARM && offset != uar::EQ_CONSUMER {
         return false;
     }
     let value = u32::from_be_bytes(raw);
     let id = f.id;
     if let Some(q) = f.eqs.get_mut(&((value >> 24) as u8))
-        && q.uar_page == uar
+        && q.uar_page == page
     {
-        q.doorbell(id, value & 0x00ff_ffff, offset == ARM, fx);
+        q.doorbell(id, value & 0x00ff_ffff, offset == uar::EQ_ARM, fx);
     }
     true
 }

@@ -3,7 +3,7 @@
 //! commands are a table; the one for registers goes the way that ACCESS_REG goes.
 
 use fwctl_proto::{
-    layout::{get_bits, set_bits},
+    layout::{EnumInfo, FieldInfo, LayoutInfo, get_bits, set_bits},
     opcode, status,
 };
 
@@ -21,7 +21,7 @@ pub const SPACE_BYTES: u32 = MAILBOX + MAILBOX_BYTES as u32;
 pub const MAILBOX_BYTES: usize = 0x340;
 
 /// Control: bit 0 go and busy, bits 8..16 status, bits 16..32 opcode.
-const CONTROL: u32 = 0;
+pub const CONTROL: u32 = 0;
 const BUSY: u32 = 1;
 const STATUS_SHIFT: u32 = 8;
 const OPCODE_SHIFT: u32 = 16;
@@ -91,6 +91,55 @@ pub static COMMANDS: &[Command] = &[
         action: Action::Change(set_itrace),
     },
 ];
+
+/// The control word by its names.
+pub static CONTROL_WORD: LayoutInfo = LayoutInfo {
+    name: "icmd_control",
+    bits: 32,
+    fields: &[
+        named("opcode", 0, 16, Some(&OPCODES)),
+        named("status", 16, 8, Some(&STATUSES)),
+        named("busy", 31, 1, None),
+    ],
+};
+
+const fn named(
+    name: &'static str,
+    offset: u32,
+    width: u32,
+    values: Option<&'static EnumInfo>,
+) -> FieldInfo {
+    FieldInfo {
+        name,
+        offset,
+        width,
+        count: 1,
+        nested: None,
+        values,
+        counted_by: None,
+        variants: None,
+    }
+}
+
+static OPCODES: EnumInfo = EnumInfo {
+    name: "icmd_opcode",
+    values: &[
+        (0x8007, "GET_FW_INFO"),
+        (0x8400, "QUERY_CAPABILITIES"),
+        (0x9001, "ACCESS_REGISTER"),
+        (0xf003, "SET_ITRACE"),
+    ],
+};
+
+static STATUSES: EnumInfo = EnumInfo {
+    name: "icmd_status",
+    values: &[
+        (Status::Ok as u64, "OK"),
+        (Status::BadOpcode as u64, "BAD_OPCODE"),
+        (Status::Operational as u64, "OPERATIONAL"),
+        (Status::BadParameter as u64, "BAD_PARAMETER"),
+    ],
+};
 
 /// The mailbox of a function.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -380,5 +429,20 @@ fn fw_info(p: &Profile, version: [u16; 3], mailbox: &mut [u8]) {
         if let Some(to) = mailbox.get_mut(PSID + (i ^ 3)) {
             *to = byte;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_control_word_names_every_command() {
+        let names: Vec<_> = COMMANDS.iter().map(|c| (c.opcode.into(), c.name)).collect();
+        assert_eq!(OPCODES.values, names);
+        let set = |f: &FieldInfo| f.offset + f.width;
+        assert_eq!(set(&CONTROL_WORD.fields[0]), OPCODE_SHIFT);
+        assert_eq!(set(&CONTROL_WORD.fields[1]), 32 - STATUS_SHIFT);
+        assert_eq!(set(&CONTROL_WORD.fields[2]), 32);
     }
 }

@@ -8,6 +8,8 @@ pub mod icmd;
 mod semaphore;
 pub mod spi;
 
+use fwctl_proto::layout::LayoutInfo;
+
 use crate::{Card, Effects, FunctionId, GuestMemory, Time};
 
 pub use cr::CrSpace;
@@ -25,6 +27,22 @@ pub mod space {
     pub const SCAN: u16 = 0x7;
     /// Semaphores (`MLX5_SEMAPHORE_SPACE_DOMAIN`).
     pub const SEMAPHORES: u16 = 0xa;
+}
+
+/// Every space: its number and its name.
+pub const SPACES: &[(u16, &str)] = &[
+    (space::ICMD_EXT, "ICMD_EXT"),
+    (space::CR, "CR"),
+    (space::ICMD, "ICMD"),
+    (space::SCAN, "SCAN"),
+    (space::SEMAPHORES, "SEMAPHORES"),
+];
+
+/// What the dword at a place says, if it has fields.
+#[must_use]
+pub fn word(space: u16, address: u32) -> Option<&'static LayoutInfo> {
+    let mailbox = matches!(space, space::ICMD | space::ICMD_EXT);
+    (mailbox && address == icmd::CONTROL).then_some(&icmd::CONTROL_WORD)
 }
 
 /// What a read of a space gives.

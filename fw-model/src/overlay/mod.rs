@@ -117,6 +117,24 @@ impl OverlayState {
 }
 
 impl Overlay {
+    /// The layouts of all that it adds.
+    pub fn layouts(&self) -> impl Iterator<Item = &'static LayoutInfo> + '_ {
+        let commands = self.commands.iter().flat_map(|c| [c.input, c.output]);
+        commands.chain(self.registers.iter().map(|r| r.layout))
+    }
+
+    /// All its commands.
+    #[must_use]
+    pub fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    /// All its registers.
+    #[must_use]
+    pub fn registers(&self) -> &[Register] {
+        &self.registers
+    }
+
     /// The command with this opcode.
     #[must_use]
     pub fn command(&self, opcode: u16) -> Option<&Command> {

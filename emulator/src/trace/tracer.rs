@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the owner of a card tells its trace.
+
+use std::{borrow::Cow, time::Instant};
+
+use fw_model::{Caller, Card, Delivery, Effect, Effects, FunctionId, Input, ResetKind, Scope, Time};
+
+use super::{Command, Entry, Recorder, Via, inputs};
+
+/// Bytes of an inbox that are kept of a command that was not executed: its header and its first words.
+const HEADER: usize = 16;
+
+/// A command of a channel that has no answer yet.
+struct Waiting {
+    function: FunctionId,
+    tag: u64,
+    scope: Option<Scope>,
+    header: [u8; HEADER],
+    len: usize,
+}
+
+/// A trace that is being written.
+pub struct Tracer {
+    recorder: Recorder,
+    /// When what is now carried out came in, or when the last command of it was answered.
+    since: Instant,
+    /// As many as functions have in flight: each ends with an [`Effect::Reply`].
+    waiting: Vec<Waiting>,
+    /// Of the last such command that was executed; its [`Effect::Observed`] comes next.
+    answered: Option<Option<Scope>>,
+    /// How often each function has begun anew.
+    generations: Vec<u64>,
+}
+
+impl Tracer {
+    /// A trace of a card, from now on.
+    #[must_use]
+    pub fn new(recorder: Recorder, card: &Card) -> Self {
+        Self {
+            recorder,
+            since: Instant::now(),
+            waiting: Vec::new(),
+            answered: None,
+            generations: generations(card).collect(),
+        }
+    }
+
+    /// Something is about to happen; what this process spends on it counts from `began`.
+    pub fn comes(&mut self, input: &Input<'_>, now: Time, began: Instant) {
+        self.since = began;
+        match input {
+            Input::Command {
+                function,
+                tag,
+                caller,
+                inbox,
+                ..
+            } => {
+                let mut header = [0; HEADER];
+                let len = inbox.len().min(HEADER);
+                for (to, from) in header.iter_mut().zip(*inbox) {
+                    *to = *from;
+                }
+                let scope = match caller {
+                    Caller::Driver => None,
+                    Caller::User { scope, .. } => Some(*scope),
+                };
+                self.waiting.push(Waiting {
+                    function: *function,
+                    tag: *tag,
+                    scope,
+                    header,
+                    len,
+                });
+            }
+            other => {
+                if let Some(entry) = inputs::entry(other, now) {
+                    self.recorder.put(&entry);
+                }
+            }
+        }
+    }
+
+    /// The card's own time has come.
+    pub fn polls(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// It has happened: what no effect tells of it.
+    pub fn happened(&mut self, input: &Input<'_>, card: &Card, now: Time) {
+        match input {
+            Input::Reset { kind, function } => self.begun_anew(Some((*function, *kind)), card, now),
+            Input::Gateway {
+                function,
+                at,
+                value,
+            } => {
+                let then = card.read_space(*function, *at, now);
+                self.recorder.put(&Entry::Gateway {
+                    at: now.0,
+                    function: function.0,
+                    space: at.space,
+                    address: at.address,
+                    value: *value,
+                    then: then.map(|w| w.value),
+                });
+                self.begun_anew(None, card, now);
+            }
+            _ => self.begun_anew(None, card, now),
+        }
+    }
+
+    /// Tells which functions have begun anew since the last time; one was told to.
+    pub fn begun_anew(
+        &mut self,
+        told: Option<(FunctionId, ResetKind)>,
+        card: &Card,
+        now: Time,
+    ) {
+        for (n, generation) in generations(card).enumerate() {
+            let Some(known) = self.generations.get_mut(n) else {
+                self.generations.push(generation);
+                continue;
+            };
+            let kind = told.filter(|t| usize::from(t.0.0) == n).map(|t| t.1);
+            if *known != generation || kind.is_some() {
+                *known = generation;
+                self.recorder.put(&Entry::Reset {
+                    at: now.0,
+                    function: n as u8,
+                    kind,
+                    generation,
+                });
+            }
+        }
+    }
+
+    /// An effect was carried out.
+    pub fn effect(&mut self, effect: &Effect, fx: &Effects, now: Time) {
+        let at = now.0;
+        let entry = match effect {
+            Effect::Write { .. } | Effect::Commit { .. } => return,
+            Effect::Interrupt { function, vector } => Entry::Interrupt {
+                at,
+                function: function.0,
+                vector: *vector,
+            },
+            Effect::Reply {
+                function,
+                tag,
+                delivery,
+                ..
+            } => {
+                let same = |w: &Waiting| (w.function, w.tag) == (*function, *tag);
+                let found = self.waiting.iter().position(same);
+                let waited = found.map(|i| self.waiting.swap_remove(i));
+                let scope = waited.as_ref().and_then(|w| w.scope);
+                if *delivery == Delivery::Executed {
+                    self.answered = Some(scope);
+                    return;
+                }
+                let header = waited.iter().flat_map(|w| w.header.iter().take(w.len));
+                Entry::Refused {
+                    at,
+                    function: function.0,
+                    scope,
+                    delivery: *delivery,
+                    header: header.copied().collect(),
+                }
+            }
+            Effect::Event {
+                function,
+                event_type,
+                sub_type,
+                data,
+            } => Entry::Event {
+                at,
+                function: function.0,
+                event_type: *event_type,
+                sub_type: *sub_type,
+                data: fx.bytes(*data).into(),
+                lost: false,
+            },
+            Effect::Posted(p) => Entry::Event {
+                at,
+                function: p.function.0,
+                event_type: p.event.event_type,
+                sub_type: p.event.sub_type,
+                data: Cow::Borrowed(&p.event.data),
+                lost: p.lost,
+            },
+            Effect::Notice { function, notice } => Entry::Note {
+                at,
+                function: Some(function.0),
+                text: notice.to_string(),
+            },
+            Effect::Observed(o) => {
+                let ended = Instant::now();
+                let own = ended.duration_since(self.since).as_nanos() as u64;
+                self.since = ended;
+                let via = match (o.slot, self.answered.take()) {
+                    (Some(slot), _) => Via::Slot(slot),
+                    (None, Some(scope)) => Via::Channel(scope),
+                    (None, None) => Via::Gateway,
+                };
+                Entry::Command(Command {
+                    function: o.function.0,
+                    via,
+                    submitted: o.submitted.0,
+                    completed: o.completed.0,
+                    own,
+                    delivery: o.delivery,
+                    inbox: fx.bytes(o.inbox).into(),
+                    outbox: fx.bytes(o.outbox).into(),
+                })
+            }
+        };
+        self.recorder.put(&entry);
+    }
+}
+
+fn generations(card: &Card) -> impl Iterator<Item = u64> + '_ {
+    (0..=u8::MAX).map_while(|n| card.generation(FunctionId(n)))
+}
