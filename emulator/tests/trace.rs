@@ -111,6 +111,199 @@ fn a_trace_is_shown_filtered_counted_and_exported() {
     assert_eq!(events.iter().filter(|e| e["name"] == "NOP").count(), 6);
 }
 
+/// tshark, with the dissector and a file.
+fn tshark(program: &str, dissector: &Path, file: &Path, args: &[&str]) -> String {
+    let o = std::process::Command::new(program)
+        .args(["-X", &format!("lua_script:{}", text(dissector))])
+        .args(["-r", text(file)])
+        .args(args)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&o.stderr).into_owned();
+    assert!(!said.contains("Lua") && !said.contains("lua:"), "{said}");
+    assert_eq!(o.status.code(), Some(0), "{said}");
+    String::from_utf8_lossy(&o.stdout).into_owned()
+}
+
+/// Values of fields in the packets that `filter` takes, a line each.
+fn values(with: (&str, &Path, &Path), filter: &str, fields: &[&str]) -> Vec<String> {
+    let mut args = vec!["-Y", filter, "-T", "fields"];
+    args.extend(fields.iter().flat_map(|f| ["-e", f]));
+    let said = tshark(with.0, with.1, with.2, &args);
+    said.lines().map(str::to_owned).collect()
+}
+
+/// scripts/test says where tshark is, if it could be had.
+#[test]
+fn wireshark_shows_the_fields_that_trace_show_does() {
+    let Ok(program) = std::env::var("FWCTL_TSHARK") else {
+        println!(
+            "SKIP wireshark_shows_the_fields_that_trace_show_does: FWCTL_TSHARK names no tshark"
+        );
+        return;
+    };
+    let folder = Folder::new();
+    let trace = traced(&folder, "a", 5, Signal::TERM);
+    let (lua, file) = (folder.at("fw.lua"), folder.at("fw.pcapng"));
+    fs::write(&lua, shown(&["dissector"])).unwrap();
+    shown(&["export", "--pcapng", text(&file), text(&trace)]);
+    let with = (program.as_str(), lua.as_path(), file.as_path());
+    // From the bytes that the driver sent, and from what the firmware's rules say.
+    let bad = "fwctl.opcode == 0x80d && fwctl.uid == 9";
+    let fields = [
+        "fwctl.status",
+        "fwctl.syndrome",
+        "fwctl.slot",
+        "fwctl.function",
+        "fwctl.inbox",
+    ];
+    let inbox = "080d0009000000000000000000000000";
+    let expected = format!("0x05\t0x00e00007\t0\t0\t{inbox}");
+    assert_eq!(values(with, bad, &fields), [expected]);
+    let nops = values(with, "fwctl.opcode == 0x80d", &["fwctl.status"]);
+    assert_eq!(nops, ["0x00", "0x00", "0x00", "0x00", "0x00", "0x05"]);
+    let issi = values(
+        with,
+        "fwctl.set_issi_in.current_issi == 1",
+        &["fwctl.opcode"],
+    );
+    assert_eq!(issi, ["0x010b"]);
+    // The first ring of the command doorbell.
+    let bells = values(
+        with,
+        "fwctl.kind == 4 && fwctl.offset == 0x18",
+        &["fwctl.initial_seg.command_doorbell_vector"],
+    );
+    assert_eq!(bells[0], "0x00000001");
+    // Every command has in Wireshark what `trace show` has: opcode, status, and each field by its name.
+    let json = shown(&["show", "--format", "json", "--full", text(&trace)]);
+    let (mut commands, mut compared) = (0, 0);
+    let all: Vec<Value> = json
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let shown_there = tshark(
+        with.0,
+        with.1,
+        with.2,
+        &["-T", "json", "--no-duplicate-keys"],
+    );
+    let packets: Vec<Value> = serde_json::from_str(&shown_there).unwrap();
+    assert_eq!(packets.len(), all.len());
+    for (entry, packet) in all.iter().zip(&packets) {
+        let layers = &packet["_source"]["layers"]["fwctl"];
+        let at = entry["at_ns"].as_u64();
+        if at.is_none() || entry["kind"] != "command" {
+            continue;
+        }
+        commands += 1;
+        let said = layers.to_string();
+        for side in ["in", "out"] {
+            for (path, value) in entry[side].as_object().unwrap() {
+                let last = path.rsplit('.').next().unwrap().split('[').next().unwrap();
+                let value = value.as_str().unwrap();
+                let Some(digits) = value.strip_prefix("0x") else {
+                    // A name: Wireshark's JSON has the number.
+                    continue;
+                };
+                let number = u64::from_str_radix(digits, 16).unwrap();
+                let there = named(layers, last);
+                assert!(
+                    there.contains(&number),
+                    "{path}={value} of {entry}: {there:?} in {said}"
+                );
+                compared += 1;
+            }
+        }
+    }
+    assert!(commands > 15 && compared > 100, "{commands} {compared}");
+    let verbose = tshark(with.0, with.1, with.2, &["-V"]);
+    assert!(!verbose.contains("Lua Error"), "{verbose}");
+    assert!(!verbose.contains("Malformed"), "{verbose}");
+    // Names of values.
+    assert!(verbose.contains("Opcode: NOP (0x080d)"), "{verbose}");
+    assert!(verbose.contains("Status: BAD_RES (0x05)"), "{verbose}");
+    damaged(&folder, with);
+}
+
+/// All values of fields whose name ends so.
+fn named(layers: &Value, last: &str) -> Vec<u64> {
+    let mut found = Vec::new();
+    match layers {
+        Value::Object(map) => {
+            for (name, value) in map {
+                if name.rsplit('.').next() == Some(last) {
+                    let each = |v: &Value| {
+                        let text = v.as_str()?;
+                        match text.strip_prefix("0x") {
+                            Some(digits) => u64::from_str_radix(digits, 16).ok(),
+                            None => text.parse().ok(),
+                        }
+                    };
+                    match value {
+                        Value::Array(all) => found.extend(all.iter().filter_map(each)),
+                        one => found.extend(each(one)),
+                    }
+                }
+                found.extend(named(value, last));
+            }
+        }
+        Value::Array(all) => found.extend(all.iter().flat_map(|v| named(v, last))),
+        _ => {}
+    }
+    found
+}
+
+/// Packets cut at every length, and packets with anything in them, are called malformed or shown as far
+/// as they go; no Lua error.
+fn damaged(folder: &Folder, (program, lua, good): (&str, &Path, &Path)) {
+    let whole = fs::read(good).unwrap();
+    let (head, mut at) = (60, 60);
+    let mut out = whole[..head].to_vec();
+    let mut packets = 0;
+    let mut put = |packet: &[u8]| {
+        let pad = packet.len().next_multiple_of(4) - packet.len();
+        let len = (32 + packet.len() + pad) as u32;
+        for word in [6, len, 0, 0, 0, packet.len() as u32, packet.len() as u32] {
+            out.extend(word.to_le_bytes());
+        }
+        out.extend(packet);
+        out.extend(vec![0; pad]);
+        out.extend(len.to_le_bytes());
+        packets += 1;
+    };
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    while at < whole.len() {
+        let word = |at: usize| u32::from_le_bytes(whole[at..at + 4].try_into().unwrap()) as usize;
+        let (len, size) = (word(at + 4), word(at + 20));
+        let packet = &whole[at + 28..at + 28 + size];
+        for cut in (0..size).step_by(1 + size / 50) {
+            put(&packet[..cut]);
+        }
+        let mut other = packet.to_vec();
+        for (i, byte) in other.iter_mut().enumerate() {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            // What kind of entry it is stays, or nothing would be looked at.
+            if i > 1 && random.is_multiple_of(3) {
+                *byte = (random >> 32) as u8;
+            }
+        }
+        put(&other);
+        at += len;
+    }
+    let file = folder.at("damaged.pcapng");
+    fs::write(&file, &out).unwrap();
+    let said = tshark(program, lua, &file, &["-V"]);
+    assert!(!said.contains("Lua Error"), "{said}");
+    assert_eq!(said.matches("\nFrame ").count() + 1, packets);
+    assert!(
+        said.contains("not as fwctl-emu writes it, or cut"),
+        "{said}"
+    );
+}
+
 #[test]
 fn two_runs_differ_by_what_was_done_and_by_nothing_else() {
     let folder = Folder::new();

@@ -15,7 +15,7 @@ use fw_model::Overlay;
 use super::{
     Entry, Filter, Reader,
     diff::{self, Lines},
-    dump, perfetto,
+    dump, lua, pcapng, perfetto,
     show::{self, Format},
     summary::Summary,
 };
@@ -70,13 +70,27 @@ pub enum Command {
         filter: Filter,
     },
     /// Write it for another program.
+    #[command(group(clap::ArgGroup::new("how").required(true).multiple(true)))]
     Export {
         /// For ui.perfetto.dev and chrome://tracing.
-        #[arg(long, value_name = "FILE", required = true)]
-        perfetto: PathBuf,
+        #[arg(long, value_name = "FILE", group = "how")]
+        perfetto: Option<PathBuf>,
+        /// For Wireshark and tshark, with the dissector of `trace dissector`.
+        #[arg(long, value_name = "FILE", group = "how")]
+        pcapng: Option<PathBuf>,
         /// Which trace, and what of it.
         #[command(flatten)]
         what: What,
+    },
+    /// Print the dissector that shows an exported trace in Wireshark, by field.
+    #[command(after_help = "Examples:\n  \
+        fwctl-emu trace dissector > fwctl.lua\n  \
+        fwctl-emu trace export --pcapng fw.pcapng fw.trace\n  \
+        tshark -X lua_script:fwctl.lua -r fw.pcapng -Y 'fwctl.set_issi_in.current_issi == 1' -V")]
+    Dissector {
+        /// The overlay that the trace was made with.
+        #[arg(long, value_name = "FILE")]
+        overlay: Option<PathBuf>,
     },
 }
 
@@ -177,31 +191,78 @@ pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
             to.write_all(text.as_bytes())?;
             return Ok(text.is_empty());
         }
-        Command::Export { perfetto, what } => {
+        Command::Export {
+            perfetto,
+            pcapng,
+            what,
+        } => {
             let overlay = given(what.overlay.as_ref())?;
-            let name = perfetto.display().to_string();
-            let mut file = File::create(perfetto)
-                .map(BufWriter::new)
-                .with_context(|| name.clone())?;
-            let mut before = "{\"traceEvents\":[\n";
-            each(&what.file, &what.filter, overlay.as_deref(), |e| {
-                if let Some(event) = perfetto::event(e, overlay.as_deref()) {
-                    write!(file, "{before}{event}")?;
-                    before = ",\n";
-                }
-                Ok(())
-            })?;
-            if before.starts_with('{') {
-                write!(file, "{before}")?;
+            if let Some(to) = perfetto {
+                written(to, |file| export_perfetto(what, overlay.as_deref(), file))?;
             }
-            file.write_all(b"\n]}\n").with_context(|| name.clone())?;
-            file.flush().with_context(|| name.clone())?;
+            if let Some(to) = pcapng {
+                written(to, |file| export_pcapng(what, overlay.as_deref(), file))?;
+            }
+        }
+        Command::Dissector { overlay } => {
+            let overlay = given(overlay.as_ref())?;
+            to.write_all(lua::dissector(overlay.as_deref()).as_bytes())?;
         }
     }
     Ok(true)
 }
 
-fn one(e: &Entry<'_>, format: Format, overlay: Option<&Overlay>, fields: usize, raw: bool) -> String {
+/// Makes a file and has it filled.
+fn written(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let name = || path.display().to_string();
+    let mut file = File::create(path).map(BufWriter::new).with_context(name)?;
+    fill(&mut file)?;
+    file.flush().with_context(name)
+}
+
+fn export_perfetto(
+    what: &What,
+    overlay: Option<&Overlay>,
+    file: &mut BufWriter<File>,
+) -> anyhow::Result<()> {
+    let mut before = "{\"traceEvents\":[\n";
+    each(&what.file, &what.filter, overlay, |e| {
+        if let Some(event) = perfetto::event(e, overlay) {
+            write!(file, "{before}{event}")?;
+            before = ",\n";
+        }
+        Ok(())
+    })?;
+    if before.starts_with('{') {
+        write!(file, "{before}")?;
+    }
+    Ok(file.write_all(b"\n]}\n")?)
+}
+
+fn export_pcapng(
+    what: &What,
+    overlay: Option<&Overlay>,
+    file: &mut BufWriter<File>,
+) -> anyhow::Result<()> {
+    pcapng::begin(file)?;
+    // What has no time of its own has that of what was before it.
+    let mut last = 0;
+    each(&what.file, &what.filter, overlay, |e| {
+        last = e.at().unwrap_or(last);
+        pcapng::entry(file, last, e)
+    })
+}
+
+fn one(
+    e: &Entry<'_>,
+    format: Format,
+    overlay: Option<&Overlay>,
+    fields: usize,
+    raw: bool,
+) -> String {
     match (format, e) {
         (Format::Json, _) => format!("{}\n", show::json(e, overlay, raw)),
         (Format::Mlx5, Entry::Command(c)) => dump::mlx5(c),

@@ -238,7 +238,10 @@ fn parse_status(text: &str) -> Result<Wanted, String> {
     let status = status.ok_or_else(|| {
         let names: Vec<_> = Status::ALL.iter().map(|s| s.name()).collect();
         let meant = nearest(name, names.iter().copied());
-        format!("{name:?} is no status{meant}; there are {}", names.join(", "))
+        format!(
+            "{name:?} is no status{meant}; there are {}",
+            names.join(", ")
+        )
     })?;
     Ok(Wanted { status, not })
 }
@@ -339,8 +342,11 @@ mod tests {
             },
             Entry::Lost { count: 1 },
         ];
-        let taken =
-            |f: &Filter| -> Vec<usize> { (0..all.len()).filter(|i| f.matches(&all[*i], None)).collect() };
+        let taken = |f: &Filter| -> Vec<usize> {
+            (0..all.len())
+                .filter(|i| f.matches(&all[*i], None))
+                .collect()
+        };
         let none = Filter::default();
         assert_eq!(taken(&none), [0, 1, 2, 3, 4]);
         let with = |change: &dyn Fn(&mut Filter)| {
@@ -431,8 +437,9 @@ mod tests {
         let wrong = parse_field("capability.log_max_eqq=1").unwrap();
         let said = wrong.check(None).unwrap_err();
         assert!(
-            said.starts_with("--field capability.log_max_eqq: no message has a field log_max_eqq; did")
-                && said.contains("log_max_eq"),
+            said.starts_with(
+                "--field capability.log_max_eqq: no message has a field log_max_eqq; did"
+            ) && said.contains("log_max_eq"),
             "{said}"
         );
     }

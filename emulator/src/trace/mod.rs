@@ -4,9 +4,9 @@
 pub mod cli;
 mod diff;
 pub mod dump;
+mod fields;
 mod filter;
 mod inputs;
-mod fields;
 mod lua;
 mod pcapng;
 mod perfetto;
@@ -46,9 +46,7 @@ mod bytes {
         serde_bytes::serialize(bytes, to)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Cow<'static, [u8]>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'static, [u8]>, D::Error> {
         serde_bytes::deserialize::<Vec<u8>, D>(from).map(Cow::Owned)
     }
 }

@@ -349,6 +349,9 @@ mod tests {
             offset: 0x40,
             data: vec![1, 2].into(),
         };
-        assert_eq!(body(&d, None, 9), "f0 doorbell page 2 0x40 <- 0102 eq_arm_doorbell: eqn=0x1 consumer_index=0x20000");
+        assert_eq!(
+            body(&d, None, 9),
+            "f0 doorbell page 2 0x40 <- 0102 eq_arm_doorbell: eqn=0x1 consumer_index=0x20000"
+        );
     }
 }

@@ -3,7 +3,9 @@
 
 use std::{borrow::Cow, time::Instant};
 
-use fw_model::{Caller, Card, Delivery, Effect, Effects, FunctionId, Input, ResetKind, Scope, Time};
+use fw_model::{
+    Caller, Card, Delivery, Effect, Effects, FunctionId, Input, ResetKind, Scope, Time,
+};
 
 use super::{Command, Entry, Recorder, Via, inputs};
 
@@ -111,12 +113,7 @@ impl Tracer {
     }
 
     /// Tells which functions have begun anew since the last time; one was told to.
-    pub fn begun_anew(
-        &mut self,
-        told: Option<(FunctionId, ResetKind)>,
-        card: &Card,
-        now: Time,
-    ) {
+    pub fn begun_anew(&mut self, told: Option<(FunctionId, ResetKind)>, card: &Card, now: Time) {
         for (n, generation) in generations(card).enumerate() {
             let Some(known) = self.generations.get_mut(n) else {
                 self.generations.push(generation);
