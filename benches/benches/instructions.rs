@@ -4,11 +4,13 @@
 #![allow(missing_docs, unused_qualifications)]
 
 mod device;
+mod owned;
 
 use std::hint::black_box;
 
 use device::{Device, inbox};
 use gungraun::{library_benchmark, library_benchmark_group, main};
+use owned::{Owned, owned};
 
 fn ready(opcode: u16, op_mod: u16, out: u32) -> (Device, Vec<u8>, u32) {
     let mut d = Device::up();
@@ -42,5 +44,16 @@ fn by_mailbox(mut d: Device) -> Device {
     d
 }
 
+/// NOP given to the owner of a card; `scripts/bench --instructions` counts it a second time with a build
+/// that cannot trace.
+#[library_benchmark]
+#[bench::nop(owned(false))]
+#[bench::nop_traced(owned(true))]
+fn by_owner(o: Owned) -> Owned {
+    o.nop();
+    o
+}
+
 library_benchmark_group!(name = commands, benchmarks = [by_call, by_mailbox]);
-main!(library_benchmark_groups = commands);
+library_benchmark_group!(name = owner, benchmarks = by_owner);
+main!(library_benchmark_groups = [commands, owner]);

@@ -11,6 +11,7 @@ mod process;
 mod report;
 mod run;
 mod stats;
+mod trace;
 mod vfio;
 mod vhost;
 

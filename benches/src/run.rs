@@ -13,7 +13,7 @@ use crate::{
     process::Emulator,
     report::{Goal, Line, Machine, Report},
     stats::Samples,
-    vfio, vhost,
+    trace, vfio, vhost,
 };
 
 /// Goals of the project; docs/benchmarks.md says where they come from.
@@ -21,6 +21,8 @@ const START_MS: f64 = 10.0;
 const RSS_MIB: f64 = 8.0;
 const CREATE_RESET_US: f64 = 2.0;
 const OVER_NOTHING_US: f64 = 1.0;
+const TRACE_NS: f64 = 150.0;
+const TRACE_PERCENT: f64 = 5.0;
 
 /// Starts of the emulator; their median counts.
 const STARTS: usize = 11;
@@ -56,7 +58,7 @@ pub fn all(plan: &Plan) -> anyhow::Result<()> {
     let cpus = Cpus::pin()?;
     let folder = Folder::new()?;
     start(&mut report, emulator, &cpus, &folder.0)?;
-    in_process(&mut report, plan)?;
+    in_process(&mut report, plan, &folder.0)?;
     for placement in cpus.placements() {
         progress(&format!("floors, {}", placement.name()));
         let line = |what: &str, stats| Line::plain(what, Some(placement), stats);
@@ -74,6 +76,17 @@ pub fn all(plan: &Plan) -> anyhow::Result<()> {
         goals_of(&lines, placement, &mut report.goals);
         report.lines.extend(lines);
         report.serving = memory;
+        progress(&format!("vhost-user with a trace, {}", placement.name()));
+        for (without, with) in
+            vhost::traced(&cpus, placement, emulator, &folder.0, 5_000 * plan.scale)?
+        {
+            let percent = (with.stats.per_request_ns / without.stats.per_request_ns - 1.0) * 100.0;
+            let what = format!("a trace adds to {}, {}", without.what, placement.name());
+            report
+                .goals
+                .push(Goal::new(what, percent, "%", TRACE_PERCENT));
+            report.lines.extend([without, with]);
+        }
         progress(&format!("vfio-user, {}", placement.name()));
         report.lines.extend(vfio::measure(
             &cpus,
@@ -133,7 +146,7 @@ fn start(
     Ok(())
 }
 
-fn in_process(report: &mut Report, plan: &Plan) -> anyhow::Result<()> {
+fn in_process(report: &mut Report, plan: &Plan, folder: &Path) -> anyhow::Result<()> {
     progress("model");
     let profile =
         Profile::builtin(&plan.profile).with_context(|| format!("profile {}", plan.profile))?;
@@ -167,6 +180,12 @@ fn in_process(report: &mut Report, plan: &Plan) -> anyhow::Result<()> {
         report
             .lines
             .push(Line::plain(&format!("by call, {}", c.name), None, s));
+    }
+    progress("trace");
+    for (without, with, over) in trace::in_process(&profile, folder, 500 * plan.scale)? {
+        let what = format!("a trace adds to {}", with.what);
+        report.goals.push(Goal::new(what, over, "ns", TRACE_NS));
+        report.lines.extend([without, with]);
     }
     Ok(())
 }

@@ -101,6 +101,66 @@ pub fn measure(
     Ok((lines, running.memory()?))
 }
 
+/// A round trip of each measured command, one in flight, without and with a trace in turns.
+///
+/// # Errors
+/// One of the emulators failed.
+pub fn traced(
+    cpus: &Cpus,
+    placement: Placement,
+    emulator: &Emulator<'_>,
+    folder: &Path,
+    count: usize,
+) -> anyhow::Result<Vec<(Line, Line)>> {
+    let path = |what: &str| folder.join(format!("trace-{what}-{}", placement as u8));
+    let (plain, traced, file) = (path("off"), path("on"), path("file"));
+    let doors = [("--vhost-user", traced.as_path()), ("--trace", &file)];
+    let _running = [
+        emulator.start(cpus, placement, &[("--vhost-user", &plain)])?,
+        emulator.start(cpus, placement, &doors)?,
+    ];
+    let connect = |path: &Path| {
+        let options = Options {
+            queue_size: QUEUE_SIZE,
+            config_size: 32,
+            ..Options::default()
+        };
+        let mut s = Session::connect(path, options).context("emulator")?;
+        enable(&mut s)?;
+        anyhow::Ok(s)
+    };
+    let (mut off, mut on) = (connect(&plain)?, connect(&traced)?);
+    let mut all = Vec::new();
+    for command in &MEASURED {
+        let bytes = commands::request(command);
+        let answer = commands::answer(command);
+        let request = Request {
+            bytes: &bytes,
+            room: commands::room(command),
+            answer: &answer,
+        };
+        let (mut without, mut with) = (Samples::new(count), Samples::new(count));
+        for n in 0..TURNS {
+            let mut turns = [(&mut off, &mut without), (&mut on, &mut with)];
+            if n % 2 == 1 {
+                turns.reverse();
+            }
+            for (session, into) in turns {
+                load::run(session, &request, 1, count / TURNS, into)?;
+            }
+        }
+        let line = |what: &str, stats| Line {
+            depth: Some(1),
+            ..Line::plain(&format!("{what}, {}", command.name), Some(placement), stats)
+        };
+        all.push((
+            line("round trip", without.finish(true)),
+            line("round trip with a trace", with.finish(true)),
+        ));
+    }
+    Ok(all)
+}
+
 fn start_nothing(cpus: &Cpus, placement: Placement, path: &PathBuf) -> anyhow::Result<Peer> {
     let mut command = floors::myself(nothing::ROLE)?;
     command.arg(path);

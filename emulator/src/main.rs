@@ -103,9 +103,12 @@ enum Command {
         fwctl-emu explain BAD_RES_STATE   a status, and which checks give it\n  \
         fwctl-emu explain MODIFY_QP       a command: layout, states, callers\n  \
         fwctl-emu explain MFRL            a register\n  \
-        fwctl-emu explain SRIOV_EN        a parameter of mstconfig")]
+        fwctl-emu explain SRIOV_EN        a parameter of mstconfig: values, ranges, rules\n  \
+        fwctl-emu explain log_max_eq      a capability, and what the profiles say\n  \
+        fwctl-emu explain HW_FATAL_ERR    a health syndrome")]
     Explain {
-        /// A syndrome, opcode, status, register, event, configuration item or parameter.
+        /// A syndrome, opcode, status, register, event, configuration item, parameter, capability, health
+        /// syndrome, delivery status, command of the gateway, action of a fault, field, layout or value.
         what: String,
     },
     /// Write a firmware image for a card, to be burnt onto it.

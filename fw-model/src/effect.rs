@@ -238,7 +238,7 @@ impl Effects {
 
     /// Shows an event, if that is wanted.
     pub(crate) fn posted(&mut self, p: Posted) {
-        if self.observed {
+        if !cfg!(fwctl_emu_untraced) && self.observed {
             self.push(Effect::Posted(p));
         }
     }

@@ -133,7 +133,7 @@ impl Card {
         self.counters
             .count(function, slot, times, delivery, inbox, outbox);
         self.trace_command(function, inbox, outbox, fx);
-        if self.observed {
+        if !cfg!(fwctl_emu_untraced) && self.observed {
             let inbox = fx.store(inbox);
             let outbox = fx.store(outbox);
             fx.push(Effect::Observed(Observed {

@@ -18,7 +18,7 @@ use crate::{
     function::{State, eq::Telling},
 };
 
-pub use parse::{BadFault, Message, answer_field, message, register_field};
+pub use parse::{ACTIONS, BadFault, Message, answer_field, message, register_field};
 
 /// Faults that a card may have.
 pub const MAX_FAULTS: usize = 256;

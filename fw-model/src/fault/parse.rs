@@ -33,10 +33,142 @@ const MAX_DELAY_MS: u64 = crate::limits::MAX_DELAY_NANOS / 1_000_000;
 
 const WHEN: &str = "opcode=, register=, op_mod=, uid=, function=, state=, nth=, percent=, any, or a \
                     field of the opcode's inbox";
-const THEN: &str = "status=, syndrome=, silent, lost, stop, delay=, set.FIELD=, fill=, mutate=, cut=, delivery=, \
-                    token=, signature, owner, no-event, other-slot=, twice, event-owner, event-type=, \
-                    no-interrupt, interrupts=, late-interrupt=, raise=, count=, random-data, page-demand=, cable=, \
-                    health=, fatal, hang, frozen-counter, starting=, removal, crash";
+
+/// What a fault may do: how it is written, at which point it acts, and what happens.
+pub const ACTIONS: &[(&str, &str, &str)] = &[
+    (
+        "status=",
+        "before",
+        "the command is not executed and is answered with this status",
+    ),
+    ("syndrome=", "before", "the syndrome that goes with status="),
+    ("silent", "before", "it is not executed and never answered"),
+    ("lost", "reply", "it is executed and never answered"),
+    (
+        "stop",
+        "reply",
+        "it is executed, and its answer waits for `ctl continue`",
+    ),
+    (
+        "delay=",
+        "reply",
+        "it is answered so many milliseconds later; other slots go on",
+    ),
+    (
+        "set.FIELD=",
+        "reply",
+        "a field of the outbox has this value",
+    ),
+    (
+        "fill=",
+        "reply",
+        "every byte of the outbox behind status and syndrome is 0, 0xff (1), or random",
+    ),
+    (
+        "mutate=",
+        "reply",
+        "so many fields of the outbox, chosen by the seed, get another value",
+    ),
+    (
+        "cut=",
+        "reply",
+        "of the outbox only the first so many bytes are there, the rest is zero",
+    ),
+    (
+        "delivery=",
+        "effects",
+        "the entry says that the command was not delivered, although it was executed",
+    ),
+    ("token=", "effects", "the entry has this token"),
+    ("signature", "effects", "the entry's signature is wrong"),
+    (
+        "owner",
+        "effects",
+        "the entry stays the firmware's; the event comes",
+    ),
+    (
+        "no-event",
+        "effects",
+        "the answer is there and no event tells of it",
+    ),
+    ("other-slot=", "effects", "the event names another slot"),
+    ("twice", "effects", "the answer and its event come twice"),
+    (
+        "event-owner",
+        "effects",
+        "the event that tells of it has the wrong owner bit",
+    ),
+    (
+        "event-type=",
+        "effects",
+        "the event that tells of it has another type",
+    ),
+    (
+        "no-interrupt",
+        "effects",
+        "the event is there and its interrupt is lost",
+    ),
+    ("interrupts=", "effects", "so many more interrupts come"),
+    (
+        "late-interrupt=",
+        "effects",
+        "the interrupt comes so many milliseconds later",
+    ),
+    (
+        "raise=",
+        "effects",
+        "the firmware raises an event of this type",
+    ),
+    ("random-data", "effects", "raise= with random data, else zero"),
+    ("count=", "effects", "raise= so often: a storm"),
+    (
+        "page-demand=",
+        "effects",
+        "it asks for so many pages, or gives some back if negative",
+    ),
+    (
+        "cable=",
+        "effects",
+        "the cable of the function's port is pulled (0) or plugged (1)",
+    ),
+    ("health=", "effects", "it reports this health syndrome"),
+    (
+        "fatal",
+        "effects",
+        "with health=: it executes nothing more and asks for a reset",
+    ),
+    (
+        "hang",
+        "effects",
+        "it executes nothing more and its health counter stands",
+    ),
+    (
+        "frozen-counter",
+        "effects",
+        "only its health counter stands",
+    ),
+    (
+        "starting=",
+        "effects",
+        "it says for so many milliseconds that it starts, and executes nothing",
+    ),
+    (
+        "removal",
+        "effects",
+        "the function is pulled out of its slot; on vfio-user only",
+    ),
+    (
+        "crash",
+        "effects",
+        "the emulator ends by SIGABRT; trace and record are written first",
+    ),
+];
+
+/// The actions that there are, for a message.
+fn actions() -> String {
+    let names: Vec<_> = ACTIONS.iter().map(|a| a.0).collect();
+    names.join(", ")
+}
 
 /// A line of three parts.
 pub(super) fn line(text: &str) -> Result<Fault, BadFault> {
@@ -518,7 +650,7 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
                 let p = place(path, layouts.output, layouts.register)?;
                 t.set.push((p, value(path, v, p)?));
             }
-            (key, _) => return Err(format!("{key}: there are {THEN}")),
+            (key, _) => return Err(format!("{key}: there are {}", actions())),
         }
     }
     match (t.status, syndrome) {
@@ -527,7 +659,7 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
     }
     amend_acts(&mut t.acts, &said)?;
     if t == Then::default() {
-        return Err(format!("nothing happens; there are {THEN}"));
+        return Err(format!("nothing happens; there are {}", actions()));
     }
     Ok(t)
 }
