@@ -50,7 +50,11 @@ fn commands(c: &mut Criterion) {
     let mut d = Device::up();
     d.prepare(&nop, 16);
     g.bench_function("NOP", |b| b.iter(|| d.ring()));
+    g.bench_function("NOP, flight recorder", |b| b.iter(|| d.ring_kept()));
     d.prepare(&cap, 4112);
+    g.bench_function("QUERY_HCA_CAP, flight recorder", |b| {
+        b.iter(|| d.ring_kept());
+    });
     g.bench_function("QUERY_HCA_CAP", |b| b.iter(|| d.ring()));
     g.finish();
 }

@@ -260,6 +260,10 @@ struct ServeArgs {
     /// happens that cannot be recorded.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// If the firmware's model fails, write what led to it into this folder, for `fwctl-emu replay`
+    /// (default: that of --state, or the one for temporary files).
+    #[arg(long, value_name = "DIR")]
+    dump_dir: Option<PathBuf>,
     /// Let the virtual machine stand while a command is stopped at a breakpoint (docs/debugging.md): the
     /// socket of QEMU's `-qmp unix:SOCKET,server=on,wait=off`.
     #[arg(long, value_name = "SOCKET")]
@@ -465,6 +469,7 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         log_commands: a.log_commands,
         trace: a.trace,
         record: a.record,
+        dump_dir: a.dump_dir,
         qmp: a.qmp,
         save_dir: a.save_dir,
         sandbox: a.sandbox,

@@ -3,6 +3,7 @@
 //! carried out here, in theirs.
 
 use std::{
+    fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -11,11 +12,12 @@ use std::{
 use fw_model::{
     Card, Delivery, Effect, Effects, EventPath, FunctionId, GuestMemory, Input, NoMemory, Notice,
     Order, Report, ResetKind, Store, Time, Token,
-    record::{Frame, Happened, Noted, Step},
+    record::{Happening, Noted, Notes, Step},
 };
 
 use crate::{
-    observe, record,
+    observe,
+    record::{self, FlightRecorder},
     spent::Spent,
     trace::{Recorder, Tracer},
 };
@@ -47,6 +49,9 @@ struct Inner {
     logged: bool,
     trace: Option<Tracer>,
     record: Option<record::Recorder>,
+    flight: Option<FlightRecorder>,
+    // What the step that now happens has read.
+    notes: Notes,
     // What happens cannot be recorded any more: nothing happens.
     dead: bool,
     // Who is told what the model notices; must not call the owner.
@@ -77,6 +82,8 @@ impl Owner {
             logged: false,
             trace: None,
             record: None,
+            flight: None,
+            notes: Notes::default(),
             dead: false,
             watch: None,
             spent: Spent::default(),
@@ -96,7 +103,7 @@ impl Owner {
         let now = self.now();
         let id = i.card.add_function(events)?;
         i.sinks.push(None);
-        i.note(Step::Add(events), now);
+        i.note(&Step::Add(events), now);
         Some(id)
     }
 
@@ -127,16 +134,17 @@ impl Owner {
             Input::Command { tag, .. } => Some(tag),
             _ => None,
         };
+        i.fx.clear();
         // The one place where a command asks whether it is traced.
         if !cfg!(fwctl_emu_untraced)
             && let Some(t) = &mut i.trace
         {
             t.comes(&input, now, began);
-            i.contain(function, tag, now, Step::of(input), mem);
+            i.contain(function, tag, now, &Step::of(input), mem);
             i.happened(&input, now);
             i.carry_out::<true>(now);
         } else {
-            i.contain(function, tag, now, Step::of(input), mem);
+            i.contain(function, tag, now, &Step::of(input), mem);
             i.carry_out::<false>(now);
         }
         i.spent.add(began.elapsed());
@@ -189,6 +197,33 @@ impl Owner {
         Ok(())
     }
 
+    /// Have what happens kept for a while, from now on. `make` gets the card as it is.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn keep<E>(&self, make: impl FnOnce(&Card) -> Result<FlightRecorder, E>) -> Result<(), E> {
+        let mut i = self.lock();
+        i.flight = Some(make(&i.card)?);
+        Ok(())
+    }
+
+    /// Writes what was kept to a file that is empty; how many inputs that are.
+    ///
+    /// # Errors
+    /// Nothing is kept, or the file cannot be written.
+    pub fn dump(&self, file: File) -> Result<usize, String> {
+        let heard = self.lock().flight.as_mut().map(|f| f.dump(file));
+        // Without the lock: the device goes on meanwhile.
+        let heard = heard.ok_or("nothing is kept")?;
+        heard.recv().map_err(|_| "nothing is kept any more")?
+    }
+
+    /// Ends the flight recorder: its dumps are written when this returns.
+    pub fn end_flight(&self) {
+        let flight = self.lock().flight.take();
+        drop(flight);
+    }
+
     /// Ends the record: it is written when this returns.
     pub fn end_record(&self) {
         let record = self.lock().record.take();
@@ -212,10 +247,11 @@ impl Owner {
             let now = self.now();
             let wait = match i.card.next_deadline() {
                 Some(at) if at <= now => {
+                    i.fx.clear();
                     if let Some(t) = &mut i.trace {
                         t.polls();
                     }
-                    i.contain(None, None, now, Step::Poll, &NoMemory);
+                    i.contain(None, None, now, &Step::Poll, &NoMemory);
                     i.begun_anew(now);
                     i.carry_out::<true>(now);
                     match i.card.next_deadline() {
@@ -254,41 +290,48 @@ impl Owner {
 }
 
 impl Inner {
-    /// Runs the model; a panic in it ends that input, and the function starts anew.
+    /// Runs the model; a panic in it ends that input, and what it was for starts anew: its function, or
+    /// all of them if nobody can tell whose state it was.
     fn contain(
         &mut self,
         function: Option<FunctionId>,
         tag: Option<u64>,
         now: Time,
-        step: Step<'_>,
+        step: &Step<'_>,
         mem: &dyn GuestMemory,
     ) {
-        self.fx.clear();
         if self.run(step, now, mem) {
             return;
         }
-        let Some(function) = function else {
-            log::error!("the firmware model failed; this is a bug");
-            return;
-        };
-        log::error!(
-            "function {}: the firmware model failed; the function is reset and its driver is told; \
-             this is a bug",
-            function.0
-        );
-        let reset = Input::Reset {
-            function,
-            kind: ResetKind::Bus,
+        if let Some(flight) = &mut self.flight {
+            flight.panicked();
+        }
+        let lost: Vec<FunctionId> = match function {
+            Some(f) => vec![f],
+            None => self.card.functions().collect(),
         };
         // A driver over PCI polls the health buffer and resets the firmware; one behind a command
         // channel sees its commands end.
-        let polled = self.card.events(function) == Some(EventPath::EventQueues);
-        if self.run(Step::of(reset), now, &NoMemory) && polled {
+        let mut polled = false;
+        for function in lost {
+            log::error!(
+                "function {}: the firmware model failed; the function is reset and its driver is \
+                 told; this is a bug",
+                function.0
+            );
+            let reset = Input::Reset {
+                function,
+                kind: ResetKind::Bus,
+            };
+            let ok = self.run(&Step::of(reset), now, &NoMemory);
+            polled |= ok && self.card.events(function) == Some(EventPath::EventQueues);
+        }
+        if polled {
             let failed = Input::Health(Report::FAILED);
-            self.run(Step::of(failed), now, &NoMemory);
+            self.run(&Step::of(failed), now, &NoMemory);
         }
         // Whoever waits for this command must not wait for his time-out.
-        if let Some(tag) = tag {
+        if let (Some(function), Some(tag)) = (function, tag) {
             let outbox = self.fx.store(&[]);
             self.fx.push(Effect::Reply {
                 function,
@@ -301,47 +344,47 @@ impl Inner {
 
     /// Lets one step happen, adds what follows to `fx`, and records it. False if the model panicked:
     /// nothing follows then.
-    fn run(&mut self, step: Step<'_>, now: Time, mem: &dyn GuestMemory) -> bool {
+    fn run(&mut self, step: &Step<'_>, now: Time, mem: &dyn GuestMemory) -> bool {
         let (card, fx) = (&mut self.card, &mut self.fx);
         let from = fx.len();
-        let Some(record) = &mut self.record else {
-            let ok = catch_unwind(AssertUnwindSafe(|| step.happen(card, now, mem, fx))).is_ok();
-            if !ok {
-                fx.clear();
-            }
-            return ok;
+        self.notes.clear();
+        let ok = if self.record.is_none() && self.flight.is_none() {
+            catch_unwind(AssertUnwindSafe(|| step.happen(card, now, mem, fx))).is_ok()
+        } else {
+            let noted = Noted::new(mem, &mut self.notes);
+            catch_unwind(AssertUnwindSafe(|| step.happen(card, now, &noted, fx))).is_ok()
         };
-        let noted = Noted::new(mem);
-        let ok = catch_unwind(AssertUnwindSafe(|| step.happen(card, now, &noted, fx))).is_ok();
-        let effects = Happened::since(fx, from);
         if !ok {
-            fx.clear();
+            fx.truncate(from);
         }
-        let frame = Frame {
-            at: now,
-            step,
-            reads: noted.reads(),
-            effects: if ok { effects } else { Vec::new() },
-            panicked: !ok,
-        };
-        if !record.put(&frame) {
-            // What cannot be recorded must not be seen to happen.
-            fx.clear();
-            self.dead = true;
-        }
+        self.keep(step, now, from, !ok);
         ok
     }
 
     /// Records a step from which nothing follows.
-    fn note(&mut self, step: Step<'_>, at: Time) {
-        let frame = Frame {
+    fn note(&mut self, step: &Step<'_>, at: Time) {
+        self.notes.clear();
+        self.keep(step, at, self.fx.len(), false);
+    }
+
+    /// Records a step, what was noted for it, and the effects from number `from` on.
+    fn keep(&mut self, step: &Step<'_>, at: Time, from: usize, panicked: bool) {
+        let frame = Happening {
             at,
             step,
-            reads: Vec::new(),
-            effects: Vec::new(),
-            panicked: false,
+            reads: &self.notes,
+            effects: &self.fx,
+            from,
+            panicked,
         };
-        self.dead |= self.record.as_mut().is_some_and(|r| !r.put(&frame));
+        if let Some(flight) = &mut self.flight {
+            flight.put(&frame);
+        }
+        if self.record.as_mut().is_some_and(|r| !r.put(&frame)) {
+            // What cannot be recorded must not be seen to happen.
+            self.fx.clear();
+            self.dead = true;
+        }
     }
 
     /// Traces what an input has done that no effect tells.
@@ -438,9 +481,7 @@ impl Inner {
             self.fx.clear();
             for (token, stored) in commits {
                 let input = Input::Committed { token, stored };
-                if !self.run(Step::of(input), now, &NoMemory) {
-                    log::error!("the firmware model failed after a commit; this is a bug");
-                }
+                self.contain(None, None, now, &Step::of(input), &NoMemory);
             }
         }
         if touched != 0 {

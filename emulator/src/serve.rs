@@ -2,9 +2,12 @@
 //! `fwctl-emu serve`: everything is checked and listens before anything is served.
 
 use std::{
-    fs::File,
+    fs::{self, DirBuilder, File},
     io::{Read, Write},
-    os::fd::{AsRawFd, FromRawFd, RawFd},
+    os::{
+        fd::{AsRawFd, FromRawFd, RawFd},
+        unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -22,7 +25,7 @@ use fw_model::{
     record::Head,
 };
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, geteuid, getrlimit, setrlimit};
 
 use crate::{
     clients::Clients,
@@ -30,7 +33,7 @@ use crate::{
     memory::Files,
     owner::Owner,
     pci, qmp,
-    record::Recorder,
+    record::{FlightRecorder, Recorder},
     sandbox,
     socket::{self, Listening, Place, SocketFile},
     store::FileStore,
@@ -101,6 +104,8 @@ pub struct Options {
     pub save_dir: Option<PathBuf>,
     /// What the process may still do once it serves; if not said, as much as the kernel can prevent.
     pub sandbox: Option<sandbox::Mode>,
+    /// Where to write what led to a panic of the model.
+    pub dump_dir: Option<PathBuf>,
     /// QEMU's control socket: the machine stands while a command is stopped.
     pub qmp: Option<PathBuf>,
 }
@@ -135,6 +140,7 @@ pub fn serve(o: Options) -> Result<(), Error> {
     let end = run(prepared, ready).map_err(Error::Failed);
     owner.end_trace();
     owner.end_record();
+    owner.end_flight();
     end
 }
 
@@ -199,6 +205,7 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
         doors.push((d.clone(), socket::listen(&d.at)?));
     }
     let control = options.control.as_ref().map(socket::listen).transpose()?;
+    let kept = profile.clone();
     let card = match &options.load {
         Some(file) => load(file, profile, &options)?,
         None => Card::new(profile, CardOptions { seed: options.seed }, &stored),
@@ -211,8 +218,12 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
     let record_file = made("--record", &options.record)?;
     let trace_file = made("--trace", &options.trace)?;
     // All files are open and no thread runs yet: those that come are restricted too.
-    restrict(&options, &doors, control.as_ref())?;
+    let dumps = dump_folder(&options)?;
+    restrict(&options, &doors, control.as_ref(), &dumps)?;
     let owner = Owner::new(card, store);
+    owner
+        .keep(|card| FlightRecorder::start(card, kept, head(&options), dumps))
+        .context("flight recorder")?;
     if options.log_commands {
         owner.log_commands();
     }
@@ -251,11 +262,14 @@ fn restrict(
     o: &Options,
     doors: &[(Door, Listening)],
     control: Option<&Listening>,
+    dumps: &Path,
 ) -> anyhow::Result<()> {
     let listening = doors.iter().map(|d| &d.1).chain(control);
     let files = listening.filter_map(|l| l.file.as_ref());
+    let given = o.state.iter().chain(&o.save_dir).map(PathBuf::as_path);
+    let writable = given.chain([dumps]);
     let needs = sandbox::Needs {
-        writable: o.state.iter().chain(&o.save_dir).cloned().collect(),
+        writable: writable.map(Into::into).collect(),
         removable: files.map(|f| sandbox::folder(f.path())).collect(),
         connects: o.qmp.is_some(),
     };
@@ -281,6 +295,43 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
+/// The folder for what led to a panic of the model: one that is given, or this user's own among the
+/// temporary ones, so that the sandbox opens no folder that others use.
+fn dump_folder(o: &Options) -> anyhow::Result<PathBuf> {
+    if let Some(dir) = &o.dump_dir {
+        if !dir.is_dir() {
+            bail!("--dump-dir {}: no folder", dir.display());
+        }
+        return Ok(dir.clone());
+    }
+    if let Some(dir) = o.save_dir.as_ref().or(o.state.as_ref()) {
+        return Ok(dir.clone());
+    }
+    let user = geteuid().as_raw();
+    let dir = std::env::temp_dir().join(format!("fwctl-emu-{user}"));
+    // It may be there from another time.
+    let made = DirBuilder::new().mode(0o700).create(&dir);
+    let held = fs::symlink_metadata(&dir);
+    if !held.is_ok_and(|m| m.is_dir() && m.uid() == user) {
+        let why = made.err().map_or_else(String::new, |e| format!(": {e}"));
+        bail!(
+            "{} is no folder of yours{why}; --dump-dir names another",
+            dir.display()
+        );
+    }
+    Ok(dir)
+}
+
+/// What a record of this card begins with, but for the card.
+fn head(o: &Options) -> Head {
+    Head {
+        program: env!("CARGO_PKG_VERSION").into(),
+        profile: o.profile.clone(),
+        overlay: o.overlay.as_ref().map(|p| p.display().to_string()),
+        card: Vec::new(),
+    }
+}
+
 /// Has everything recorded. When that cannot go on, the process ends.
 fn record(
     owner: &Owner,
@@ -292,10 +343,8 @@ fn record(
     let name = path.display().to_string();
     owner.record(|card| {
         let head = Head {
-            program: env!("CARGO_PKG_VERSION").into(),
-            profile: o.profile.clone(),
-            overlay: o.overlay.as_ref().map(|p| p.display().to_string()),
             card: card.save()?,
+            ..head(o)
         };
         let told = name.clone();
         let failed = move |e| {

@@ -261,6 +261,11 @@ impl Effects {
         self.arena.clear();
     }
 
+    /// Forgets all effects but the first `len`. The bytes of the others stay until [`Effects::clear`].
+    pub fn truncate(&mut self, len: usize) {
+        self.list.truncate(len);
+    }
+
     /// Adds an effect at the end.
     pub fn push(&mut self, e: Effect) {
         self.list.push(e);

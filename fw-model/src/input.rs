@@ -75,6 +75,7 @@ pub enum Input<'a> {
         /// Byte offset from the start of BAR0.
         offset: u32,
         /// The bytes as they lie in memory (registers are big-endian).
+        #[serde(serialize_with = "bytes")]
         data: &'a [u8],
     },
     /// The driver writes `data` in a UAR page (event queue doorbells at 0x40 and 0x48).
@@ -86,6 +87,7 @@ pub enum Input<'a> {
         /// Byte offset in that page.
         offset: u32,
         /// The bytes as they lie in memory.
+        #[serde(serialize_with = "bytes")]
         data: &'a [u8],
     },
     /// A command that came whole over a command channel.
@@ -97,6 +99,7 @@ pub enum Input<'a> {
         /// Who sent it.
         caller: Caller,
         /// The inbox, with its 16-byte header.
+        #[serde(serialize_with = "bytes")]
         inbox: &'a [u8],
         /// Room for the outbox in bytes, its 16-byte header included.
         outbox_len: u32,
@@ -209,10 +212,16 @@ pub enum Input<'a> {
         /// The register's id.
         register: u16,
         /// A register whose index fields choose the part.
+        #[serde(serialize_with = "bytes")]
         given: &'a [u8],
         /// Where in the register, and the value.
         bits: Bits,
     },
+}
+
+/// Writes bytes as one piece and not one after the other; they are the same in the end.
+fn bytes<S: serde::Serializer>(all: &[u8], s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_bytes(all)
 }
 
 impl Input<'_> {

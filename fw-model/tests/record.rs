@@ -5,14 +5,18 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use common::{Driver, cmd};
 use fw_model::{
     Input, Profile, Time,
     fault::Fault,
     record::{
-        self, Broken, Frame, Happened, Head, Noted, Record, Step,
+        self, Broken, Frame, Happened, Happening, Head, Noted, Notes, Record, Step,
+        flight::{Flight, Follower, GENERATION},
         minimize::{failure, minimize, shortened},
         replay::Difference,
     },
@@ -47,16 +51,29 @@ impl Recording {
         let d = &mut self.d;
         d.now = Time(d.now.0 + 1000);
         d.fx.clear();
-        let noted = Noted::new(&d.guest);
+        let mut notes = Notes::default();
+        let noted = Noted::new(&d.guest, &mut notes);
         step.happen(&mut d.card, d.now, &noted, &mut d.fx);
         let frame = Frame {
             at: d.now,
             step,
-            reads: noted.reads(),
+            reads: notes.reads(),
             effects: Happened::since(&d.fx, 0),
             panicked: false,
         };
         self.bytes.extend(record::framed(&frame).unwrap());
+        // Written without a frame in between, it is the same.
+        let mut same = Vec::new();
+        let happening = Happening {
+            at: frame.at,
+            step: &frame.step,
+            reads: &notes,
+            effects: &d.fx,
+            from: 0,
+            panicked: false,
+        };
+        happening.write(&mut same).unwrap();
+        assert!(self.bytes.ends_with(&record::sealed(&same)));
     }
 
     /// A command in slot 0.
@@ -225,4 +242,128 @@ fn a_record_that_is_cut_or_changed_anywhere_is_told_and_never_believed() {
         changed[at] ^= 0x10;
         assert!(read(&changed).is_err(), "byte {at}");
     }
+}
+
+/// A driver whose card has a flight recorder.
+struct Flown {
+    d: Driver,
+    flight: Flight,
+    follower: Follower,
+    // How often frames became too old.
+    turns: usize,
+    // The most that was kept.
+    most: usize,
+}
+
+impl Flown {
+    fn new() -> Self {
+        let mut d = Driver::of(profile());
+        d.bring_up();
+        let follower = Follower::new(&d.card, profile()).unwrap();
+        Self {
+            d,
+            flight: Flight::default(),
+            follower,
+            turns: 0,
+            most: 0,
+        }
+    }
+
+    fn step(&mut self, step: &Step<'_>) {
+        let d = &mut self.d;
+        d.now = Time(d.now.0 + 1000);
+        d.fx.clear();
+        let mut notes = Notes::default();
+        let noted = Noted::new(&d.guest, &mut notes);
+        let happen = || step.happen(&mut d.card, d.now, &noted, &mut d.fx);
+        let panicked = catch_unwind(AssertUnwindSafe(happen)).is_err();
+        if panicked {
+            d.fx.clear();
+        }
+        let frame = Happening {
+            at: d.now,
+            step,
+            reads: &notes,
+            effects: &d.fx,
+            from: 0,
+            panicked,
+        };
+        if let Some(old) = self.flight.put(&frame, Vec::new) {
+            self.follower.follow(&old);
+            self.turns += 1;
+        }
+        let kept = self.flight.kept();
+        self.most = self.most.max(kept.iter().map(|f| f.len()).sum());
+    }
+
+    fn command(&mut self, inbox: &[u8], out_len: usize) {
+        self.d.post(0, inbox, out_len);
+        let doorbell = Input::SegmentWrite {
+            function: self.d.f,
+            offset: 0x18,
+            data: &1u32.to_be_bytes(),
+        };
+        self.step(&Step::of(doorbell));
+    }
+
+    fn dump(&self) -> (Vec<u8>, usize) {
+        let head = Head {
+            program: "test".into(),
+            profile: "connectx7".into(),
+            overlay: None,
+            card: Vec::new(),
+        };
+        self.follower.record(head, &self.flight.kept()).unwrap()
+    }
+}
+
+#[test]
+fn the_flight_recorder_keeps_the_last_and_its_dump_is_a_record() {
+    let mut r = Flown::new();
+    // Nothing has happened yet: a record without frames.
+    let (bytes, count) = r.dump();
+    assert_eq!((frames(&bytes).1.len(), count), (0, 0));
+    for _ in 0..2500 {
+        r.command(&cmd(op::ALLOC_PD, 0, 16), 16);
+        r.command(&cmd(op::QUERY_HCA_CAP, 1, 16), 4112);
+    }
+    // So much happened that what is kept begins somewhere in between.
+    assert!(r.turns > 4, "{}", r.turns);
+    assert!(r.most < 2 * GENERATION + (64 << 10), "{}", r.most);
+    let (bytes, count) = r.dump();
+    let (head, all) = frames(&bytes);
+    assert_eq!(all.len(), count);
+    assert!((200..2500).contains(&count), "{count}");
+    assert_eq!(failure(&profile(), &head, &all).unwrap(), None);
+    // Its last frame is what happened last.
+    assert_eq!(all.last().unwrap().at, r.d.now);
+}
+
+#[test]
+fn a_panic_runs_again_from_a_dump_and_the_card_behind_it_is_followed_further() {
+    let mut r = Flown::new();
+    let fault = Fault::parse("opcode=ALLOC_PD nth=3 : panic").unwrap();
+    r.step(&Step::of(Input::Fault(&fault)));
+    for _ in 0..3 {
+        r.command(&cmd(op::ALLOC_PD, 0, 16), 16);
+    }
+    let (bytes, count) = r.dump();
+    let (head, all) = frames(&bytes);
+    assert_eq!(count, 4);
+    let failed = failure(&profile(), &head, &all).unwrap().unwrap();
+    assert_eq!(failed.frame, 3);
+    assert_eq!(failed.difference, Difference::Panic { recorded: true });
+    assert!(failed.done.panicked);
+    // What led to it is the fault and what it counts.
+    let kept = minimize(&profile(), &head, &all, &failed, |_| {}).unwrap();
+    assert_eq!(kept, [0, 1, 2, 3]);
+    // After it, and after what it left of the card became the beginning, all is as it was.
+    for _ in 0..2500 {
+        r.command(&cmd(op::QUERY_HCA_CAP, 1, 16), 4112);
+    }
+    assert!(r.turns > 1);
+    let (bytes, _) = r.dump();
+    let (head, all) = frames(&bytes);
+    assert!(all.iter().all(|f| !f.panicked));
+    assert_eq!(failure(&profile(), &head, &all).unwrap(), None);
 }

@@ -2,11 +2,12 @@
 //! A function that is up, given its commands by call or through the mailbox engine.
 #![allow(dead_code, clippy::unwrap_used)] // Each benchmark uses its part.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use fw_model::{
     Caller, Card, CardOptions, Effect, Effects, EventPath, FunctionId, GuestMemory, Input, Profile,
     Time, Unmapped,
+    record::{Happening, Noted, Notes, Step, flight::Flight},
 };
 use fwctl_proto::cmdif::Entry;
 
@@ -59,6 +60,9 @@ pub struct Device {
     memory: Flat,
     entry: [u8; 64],
     page: u64,
+    flight: Flight,
+    notes: Notes,
+    spare: Vec<u8>,
 }
 
 impl Device {
@@ -74,6 +78,9 @@ impl Device {
             memory: Flat::new(),
             entry: [0; 64],
             page: 0x1_0000_0000,
+            flight: Flight::default(),
+            notes: Notes::default(),
+            spare: Vec::new(),
         };
         d.call(&inbox(0x104, 0, 16), 16);
         d.give(48);
@@ -165,6 +172,33 @@ impl Device {
         };
         self.card
             .submit(input, Time::ZERO, &self.memory, &mut self.fx);
+        assert!(!self.fx.is_empty());
+    }
+
+    /// [`Device::ring`], kept by the flight recorder; a follower in another thread would be done with
+    /// the frames that are kept no more.
+    pub fn ring_kept(&mut self) {
+        self.fx.clear();
+        self.notes.clear();
+        let step = Step::Input(Input::SegmentWrite {
+            function: self.function,
+            offset: 0x18,
+            data: &1u32.to_be_bytes(),
+        });
+        let noted = Noted::new(&self.memory, &mut self.notes);
+        step.happen(&mut self.card, Time::ZERO, &noted, &mut self.fx);
+        let frame = Happening {
+            at: Time::ZERO,
+            step: &step,
+            reads: &self.notes,
+            effects: &self.fx,
+            from: 0,
+            panicked: false,
+        };
+        let spare = &mut self.spare;
+        if let Some(old) = self.flight.put(&frame, || core::mem::take(spare)) {
+            self.spare = Arc::try_unwrap(old).unwrap_or_default();
+        }
         assert!(!self.fx.is_empty());
     }
 }

@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 
 use super::{ANSWER_TIMEOUT, verbs::new_file};
 
-/// The command whose file is made here.
-const SAVE: &str = "save";
+/// The commands whose file is made here.
+const MAKES: [&str; 2] = ["save", "flight-dump"];
 
 /// Longest conversation that `ctl` listens to in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -74,7 +74,7 @@ pub fn ask(
     receive("greeting")?;
     let request = format!("{}\n", json!({ "execute": command, "arguments": named }));
     let made = match named.get("path").and_then(Value::as_str) {
-        Some(path) if command == SAVE => Some(path),
+        Some(path) if MAKES.contains(&command) => Some(path),
         _ => None,
     };
     let reply = match made {
@@ -88,7 +88,7 @@ pub fn ask(
             let sent = send_with_file(&stream, request.as_bytes(), &file);
             let reply = sent.map_err(Into::into).and_then(|()| receive("answer"));
             if reply.is_err() {
-                // Nothing, or half a card.
+                // Nothing, or half of what it should hold.
                 let _ = fs::remove_file(path);
             }
             reply?

@@ -2,6 +2,9 @@
 //! Records on disk: written while a card is served, run again without a guest (docs/record.md).
 
 pub mod cli;
+mod flight;
+
+pub use flight::{FlightRecorder, MAX_DUMPS};
 
 use std::{
     fs::File,
@@ -11,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use fw_model::record::{self, Frame, Head};
+use fw_model::record::{self, Happening, Head};
 
 /// Frames that wait to be written; with more, the device waits.
 pub const QUEUE: usize = 64;
@@ -55,12 +58,13 @@ impl Recorder {
     }
 
     /// Puts a frame into the queue, when there is room. False if nothing can be written any more.
-    pub fn put(&mut self, frame: &Frame<'_>) -> bool {
-        let Ok(bytes) = record::framed(frame) else {
+    pub fn put(&mut self, frame: &Happening<'_>) -> bool {
+        let mut body = Vec::new();
+        if frame.write(&mut body).is_err() {
             return false;
-        };
+        }
         let queue = self.queue.as_ref();
-        queue.is_some_and(|q| q.send(bytes).is_ok())
+        queue.is_some_and(|q| q.send(record::sealed(&body)).is_ok())
     }
 }
 

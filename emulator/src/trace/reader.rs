@@ -225,7 +225,8 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let path = dir.as_path().join("t");
         let kinds = every_kind();
-        let mut r = Recorder::start(File::create(&path).unwrap(), String::new(), &kinds[9]).unwrap();
+        let mut r =
+            Recorder::start(File::create(&path).unwrap(), String::new(), &kinds[9]).unwrap();
         for e in &kinds {
             r.put(e);
         }

@@ -253,10 +253,18 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_full_ends_the_trace_and_nothing_else() {
-        let mut r = Recorder::start(File::create("/dev/null").unwrap(), String::new(), &note(0)).unwrap();
+        let mut r =
+            Recorder::start(File::create("/dev/null").unwrap(), String::new(), &note(0)).unwrap();
         drop(r);
         // Every write to it fails with ENOSPC.
-        assert!(Recorder::start(File::options().write(true).open("/dev/full").unwrap(), String::new(), &note(0)).is_err());
+        assert!(
+            Recorder::start(
+                File::options().write(true).open("/dev/full").unwrap(),
+                String::new(),
+                &note(0)
+            )
+            .is_err()
+        );
         let shared = Arc::new(Shared::default());
         r = Recorder {
             shared: shared.clone(),

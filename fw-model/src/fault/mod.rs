@@ -95,6 +95,8 @@ pub enum Act {
     Removal,
     /// The emulator ends at once.
     Crash,
+    /// The model fails, as by a bug.
+    Panic,
 }
 
 /// What happens.

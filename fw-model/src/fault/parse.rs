@@ -119,7 +119,11 @@ pub const ACTIONS: &[(&str, &str, &str)] = &[
         "effects",
         "the firmware raises an event of this type",
     ),
-    ("random-data", "effects", "raise= with random data, else zero"),
+    (
+        "random-data",
+        "effects",
+        "raise= with random data, else zero",
+    ),
     ("count=", "effects", "raise= so often: a storm"),
     (
         "page-demand=",
@@ -161,6 +165,11 @@ pub const ACTIONS: &[(&str, &str, &str)] = &[
         "crash",
         "effects",
         "the emulator ends by SIGABRT; trace and record are written first",
+    ),
+    (
+        "panic",
+        "before",
+        "the model panics: the function is reset and the flight recorder written",
     ),
 ];
 
@@ -645,6 +654,7 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
             ("starting", Some(v)) => t.acts.push(Act::Starting(milliseconds("starting", v)?)),
             ("removal", None) => t.acts.push(Act::Removal),
             ("crash", None) => t.acts.push(Act::Crash),
+            ("panic", None) => t.acts.push(Act::Panic),
             (key, Some(v)) if key.starts_with("set.") => {
                 let path = &key["set.".len()..];
                 let p = place(path, layouts.output, layouts.register)?;

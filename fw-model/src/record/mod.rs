@@ -4,16 +4,18 @@
 //!
 //! This module has the data and their bytes; who keeps them in a file is somebody else's business.
 
+pub mod flight;
 pub mod minimize;
 pub mod replay;
+mod write;
 
-use core::cell::RefCell;
+pub use write::{Happening, Noted, Notes};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Batch, Card, Delivery, Effect, Effects, EventPath, FunctionId, GuestMemory, Input, Order, Time,
-    Token, Unmapped, fault::Fault,
+    Token, fault::Fault,
 };
 
 /// The first bytes of a record.
@@ -228,12 +230,17 @@ pub fn head(head: &Head) -> Result<Vec<u8>, postcard::Error> {
 /// # Errors
 /// What the encoder says; there is no frame that it cannot write.
 pub fn framed<T: Serialize>(value: &T) -> Result<Vec<u8>, postcard::Error> {
-    let mut bytes = postcard::to_extend(value, vec![0; FRAME_HEAD])?;
-    let body = &bytes[FRAME_HEAD..];
-    let (len, sum) = (body.len() as u32, crc32fast::hash(body));
-    bytes[..4].copy_from_slice(&len.to_le_bytes());
-    bytes[4..FRAME_HEAD].copy_from_slice(&sum.to_le_bytes());
-    Ok(bytes)
+    Ok(sealed(&postcard::to_allocvec(value)?))
+}
+
+/// Bytes of a frame behind their length and checksum.
+#[must_use]
+pub fn sealed(body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(FRAME_HEAD + body.len());
+    bytes.extend((body.len() as u32).to_le_bytes());
+    bytes.extend(crc32fast::hash(body).to_le_bytes());
+    bytes.extend(body);
+    bytes
 }
 
 /// A record's frames, as bytes that are whole.
@@ -321,40 +328,5 @@ impl<'a> Iterator for Record<'a> {
             self.rest = &[];
         }
         Some(frame)
-    }
-}
-
-/// Guest memory whose reads are kept.
-pub struct Noted<'a> {
-    mem: &'a dyn GuestMemory,
-    reads: RefCell<Vec<Read>>,
-}
-
-impl<'a> Noted<'a> {
-    /// Keeps what is read from `mem`.
-    #[must_use]
-    pub fn new(mem: &'a dyn GuestMemory) -> Self {
-        Self {
-            mem,
-            reads: RefCell::default(),
-        }
-    }
-
-    /// What was read.
-    #[must_use]
-    pub fn reads(self) -> Vec<Read> {
-        self.reads.into_inner()
-    }
-}
-
-impl GuestMemory for Noted<'_> {
-    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Unmapped> {
-        let done = self.mem.read(addr, buf);
-        self.reads.borrow_mut().push(Read {
-            addr,
-            len: buf.len() as u32,
-            data: done.is_ok().then(|| buf.to_vec()),
-        });
-        done
     }
 }

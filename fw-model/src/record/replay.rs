@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Frame, Happened, Head, Noted, Read};
+use super::{Frame, Happened, Head, Noted, Notes, Read};
 use crate::{Card, Effect, Effects, GuestMemory, Profile, Unmapped, save::LoadError};
 
 /// A command that ended in a frame: both messages.
@@ -86,7 +86,7 @@ pub enum Reads {
 }
 
 /// Guest memory that has what a frame's reads found.
-struct Recorded<'a> {
+pub(super) struct Recorded<'a> {
     reads: &'a [Read],
     how: Reads,
     next: Cell<usize>,
@@ -94,7 +94,7 @@ struct Recorded<'a> {
 }
 
 impl<'a> Recorded<'a> {
-    fn of(frame: &'a Frame<'_>, how: Reads) -> Self {
+    pub fn of(frame: &'a Frame<'_>, how: Reads) -> Self {
         Self {
             reads: &frame.reads,
             how,
@@ -158,10 +158,9 @@ impl Replay {
     /// Lets a frame happen, and makes it what happened: with what it reads now, found by place.
     pub fn record(&mut self, frame: &mut Frame<'_>) {
         let mem = Recorded::of(frame, Reads::ByPlace);
-        let noted = Noted::new(&mem);
-        let done = self.happen(frame, &noted);
-        let reads = noted.reads();
-        frame.reads = reads;
+        let mut notes = Notes::default();
+        let done = self.happen(frame, &Noted::new(&mem, &mut notes));
+        frame.reads = notes.reads();
         frame.effects = done.effects;
         frame.panicked = done.panicked;
     }

@@ -183,6 +183,12 @@ pub const VERBS: &[Verb] = &[
         faults,
     ),
     verb(
+        "flight-dump",
+        "Write the last things that happened to a new file, for `fwctl-emu replay`.",
+        &[("path", "FILE", "must not exist yet")],
+        flight_dump,
+    ),
+    verb(
         "functions",
         "Show the functions and what they hold.",
         &[],
@@ -408,6 +414,14 @@ fn power_cycle(s: &Server, _: &Arguments) -> Result<Value, String> {
     Ok(json!({}))
 }
 
+/// Writes what the flight recorder has to a new file.
+fn flight_dump(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let path = text(a, "path")?;
+    let inputs = s.owner.dump(made(a, path)?);
+    let inputs = inputs.map_err(|e| format!("{path}: {e}"))?;
+    Ok(json!({ "inputs": inputs }))
+}
+
 /// Writes the whole card to a new file, which only this user can read.
 fn save(s: &Server, a: &Arguments) -> Result<Value, String> {
     let path = a
@@ -416,17 +430,23 @@ fn save(s: &Server, a: &Arguments) -> Result<Value, String> {
         .ok_or("\"path\" is not the name of a file to write")?;
     let bytes = s.owner.with_card(|c, _| c.save());
     let bytes = bytes.map_err(|e| format!("the card cannot be written: {e}"))?;
-    // The client makes the file where its user may; without one, the sandbox says where we may.
+    let mut file = made(a, path)?;
+    let written = file.write_all(&bytes).and_then(|()| file.sync_all());
+    written.map_err(|e| format!("{path}: {e}"))?;
+    Ok(json!({ "bytes": bytes.len() }))
+}
+
+/// The file at `path` that a command is to write: the client makes it where its user may; without one, the
+/// sandbox says where we may.
+fn made(a: &Arguments, path: &str) -> Result<File, String> {
     let file = a.file.take().map_or_else(|| new_file(path), Ok);
-    let written = file.and_then(|mut f| f.write_all(&bytes).and_then(|()| f.sync_all()));
-    written.map_err(|e| match e.kind() {
+    file.map_err(|e| match e.kind() {
         ErrorKind::PermissionDenied => format!(
-            "{path}: {e}; the sandbox lets it make files in the folders of --state and --save-dir, \
-             and `fwctl-emu ctl save` make them anywhere"
+            "{path}: {e}; the sandbox lets it make files in the folders of --state, --save-dir and \
+             --dump-dir, and `fwctl-emu ctl` make them anywhere"
         ),
         _ => format!("{path}: {e}"),
-    })?;
-    Ok(json!({ "bytes": bytes.len() }))
+    })
 }
 
 /// Makes a file that is not there yet, for this user alone.

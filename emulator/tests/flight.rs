@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A model that fails, and the flight recorder that is always on, with drivers on real sockets.
+#![allow(clippy::unwrap_used)] // A failing helper fails its test.
+
+mod process;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Output,
+    time::{Duration, Instant},
+};
+
+use fwctl_proto::opcode;
+use host_driver::{firmware::Firmware, mailbox::Command, pci::PciDriver};
+use process::{Control, Emulator, Folder, LIMIT, program, refused};
+use rustix::process::Signal;
+
+fn text(p: &Path) -> &str {
+    p.to_str().unwrap()
+}
+
+fn replay(file: &Path) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = program().arg("replay").arg(file).output().unwrap();
+    let text = |b| String::from_utf8(b).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// The dumps in a folder, once there are so many.
+fn dumps(folder: &Path, count: usize) -> Vec<PathBuf> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let mut all: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == "record"))
+            .collect();
+        all.sort();
+        assert!(Instant::now() < end, "{all:?}");
+        if all.len() == count {
+            return all;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_model_that_fails_leaves_what_led_to_it_and_the_device_goes_on_after_a_reset() {
+    let folder = Folder::new();
+    let (socket, dir) = (folder.at("s"), folder.at("dumps"));
+    fs::create_dir(&dir).unwrap();
+    let e = Emulator::start(&[
+        "--vfio-user",
+        text(&socket),
+        "--dump-dir",
+        text(&dir),
+        "--fault",
+        "opcode=ALLOC_PD nth=4 : panic",
+    ]);
+    let mut d = Firmware::new(PciDriver::probe(&socket).unwrap());
+    d.bring_up().unwrap();
+    for _ in 0..3 {
+        d.ok(&Command::new(opcode::ALLOC_PD)).unwrap();
+    }
+    // No answer; the health buffer says what a driver must know: FW_INTERNAL_ERR, a reset is needed.
+    let unanswered = |d: &mut Firmware<PciDriver>, op| {
+        let d = &mut d.mailbox;
+        d.post(0, Command::new(op).inbox(), 16).unwrap();
+        d.ring(1).unwrap();
+        // The doorbell was taken when a later read is answered.
+        d.segment(0x238).unwrap();
+        assert!(d.answer(0, 16).unwrap().is_none());
+    };
+    unanswered(&mut d, opcode::ALLOC_PD);
+    let segment = |d: &mut Firmware<PciDriver>, at| d.mailbox.segment(at).unwrap();
+    assert_eq!(segment(&mut d, 0x23c) >> 16 & 0xff, 1);
+    assert_eq!(segment(&mut d, 0x238) >> 31, 1);
+    // Nothing is executed any more, nor is what was there used again.
+    unanswered(&mut d, opcode::NOP);
+    drop(d);
+    // A new client's function is a fresh one.
+    let mut d = Firmware::new(PciDriver::probe(&socket).unwrap());
+    d.bring_up().unwrap();
+    let pd = d.ok(&Command::new(opcode::ALLOC_PD)).unwrap();
+    assert_eq!(pd[9..12], [0, 0, 1], "the first one again");
+    drop(d);
+    let all = dumps(&dir, 1);
+    let mode = fs::metadata(&all[0]).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    e.signal(Signal::TERM);
+    let (status, log) = e.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let file = text(&all[0]);
+    assert!(
+        log.contains(&format!(
+            "inputs up to there are in {file}: `fwctl-emu replay {file}` runs"
+        )),
+        "{log}"
+    );
+    assert_eq!(
+        log.matches("a fault lets the firmware model fail").count(),
+        1
+    );
+    let (code, out, said) = replay(&all[0]);
+    assert_eq!(code, Some(1), "{out}{said}");
+    let first = out.lines().next().unwrap();
+    let words: Vec<_> = first.split(' ').collect();
+    assert_eq!(words[1], words[3], "the last frame: {first}");
+    assert!(
+        out.contains("the firmware model panics, as it had"),
+        "{out}"
+    );
+}
+
+#[test]
+fn only_so_many_failures_leave_a_dump() {
+    /// `MAX_DUMPS`, as docs/limits.md promises it.
+    const MAX_DUMPS: usize = 8;
+    let folder = Folder::new();
+    let (socket, state) = (folder.at("s"), folder.at("state"));
+    let e = Emulator::start(&[
+        "--vhost-user",
+        text(&folder.at("v")),
+        "--vfio-user",
+        text(&socket),
+        "--state",
+        text(&state),
+        "--fault",
+        "opcode=ENABLE_HCA : panic : times=0",
+    ]);
+    for _ in 0..=MAX_DUMPS {
+        // Not waited for: there is no answer. A new client finds a new function.
+        let mut d = PciDriver::probe(&socket).unwrap();
+        d.post(0, Command::new(opcode::ENABLE_HCA).inbox(), 16)
+            .unwrap();
+        d.ring(1).unwrap();
+        assert_eq!(d.segment(0x23c).unwrap() >> 16 & 0xff, 1);
+    }
+    e.signal(Signal::TERM);
+    let (status, log) = e.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    // The folder of --state is where they go if nothing else is said.
+    assert_eq!(dumps(&state, MAX_DUMPS).len(), MAX_DUMPS);
+    assert!(log.contains("8 dumps were written before"), "{log}");
+}
+
+#[test]
+fn what_happened_last_is_written_when_somebody_asks() {
+    let folder = Folder::new();
+    let (socket, control, file) = (folder.at("s"), folder.at("c"), folder.at("f"));
+    let _e = Emulator::start(&[
+        "--vfio-user",
+        text(&socket),
+        "--control",
+        text(&control),
+        "--seed",
+        "7",
+    ]);
+    let mut d = Firmware::new(PciDriver::probe(&socket).unwrap());
+    d.bring_up().unwrap();
+    for _ in 0..20 {
+        d.ok(&Command::new(opcode::ALLOC_PD)).unwrap();
+    }
+    let mut c = Control::greeted(&control);
+    let ask = format!("{{\"execute\":\"flight-dump\",\"arguments\":{{\"path\":{file:?}}}}}");
+    let said = c.ask(&ask);
+    assert!(said.starts_with("{\"return\":{\"inputs\":"), "{said}");
+    // What is there is not overwritten, and nothing is hurt by it.
+    let again = c.ask(&ask);
+    assert!(again.contains("File exists"), "{again}");
+    d.ok(&Command::new(opcode::NOP)).unwrap();
+    let (code, out, said) = replay(&file);
+    assert_eq!((code, said.as_str()), (Some(0), ""), "{out}");
+    assert!(out.ends_with(" frames: all as recorded\n"), "{out}");
+    let count: usize = out.split(' ').next().unwrap().parse().unwrap();
+    assert!(count > 20, "{count}");
+}
+
+#[test]
+fn a_folder_for_dumps_that_there_is_not_is_said_before_anything_is_served() {
+    let folder = Folder::new();
+    let socket = folder.at("s");
+    let (code, said) = refused(&["--vfio-user", text(&socket), "--dump-dir", "/nowhere"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("--dump-dir /nowhere: no folder"), "{said}");
+    assert!(!socket.exists());
+}
