@@ -54,6 +54,23 @@ fn by_owner(o: Owned) -> Owned {
     o
 }
 
-library_benchmark_group!(name = commands, benchmarks = [by_call, by_mailbox]);
+fn kept(opcode: u16, op_mod: u16, out: u32) -> Device {
+    let mut d = posted(opcode, op_mod, out);
+    d.ring_kept();
+    d
+}
+
+#[library_benchmark]
+#[bench::nop(kept(0x80d, 0, 16))]
+#[bench::query_hca_cap(kept(0x100, 1, 4112))]
+fn with_flight_recorder(mut d: Device) -> Device {
+    d.ring_kept();
+    d
+}
+
+library_benchmark_group!(
+    name = commands,
+    benchmarks = [by_call, by_mailbox, with_flight_recorder]
+);
 library_benchmark_group!(name = owner, benchmarks = by_owner);
 main!(library_benchmark_groups = [commands, owner]);

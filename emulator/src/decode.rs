@@ -20,13 +20,6 @@ pub struct Message<'a> {
     pub bytes: &'a [u8],
 }
 
-impl Message<'_> {
-    fn field(&self, path: &str) -> Option<u64> {
-        let p = self.layout.field(path)?;
-        Some(get_bits(self.bytes, p.offset, p.width))
-    }
-}
-
 /// The fields of `message` that are not zero, as `name=value`. For an outbox, `inbox` is the
 /// command that it answers: it may say what the outbox holds.
 #[must_use]
@@ -122,27 +115,12 @@ impl Decoder<'_> {
         l: &'static LayoutInfo,
         (base, at): (u32, u32),
     ) {
-        if let Some(inner) = self
-            .chosen(f, l, base)
-            .or(f.nested.filter(|_| f.variants.is_none()))
-        {
+        let input = self.inbox.map(|i| (i.layout, i.bytes));
+        if let Some(inner) = f.inner(l, base, self.bytes, input) {
             self.collect(visit, &format!("{name}."), inner, at);
         } else if f.width <= 64 {
             visit(name, f, get_bits(self.bytes, at, f.width));
         }
-    }
-
-    /// The layout that the selecting field says lies here.
-    fn chosen(&self, f: &FieldInfo, l: &LayoutInfo, base: u32) -> Option<&'static LayoutInfo> {
-        let v = f.variants?;
-        let selected = match v.selector.strip_prefix("in.") {
-            Some(path) => self.inbox?.field(path)?,
-            None => {
-                let p = l.field(v.selector)?;
-                get_bits(self.bytes, base + p.offset, p.width)
-            }
-        };
-        v.get(selected)
     }
 
     /// Elements of a field that are in use, lie within the bytes and are worth showing.

@@ -485,3 +485,116 @@ fn only_so_many_interrupts_are_late() {
     d.poll();
     assert_eq!(d.irqs.len(), MAX_LATE + 2);
 }
+
+#[test]
+fn reserved_bits_are_those_that_no_layout_names() {
+    let query = cmd(op::QUERY_HCA_CAP, 1, 16);
+    let right = up().exec(&query, 4112).out;
+    let caps = find("cmd_hca_cap").unwrap().leaves();
+    let named = |out: &[u8]| -> Vec<u64> {
+        let read = |p: &fwctl_proto::layout::Leaf| get_bits(&out[16..], p.offset, p.width);
+        caps.iter().map(read).collect()
+    };
+    for fill in ["1", "random", "0"] {
+        let mut d = with(&format!("opcode=QUERY_HCA_CAP : reserved={fill}"));
+        let out = d.exec(&query, 4112).out;
+        // Status and syndrome too: their names hold.
+        assert_eq!((out[0], &out[4..8]), (0, &[0; 4][..]), "{fill}");
+        assert_eq!(named(&out), named(&right), "{fill}");
+        if fill == "1" {
+            // mlx5_ifc_query_hca_cap_out_bits: reserved_at_8[0x18], reserved_at_40[0x40].
+            assert_eq!((&out[1..4], &out[8..16]), (&[0xff; 3][..], &[0xff; 8][..]));
+        }
+        assert_eq!(out == right, fill == "0", "{fill}");
+    }
+    // Of a register, the rest of its dwords: mlx5_ifc_paos_reg_bits has swid 8, local_port 8,
+    // reserved 4, admin_status 4, reserved 4, oper_status 4; ase 1, ee 1, reserved 28, e 2.
+    let mut c = cmd(op::ACCESS_REG, 1, 32);
+    c[10..12].copy_from_slice(&0x5006_u16.to_be_bytes());
+    c[17] = 1;
+    let right = up().exec(&c, 32).out;
+    let mut d = with("register=PAOS : reserved=1");
+    let out = d.exec(&c, 32).out;
+    let dword = |b: &[u8], at: usize| u32::from_be_bytes(b[at..at + 4].try_into().unwrap());
+    assert_eq!(dword(&out, 16), dword(&right, 16) | 0x0000_f0f0);
+    assert_eq!(dword(&out, 20), dword(&right, 20) | 0x3fff_fffc);
+    // A refused command has them as well, and a short answer only its own.
+    let mut d = with("opcode=DEALLOC_PD : reserved=1");
+    let mut free = cmd(op::DEALLOC_PD, 0, 16);
+    free[11] = 99;
+    let r = d.exec(&free, 12);
+    assert_eq!(r.status(), BAD_RES);
+    assert_eq!(
+        (&r.out[1..4], &r.out[8..12]),
+        (&[0xff; 3][..], &[0xff; 4][..])
+    );
+}
+
+#[test]
+fn a_configuration_item_is_matched_and_changed_by_its_own_fields() {
+    // MNVDA: its header's type word at byte 4, the data at byte 12 of the register.
+    let item = fwctl_proto::mst::nv::named("nv_crypto_conf").unwrap();
+    let word = u32::from(item.class) << 24 | item.id;
+    let mnvda = |word: u32| {
+        let mut c = cmd(op::ACCESS_REG, 1, 16 + 140);
+        c[10..12].copy_from_slice(&0x9024_u16.to_be_bytes());
+        c[16 + 2] = 8;
+        c[20..24].copy_from_slice(&word.to_be_bytes());
+        c
+    };
+    let policy = item.layout.field("crypto_policy").unwrap();
+    let read = |out: &[u8]| get_bits(&out[28..], policy.offset, policy.width);
+    let mut d = with("item=nv_crypto_conf : set.crypto_policy=2 : times=0");
+    assert_eq!(read(&d.exec(&mnvda(word), 156).out), 2);
+    // Another item is not struck.
+    let other = fwctl_proto::mst::nv::named("nv_global_pci_conf").unwrap();
+    let other = u32::from(other.class) << 24 | other.id;
+    d.exec(&mnvda(other), 156);
+    assert_eq!(d.card.faults()[0].struck, 1);
+    // By a value that is written.
+    let mut d = with("item=nv_crypto_conf crypto_policy=1 : status=BAD_PARAM : times=0");
+    let mut write = |policy_is: u64| {
+        let mut c = mnvda(word);
+        c[7] = 0;
+        set_bits(&mut c[28..], policy.offset, policy.width, policy_is);
+        d.exec_any(&c, 156);
+        d.card.faults()[0].struck
+    };
+    assert_eq!((write(2), write(1), write(0)), (0, 1, 1));
+}
+
+#[test]
+fn what_happens_by_itself_happens_at_its_time() {
+    let mut d = up();
+    let before = d.card.pages(d.f).unwrap().target;
+    let start = d.now.0;
+    fault(&mut d, "at=500 : page-demand=3 : times=2");
+    fault(&mut d, "at=0 : page-demand=100");
+    let target = |d: &Driver| d.card.pages(d.f).unwrap().target - before;
+    assert_eq!(target(&d), 0, "not before the card is polled");
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let due = d.card.next_deadline().unwrap();
+        // What else is due has no part in it.
+        d.now = due.max(d.now);
+        d.poll();
+        seen.push((d.now.0 - start, target(&d)));
+    }
+    assert_eq!(seen, [(0, 100), (500 * MS, 103), (1000 * MS, 106)]);
+    let left: Vec<_> = d.card.faults().iter().map(|f| (f.struck, f.left)).collect();
+    assert_eq!(left, [(2, Some(0)), (1, Some(0))]);
+    assert_eq!(d.card.next_deadline(), None);
+    // No command is struck by it, and what was saved goes on.
+    fault(&mut d, "at=10 : hang : times=0");
+    d.ok(&cmd(op::NOP, 0, 16), 16);
+    let profile = fw_model::Profile::builtin("connectx7").unwrap();
+    d.card = Card::load(profile, &d.card.save().unwrap()).unwrap();
+    d.now.0 += 10 * MS;
+    d.poll();
+    d.post(1, &cmd(op::NOP, 0, 16), 16);
+    d.ring(2);
+    assert!(d.reply(1, 16).is_none());
+    assert!(d.card.next_deadline().unwrap().0 >= d.now.0 + 9 * MS);
+    d.submit(Input::ClearFaults(None));
+    assert_eq!(d.card.next_deadline(), None);
+}

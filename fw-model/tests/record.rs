@@ -251,7 +251,8 @@ struct Flown {
     follower: Follower,
     // How often frames became too old.
     turns: usize,
-    // The most that was kept.
+    steps: usize,
+    // The most that was kept, as far as it was looked at.
     most: usize,
 }
 
@@ -265,6 +266,7 @@ impl Flown {
             flight: Flight::default(),
             follower,
             turns: 0,
+            steps: 0,
             most: 0,
         }
     }
@@ -292,8 +294,11 @@ impl Flown {
             self.follower.follow(&old);
             self.turns += 1;
         }
-        let kept = self.flight.kept();
-        self.most = self.most.max(kept.iter().map(|f| f.len()).sum());
+        self.steps += 1;
+        if self.steps.is_multiple_of(50) {
+            let kept = self.flight.kept();
+            self.most = self.most.max(kept.iter().map(|f| f.len()).sum());
+        }
     }
 
     fn command(&mut self, inbox: &[u8], out_len: usize) {
@@ -329,7 +334,11 @@ fn the_flight_recorder_keeps_the_last_and_its_dump_is_a_record() {
     }
     // So much happened that what is kept begins somewhere in between.
     assert!(r.turns > 4, "{}", r.turns);
-    assert!(r.most < 2 * GENERATION + (64 << 10), "{}", r.most);
+    assert!(
+        (GENERATION..2 * GENERATION + (64 << 10)).contains(&r.most),
+        "{}",
+        r.most
+    );
     let (bytes, count) = r.dump();
     let (head, all) = frames(&bytes);
     assert_eq!(all.len(), count);

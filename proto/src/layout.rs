@@ -48,6 +48,34 @@ pub struct FieldInfo {
 }
 
 impl FieldInfo {
+    /// The layout within this field of `l`, which begins at bit `base` of `bytes`: the one that another field
+    /// selects, or the nested one. `None` for a plain field, and if nobody knows what was selected. `input` is
+    /// the command that `bytes` answer, with its layout: it may be what selects.
+    #[must_use]
+    pub fn inner(
+        &self,
+        l: &LayoutInfo,
+        base: u32,
+        bytes: &[u8],
+        input: Option<(&LayoutInfo, &[u8])>,
+    ) -> Option<&'static LayoutInfo> {
+        let Some(v) = self.variants else {
+            return self.nested;
+        };
+        let selected = match v.selector.strip_prefix("in.") {
+            Some(path) => {
+                let (layout, bytes) = input?;
+                let p = layout.field(path)?;
+                get_bits(bytes, p.offset, p.width)
+            }
+            None => {
+                let p = l.field(v.selector)?;
+                get_bits(bytes, base.checked_add(p.offset)?, p.width)
+            }
+        };
+        v.get(selected)
+    }
+
     /// The same field, with names for its values.
     #[must_use]
     pub(crate) const fn values(self, values: &'static EnumInfo) -> Self {

@@ -375,7 +375,7 @@ impl Card {
                 }
             }
             Input::Fault(fault) => {
-                self.shared.faults.add(fault.clone());
+                self.shared.faults.add(fault.clone(), now);
             }
             Input::Amend {
                 stopped,
@@ -499,6 +499,9 @@ impl Card {
         for f in &mut self.functions {
             f.late_interrupts(now, fx);
         }
+        for (id, act) in self.shared.faults.due(now) {
+            self.act(id, act, now, fx);
+        }
         self.settle(now, fx);
     }
 
@@ -511,6 +514,7 @@ impl Card {
             .filter(|p| p.is_free())
             .map(|p| p.due)
             .chain(self.functions.iter().flat_map(|f| &f.late).map(|l| l.0))
+            .chain(self.shared.faults.deadline())
             .chain(self.shared.reset.deadline())
             .chain(self.shared.health.deadline(self.shared.time))
             .chain(self.trace_deadline())

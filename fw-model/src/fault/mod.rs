@@ -4,18 +4,21 @@
 
 mod mutate;
 mod parse;
+mod reserved;
 
 use core::time::Duration;
 
 use fwctl_proto::{
     layout::{get_bits, set_bits},
-    opcode,
+    mst::nv::Type,
+    opcode, register,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     FunctionId,
     function::{State, eq::Telling},
+    time::Time,
 };
 
 pub use parse::{ACTIONS, BadFault, Message, answer_field, message, register_field};
@@ -30,6 +33,11 @@ const MAX_ACTS: usize = 16;
 
 /// Where ACCESS_REG has the register's id.
 const REGISTER: u32 = 80;
+/// Where the register itself lies in it.
+const REGISTER_BYTE: u32 = 16;
+/// Where MNVDA has an item's type word and its data, in bits.
+const ITEM_TYPE: u32 = (REGISTER_BYTE + 4) * 8;
+const ITEM_DATA: u32 = (REGISTER_BYTE + 12) * 8;
 /// Bytes of a status and its syndrome.
 const STATUS_BYTES: usize = 8;
 
@@ -45,6 +53,8 @@ struct Place {
 struct When {
     opcode: Option<u16>,
     register: Option<u16>,
+    // Class and index of a configuration item.
+    item: Option<(u8, u32)>,
     op_mod: Option<u16>,
     uid: Option<u16>,
     function: Option<u8>,
@@ -52,6 +62,8 @@ struct When {
     fields: Vec<(Place, u64)>,
     nth: Option<u64>,
     percent: Option<u64>,
+    // No command at all: after so many milliseconds.
+    at: Option<u32>,
 }
 
 /// What fills an outbox.
@@ -110,6 +122,7 @@ struct Then {
     delay: Option<u64>,
     set: Vec<(Place, u64)>,
     fill: Option<Fill>,
+    reserved: Option<Fill>,
     cut: Option<usize>,
     mutate: Option<u8>,
     twist: Twist,
@@ -150,10 +163,12 @@ pub struct Fault {
     pub left: Option<u64>,
     /// Commands that matched all but `nth` and `percent`.
     pub matched: u64,
-    /// Commands that it struck.
+    /// Commands that it struck, or how often it happened by itself.
     pub struck: u64,
     /// Of those, the ones after which its function sent another command: what the driver went on from.
     pub followed: u64,
+    // When it happens by itself.
+    due: Option<Time>,
 }
 
 /// The faults of a card.
@@ -195,15 +210,25 @@ fn next(dice: &mut u64) -> u64 {
     *dice
 }
 
+fn later(now: Time, ms: u32) -> Time {
+    now.after(Duration::from_millis(ms.into()))
+}
+
 impl When {
     fn holds(&self, function: FunctionId, state: State, inbox: &[u8]) -> bool {
         let word = |at| get_bits(inbox, at, 16) as u16;
         let is = |wanted: Option<u16>, at| wanted.is_none_or(|w| w == word(at));
         let register = |id| word(0) == opcode::ACCESS_REG && word(REGISTER) == id;
+        let item = |key| {
+            let t = Type::of(get_bits(inbox, ITEM_TYPE, 32) as u32);
+            register(register::MNVDA) && (t.class, t.id) == key
+        };
         is(self.opcode, 0)
             && is(self.uid, 16)
             && is(self.op_mod, 48)
+            && self.at.is_none()
             && self.register.is_none_or(register)
+            && self.item.is_none_or(item)
             && self.function.is_none_or(|f| f == function.0)
             && self.state.is_none_or(|s| s == state)
             && self
@@ -262,12 +287,13 @@ impl Faults {
     }
 
     /// Adds one, and gives it a number; `None` if there are [`MAX_FAULTS`].
-    pub fn add(&mut self, mut fault: Fault) -> Option<u32> {
+    pub fn add(&mut self, mut fault: Fault, now: Time) -> Option<u32> {
         if self.list.len() >= MAX_FAULTS {
             return None;
         }
         self.last = self.last.wrapping_add(1);
         fault.id = self.last;
+        fault.due = fault.when.at.map(|ms| later(now, ms));
         self.list.push(fault);
         Some(self.last)
     }
@@ -277,6 +303,32 @@ impl Faults {
         let before = self.list.len();
         self.list.retain(|f| id.is_some_and(|id| f.id != id));
         before - self.list.len()
+    }
+
+    /// When the next one happens by itself.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        self.list.iter().filter_map(|f| f.due).min()
+    }
+
+    /// What happens by itself now, and to which function.
+    pub fn due(&mut self, now: Time) -> Vec<(FunctionId, Act)> {
+        let mut all = Vec::new();
+        for f in &mut self.list {
+            let (Some(due), Some(ms)) = (f.due, f.when.at) else {
+                continue;
+            };
+            if due > now {
+                continue;
+            }
+            let function = FunctionId(f.when.function.unwrap_or(0));
+            all.extend(f.then.acts.iter().map(|a| (function, *a)));
+            f.struck += 1;
+            f.left = f.left.map(|n| n.saturating_sub(1));
+            // Counted from now, so that nothing is made up for.
+            f.due = (f.left != Some(0)).then(|| later(now, ms));
+        }
+        all
     }
 
     /// What strikes a command that is about to be executed.
@@ -317,7 +369,9 @@ impl Faults {
             let right = |a: &Act| !matches!(a, Act::Raise { count, .. } if *count > MAX_RAISED);
             f.then.acts.len() <= MAX_ACTS && f.then.acts.iter().all(right)
         };
-        let right = |f: &Fault| places(f) && acts(f);
+        // One that is due again at once would be due for ever.
+        let ends = |f: &Fault| f.due.is_none() || f.when.at != Some(0) || f.left == Some(1);
+        let right = |f: &Fault| places(f) && acts(f) && ends(f);
         if self.list.len() > MAX_FAULTS || !self.list.iter().all(right) {
             return Err("a fault that cannot be");
         }
@@ -349,7 +403,13 @@ impl Struck {
         all.late = all.late.or(one.late);
         all.more = all.more.saturating_add(one.more);
         self.acts.extend(&t.acts);
-        if t.fill.is_some() || t.cut.is_some() || t.mutate.is_some() || !t.set.is_empty() {
+        let changes = [
+            t.fill.is_some(),
+            t.reserved.is_some(),
+            t.cut.is_some(),
+            t.mutate.is_some(),
+        ];
+        if changes.contains(&true) || !t.set.is_empty() {
             self.replies.push(t.clone());
         }
     }
@@ -362,16 +422,20 @@ impl Struck {
 
     /// Changes the outbox of the command in `inbox`.
     pub fn reply(&mut self, inbox: &[u8], outbox: &mut [u8]) {
+        let with = |fill, dice: &mut u64| match fill {
+            Fill::Zeros => 0,
+            Fill::Ones => 0xff,
+            Fill::Random => (next(dice) >> 32) as u8,
+        };
+        let dice = &mut self.dice;
         for t in &self.replies {
             if let (Some(fill), Some(body)) = (t.fill, outbox.get_mut(STATUS_BYTES..)) {
-                match fill {
-                    Fill::Zeros => body.fill(0),
-                    Fill::Ones => body.fill(0xff),
-                    Fill::Random => {
-                        for b in body {
-                            *b = (next(&mut self.dice) >> 32) as u8;
-                        }
-                    }
+                body.fill_with(|| with(fill, dice));
+            }
+            if let Some(fill) = t.reserved {
+                let named = reserved::named(inbox, outbox).unwrap_or_default();
+                for (b, named) in outbox.iter_mut().zip(named) {
+                    *b = *b & named | with(fill, dice) & !named;
                 }
             }
             for (p, value) in &t.set {
@@ -381,7 +445,7 @@ impl Struck {
                 }
             }
             if let Some(count) = t.mutate {
-                mutate::mutate(inbox, outbox, count, &mut self.dice);
+                mutate::mutate(inbox, outbox, count, dice);
             }
             if let Some(rest) = t.cut.and_then(|n| outbox.get_mut(n..)) {
                 rest.fill(0);

@@ -6,15 +6,13 @@ use fwctl_proto::{
     mst, opcode,
 };
 
-use super::{Place, REGISTER, STATUS_BYTES, next};
+use super::{Place, REGISTER, REGISTER_BYTE, STATUS_BYTES, next};
 use crate::reg;
 
 /// Elements of an array that may change.
 const MAX_ELEMENTS: u32 = 4;
 /// Layouts within layouts; none is deeper.
 const MAX_DEPTH: u32 = 8;
-/// Where the register lies in ACCESS_REG, in bits.
-const REGISTER_DATA: u32 = 128;
 
 /// Changes up to `count` fields of the outbox of the command in `inbox`; where no layout is known, bytes.
 /// Status and syndrome stay as they are. `dice` is the source of chance.
@@ -67,7 +65,7 @@ fn places(inbox: &[u8], outbox: &[u8]) -> Vec<Place> {
         let id = get_bits(inbox, REGISTER, 16) as u16;
         let known = reg::find(id).and_then(|r| r.layout);
         if let Some(l) = known.or_else(|| mst::find(id).map(|r| r.layout)) {
-            walk.collect(l, REGISTER_DATA, 0, &mut all);
+            walk.collect(l, REGISTER_BYTE * 8, 0, &mut all);
         }
     }
     all
@@ -92,7 +90,7 @@ impl Walk<'_> {
                 if (offset as usize) < STATUS_BYTES * 8 || end > self.outbox.len() as u64 * 8 {
                     continue;
                 }
-                match self.inner(l, f, base) {
+                match f.inner(l, base, self.outbox, Some((self.input, self.inbox))) {
                     Some(inner) if depth < MAX_DEPTH => self.collect(inner, offset, depth + 1, all),
                     None if (1..=64).contains(&f.width) => all.push(Place {
                         offset,
@@ -105,29 +103,6 @@ impl Walk<'_> {
                 }
             }
         }
-    }
-
-    /// The layout within a field.
-    fn inner(
-        &self,
-        l: &LayoutInfo,
-        f: &layout::FieldInfo,
-        base: u32,
-    ) -> Option<&'static LayoutInfo> {
-        let Some(v) = f.variants else {
-            return f.nested;
-        };
-        let selected = match v.selector.strip_prefix("in.") {
-            Some(path) => {
-                let p = self.input.field(path)?;
-                get_bits(self.inbox, p.offset, p.width)
-            }
-            None => {
-                let p = l.field(v.selector)?;
-                get_bits(self.outbox, base + p.offset, p.width)
-            }
-        };
-        v.get(selected)
     }
 }
 

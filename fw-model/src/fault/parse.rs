@@ -5,12 +5,17 @@ use fwctl_proto::{
     cmdif::DeliveryStatus,
     event,
     layout::{self, LayoutInfo, get_bits, set_bits},
-    mst::{self, nv::Type},
+    mst::{
+        self,
+        nv::{self, Type},
+    },
     opcode, register, segment,
     status::Status,
 };
 
-use super::{Act, Fault, Fill, MAX_ACTS, MAX_RAISED, Place, Then, When};
+use super::{
+    Act, Fault, Fill, ITEM_DATA, ITEM_TYPE, MAX_ACTS, MAX_RAISED, Place, REGISTER_BYTE, Then, When,
+};
 use crate::{function::State, nearest, reg};
 
 /// Why a fault is not taken: the part that is wrong, and what could stand there.
@@ -23,16 +28,11 @@ pub struct BadFault {
     pub what: String,
 }
 
-/// Where the register lies in ACCESS_REG.
-const REGISTER_BYTE: u32 = 16;
-/// Where MNVDA has an item's type word and its data, in bits.
-const ITEM_TYPE: u32 = (REGISTER_BYTE + 4) * 8;
-const ITEM_DATA: u32 = (REGISTER_BYTE + 12) * 8;
 /// A delay may be as long as one of the control socket.
 const MAX_DELAY_MS: u64 = crate::limits::MAX_DELAY_NANOS / 1_000_000;
 
-const WHEN: &str = "opcode=, register=, op_mod=, uid=, function=, state=, nth=, percent=, any, or a \
-                    field of the opcode's inbox";
+const WHEN: &str = "opcode=, register=, item=, op_mod=, uid=, function=, state=, nth=, percent=, any, a \
+                    field of the opcode's inbox, or at=";
 
 /// What a fault may do: how it is written, at which point it acts, and what happens.
 pub const ACTIONS: &[(&str, &str, &str)] = &[
@@ -63,6 +63,11 @@ pub const ACTIONS: &[(&str, &str, &str)] = &[
         "fill=",
         "reply",
         "every byte of the outbox behind status and syndrome is 0, 0xff (1), or random",
+    ),
+    (
+        "reserved=",
+        "reply",
+        "every bit of the outbox that no layout names is 0, 1, or random",
     ),
     (
         "mutate=",
@@ -206,7 +211,10 @@ pub(super) fn parts(when: &str, then: &str, times: Option<u64>) -> Result<Fault,
         what,
     };
     let (parsed, layouts) = self::when(when).map_err(error)?;
-    let then = self::then(then, layouts).map_err(error)?;
+    let then = self::then(then, &layouts).map_err(error)?;
+    if let Some(ms) = parsed.at {
+        by_itself(&parsed, &then, ms, times).map_err(error)?;
+    }
     Ok(Fault {
         id: 0,
         when: parsed,
@@ -215,6 +223,7 @@ pub(super) fn parts(when: &str, then: &str, times: Option<u64>) -> Result<Fault,
         matched: 0,
         struck: 0,
         followed: 0,
+        due: None,
         text,
     })
 }
@@ -224,6 +233,33 @@ fn number(text: &str) -> Option<u64> {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }
+}
+
+/// Checks what happens by itself and not with a command.
+fn by_itself(w: &When, t: &Then, ms: u32, times: u64) -> Result<(), String> {
+    let alone = When {
+        at: Some(ms),
+        function: w.function,
+        ..When::default()
+    };
+    if *w != alone {
+        return Err("at= is not of a command: it goes with function= alone".into());
+    }
+    let acts = Then {
+        acts: t.acts.clone(),
+        ..Then::default()
+    };
+    if *t != acts {
+        return Err(
+            "at= lets the firmware do something by itself: raise=, page-demand=, cable=, health=, \
+             hang, frozen-counter, starting=, removal, crash, panic"
+                .into(),
+        );
+    }
+    if ms == 0 && times != 1 {
+        return Err("at=0 happens once".into());
+    }
+    Ok(())
 }
 
 /// A number that fits, by the name of what it is for.
@@ -281,6 +317,15 @@ fn delivery_of(value: &str) -> Option<u8> {
     (0..=ALL).find(known).or_else(number).filter(|n| *n <= ALL)
 }
 
+fn fill_of(key: &str, value: &str) -> Result<Fill, String> {
+    match value {
+        "0" => Ok(Fill::Zeros),
+        "1" => Ok(Fill::Ones),
+        "random" => Ok(Fill::Random),
+        _ => Err(format!("{key}={value}: there are 0, 1 and random")),
+    }
+}
+
 fn milliseconds(key: &str, value: &str) -> Result<u32, String> {
     let ms: u32 = fits(key, value)?;
     if u64::from(ms) > MAX_DELAY_MS {
@@ -311,11 +356,11 @@ fn health_of(value: &str) -> Result<u8, String> {
 }
 
 /// What the messages of the commands that match hold.
-#[derive(Clone, Copy)]
 struct Layouts {
     input: Option<&'static LayoutInfo>,
     output: Option<&'static LayoutInfo>,
     register: Option<&'static LayoutInfo>,
+    item: Option<&'static LayoutInfo>,
 }
 
 impl Layouts {
@@ -329,7 +374,31 @@ impl Layouts {
             input: command.map(|c| c.input),
             output: command.map(|c| c.output),
             register,
+            item: w.item.and_then(|(class, id)| {
+                let of = |i: &&nv::Item| (i.class, i.id) == (class, id);
+                nv::ITEMS.iter().find(of).map(|i| i.layout)
+            }),
         }
+    }
+
+    /// A field of a message, of the register in it, or of the item in that.
+    fn place(&self, path: &str, message: Option<&'static LayoutInfo>) -> Result<Place, String> {
+        let all = [
+            (self.item, ITEM_DATA),
+            (self.register, REGISTER_BYTE * 8),
+            (message, 0),
+        ];
+        let all = || all.iter().filter_map(|(l, base)| Some(((*l)?, *base)));
+        let found = all().find_map(|(l, base)| plain(l, path, base));
+        found.ok_or_else(|| {
+            let names: Vec<_> = all().map(|(l, _)| l.name).collect();
+            if names.is_empty() {
+                return format!("{path}: give opcode= or register= for its fields");
+            }
+            let fields = all().flat_map(|(l, _)| l.fields).map(|f| f.name);
+            let meant = nearest(path, fields);
+            format!("{path}: no field of {}{meant}", names.join(" or "))
+        })
     }
 }
 
@@ -347,26 +416,6 @@ fn plain(l: &'static LayoutInfo, path: &str, base: u32) -> Option<Place> {
     })
 }
 
-/// A field of a message, or of the register in it.
-fn place(
-    path: &str,
-    message: Option<&'static LayoutInfo>,
-    register: Option<&'static LayoutInfo>,
-) -> Result<Place, String> {
-    let in_register = register.and_then(|l| plain(l, path, REGISTER_BYTE * 8));
-    let found = in_register.or_else(|| message.and_then(|l| plain(l, path, 0)));
-    found.ok_or_else(|| match (register, message) {
-        (None, None) => format!("{path}: give opcode= or register= for its fields"),
-        (r, m) => {
-            let all = || r.into_iter().chain(m);
-            let names: Vec<_> = all().map(|l| l.name).collect();
-            let fields = all().flat_map(|l| l.fields).map(|f| f.name);
-            let meant = nearest(path, fields);
-            format!("{path}: no field of {}{meant}", names.join(" or "))
-        }
-    })
-}
-
 /// Where a field lies in the outbox of the command in `inbox`, or in the register in it: bit offset
 /// and width.
 ///
@@ -375,18 +424,16 @@ fn place(
 pub fn answer_field(inbox: &[u8], path: &str) -> Result<(u32, u32), String> {
     let op = get_bits(inbox, 0, 16) as u16;
     let register = (op == opcode::ACCESS_REG).then(|| get_bits(inbox, super::REGISTER, 16) as u16);
-    let layouts = Layouts::of(&When {
-        opcode: Some(op),
-        register,
-        ..When::default()
-    });
     // A configuration item lies in its register.
     let item = register.filter(|id| *id == register::MNVDA);
     let item = item.and_then(|_| Type::of(get_bits(inbox, ITEM_TYPE, 32) as u32).item());
-    if let Some(p) = item.and_then(|i| plain(i.layout, path, ITEM_DATA)) {
-        return Ok((p.offset, p.width));
-    }
-    let place = place(path, layouts.output, layouts.register)?;
+    let layouts = Layouts::of(&When {
+        opcode: Some(op),
+        register,
+        item: item.map(|i| (i.class, i.id)),
+        ..When::default()
+    });
+    let place = layouts.place(path, layouts.output)?;
     Ok((place.offset, place.width))
 }
 
@@ -406,9 +453,9 @@ pub fn message(text: &str) -> Result<Message, BadFault> {
         w.opcode = Some(opcode::ACCESS_REG);
     }
     let op = w.opcode.ok_or_else(|| error(NONE.into()))?;
-    if w.nth.is_some() || w.percent.is_some() || w.state.is_some() {
+    if w.nth.is_some() || w.percent.is_some() || w.state.is_some() || w.at.is_some() {
         return Err(error(
-            "nth=, percent= and state= are not of a command".into(),
+            "nth=, percent=, state= and at= are not of a command".into(),
         ));
     }
     let row = crate::table::find(op);
@@ -430,6 +477,9 @@ pub fn message(text: &str) -> Result<Message, BadFault> {
     put(48, 16, w.op_mod.unwrap_or(read).into());
     if let Some(id) = w.register {
         put(super::REGISTER, 16, id.into());
+    }
+    if let Some((class, id)) = w.item {
+        put(ITEM_TYPE, 32, u64::from(class) << 24 | u64::from(id));
     }
     for (p, value) in &w.fields {
         put(p.offset, p.width, *value);
@@ -465,7 +515,7 @@ pub fn register_field(register: &str, path: &str) -> Result<(u16, u32, u32), Str
         register: Some(id),
         ..When::default()
     };
-    let p = place(path, None, Layouts::of(&w).register)?;
+    let p = Layouts::of(&w).place(path, None)?;
     Ok((id, p.offset - REGISTER_BYTE * 8, p.width))
 }
 
@@ -510,6 +560,13 @@ fn when(text: &str) -> Result<(When, Layouts), String> {
                 let list = || "; there are disabled, enabled, up".to_owned();
                 w.state = Some(named("state", v, state_of(v), list)?);
             }
+            ("item", Some(v)) => {
+                let lower = v.to_ascii_lowercase();
+                let list = || nearest(&lower, nv::ITEMS.iter().map(|i| i.layout.name));
+                let found = nv::named(&lower).map(|i| (i.class, i.id));
+                w.item = Some(named("item", v, found, list)?);
+            }
+            ("at", Some(v)) => w.at = Some(milliseconds("at", v)?),
             ("op_mod", Some(v)) => w.op_mod = Some(fits("op_mod", v)?),
             ("uid", Some(v)) => w.uid = Some(fits("uid", v)?),
             ("function", Some(v)) => w.function = Some(fits("function", v)?),
@@ -522,9 +579,13 @@ fn when(text: &str) -> Result<(When, Layouts), String> {
     if empty {
         return Err("it says nothing of when; `any` is every command".into());
     }
+    if w.item.is_some() && w.register.is_none() {
+        w.register = Some(register::MNVDA);
+    }
     let layouts = Layouts::of(&w);
     for (path, v) in fields {
-        let p = place(path, layouts.input, layouts.register)
+        let p = layouts
+            .place(path, layouts.input)
             .map_err(|e| format!("{e}; there are {WHEN}"))?;
         w.fields.push((p, value(path, v, p)?));
     }
@@ -572,7 +633,7 @@ fn amend_acts(acts: &mut [Act], said: &Amendments) -> Result<(), String> {
     Ok(())
 }
 
-fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
+fn then(text: &str, layouts: &Layouts) -> Result<Then, String> {
     let mut t = Then::default();
     let (mut syndrome, mut said) = (None, Amendments::default());
     for pair in pairs(text) {
@@ -589,14 +650,8 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
             ("delay", Some(v)) => {
                 t.delay = Some(u64::from(milliseconds("delay", v)?));
             }
-            ("fill", Some(v)) => {
-                t.fill = Some(match v {
-                    "0" => Fill::Zeros,
-                    "1" => Fill::Ones,
-                    "random" => Fill::Random,
-                    _ => return Err(format!("fill={v}: there are 0, 1 and random")),
-                });
-            }
+            ("fill", Some(v)) => t.fill = Some(fill_of("fill", v)?),
+            ("reserved", Some(v)) => t.reserved = Some(fill_of("reserved", v)?),
             ("mutate", Some(v)) => t.mutate = Some(fits("mutate", v)?),
             ("cut", Some(v)) => t.cut = Some(fits("cut", v)?),
             ("delivery", Some(v)) => {
@@ -657,7 +712,7 @@ fn then(text: &str, layouts: Layouts) -> Result<Then, String> {
             ("panic", None) => t.acts.push(Act::Panic),
             (key, Some(v)) if key.starts_with("set.") => {
                 let path = &key["set.".len()..];
-                let p = place(path, layouts.output, layouts.register)?;
+                let p = layouts.place(path, layouts.output)?;
                 t.set.push((p, value(path, v, p)?));
             }
             (key, _) => return Err(format!("{key}: there are {}", actions())),
@@ -792,6 +847,26 @@ mod tests {
             ),
             ("any : interrupts=256", "interrupts=256: too large"),
             ("any : fill=2", "fill=2: there are 0, 1 and random"),
+            ("any : reserved=2", "reserved=2: there are 0, 1 and random"),
+            (
+                "item=nv_crypto_con : lost",
+                "item=nv_crypto_con: there is none of this name; did you mean nv_crypto_conf",
+            ),
+            (
+                "item=nv_crypto_conf crypto_polic=1 : lost",
+                "crypto_polic: no field of nv_crypto_conf or ",
+            ),
+            ("at=5 uid=1 : hang", "at= is not of a command: it goes with"),
+            (
+                "at=5 : lost",
+                "at= lets the firmware do something by itself",
+            ),
+            (
+                "at=5 : hang lost",
+                "at= lets the firmware do something by itself",
+            ),
+            ("at=0 : raise=CMD : times=2", "at=0 happens once"),
+            ("at=3600001 : hang", "at=3600001: at most 3600000 ms"),
             (
                 "state=dead : lost",
                 "state=dead: there is none of this name; there are disabled",

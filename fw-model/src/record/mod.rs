@@ -22,7 +22,7 @@ use crate::{
 pub const MAGIC: &[u8; 8] = b"fwctlrec";
 /// The version that is written, and the only one that is read. It also changes with [`Input`], with
 /// [`Happened`] and with the format of saved cards.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of one frame; more are a damaged file. The largest doorbell brings 32 commands of 2 MiB.
 pub const MAX_FRAME: usize = 256 << 20;
 /// Bytes before a frame: its length and its CRC-32, both little-endian.
