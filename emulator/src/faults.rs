@@ -23,11 +23,13 @@ macro_rules! scenario {
 
 /// Ready lists of faults by name: emulator/scenarios/.
 const SCENARIOS: &[(&str, &str)] = &[
+    scenario!("cable-pulled"),
     scenario!("crossed-answers"),
     scenario!("dead-event-queue"),
     scenario!("emulator-crash"),
     scenario!("endless-start"),
     scenario!("event-storm"),
+    scenario!("failing-model"),
     scenario!("fatal-firmware"),
     scenario!("frozen-counter"),
     scenario!("hung-firmware"),
@@ -36,6 +38,7 @@ const SCENARIOS: &[(&str, &str)] = &[
     scenario!("lost-answer"),
     scenario!("random-capabilities"),
     scenario!("refused-commands"),
+    scenario!("reserved-bits"),
     scenario!("sick-firmware"),
     scenario!("silent-init"),
     scenario!("slow-firmware"),

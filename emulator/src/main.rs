@@ -374,7 +374,8 @@ fn main() -> ExitCode {
         Command::Explain { what } => told(explain(&what).map_err(anyhow::Error::msg), 1),
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "fwctl-emu", &mut text);
+            let mut whole = control::completed(Cli::command());
+            clap_complete::generate(shell, &mut whole, "fwctl-emu", &mut text);
             told(Ok(String::from_utf8_lossy(&text).into_owned()), 1)
         }
         Command::Man { dir } => match clap_mangen::generate_to(Cli::command(), &dir) {

@@ -5,7 +5,10 @@
 use std::{
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,6 +16,7 @@ use fw_model::{
     Card, Delivery, Effect, Effects, EventPath, FunctionId, GuestMemory, Input, NoMemory, Notice,
     Order, Report, ResetKind, Store, Time, Token,
     record::{Happening, Noted, Notes, Step},
+    save::LoadError,
 };
 
 use crate::{
@@ -65,6 +69,8 @@ pub struct Owner {
     // Wakes the timer when there is an earlier deadline or an end.
     timer: Condvar,
     start: Instant,
+    // Nanoseconds by which the card's clock is ahead of the time since then.
+    ahead: AtomicU64,
 }
 
 impl Owner {
@@ -94,6 +100,7 @@ impl Owner {
             start: Instant::now()
                 .checked_sub(passed)
                 .unwrap_or_else(Instant::now),
+            ahead: AtomicU64::new(0),
         })
     }
 
@@ -151,6 +158,25 @@ impl Owner {
         if i.card.next_deadline().is_some() {
             self.timer.notify_one();
         }
+    }
+
+    /// Becomes a saved card. Its clock goes on from where the later of both was.
+    ///
+    /// # Errors
+    /// It is not one that this card can become; nothing has changed.
+    pub fn load(&self, saved: Vec<u8>) -> Result<(), LoadError> {
+        let mut i = self.lock();
+        let then = i.card.loadable(&saved)?.time();
+        let ahead = then.since(self.now()).as_nanos() as u64;
+        self.ahead.fetch_add(ahead, Ordering::AcqRel);
+        let now = self.now();
+        if !i.dead {
+            i.fx.clear();
+            i.contain(None, None, now, &Step::Load(saved), &NoMemory);
+            i.carry_out::<true>(now);
+        }
+        self.timer.notify_one();
+        Ok(())
     }
 
     /// Reads the card.
@@ -279,7 +305,8 @@ impl Owner {
 
     /// The card's time.
     pub fn now(&self) -> Time {
-        Time::ZERO.after(self.start.elapsed())
+        let ahead = Duration::from_nanos(self.ahead.load(Ordering::Acquire));
+        Time::ZERO.after(self.start.elapsed() + ahead)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

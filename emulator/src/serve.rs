@@ -487,6 +487,7 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
             clients: clients.clone(),
             events,
             quit: Box::new(move || drop(quit.send(End::Quit))),
+            stored: p.options.state.is_some(),
             quitting: false.into(),
         };
         spawn("control", move || server.serve(&l.listener))?;

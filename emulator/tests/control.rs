@@ -4,6 +4,13 @@
 
 mod process;
 
+use std::{
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    process::Command,
+};
+
 use process::{Control, Emulator, Folder, program};
 use rustix::process::Signal;
 
@@ -303,4 +310,63 @@ fn a_signal_ends_it_while_clients_are_connected() {
     e.signal(Signal::TERM);
     assert_eq!(e.end().0.code(), Some(0));
     assert_eq!(c.line(), "");
+}
+
+#[test]
+fn another_user_is_refused_by_the_file_and_if_that_lets_him_in_by_the_socket() {
+    /// "nobody" of Debian, and of most others.
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let folder = Folder::new();
+    let (_e, control) = start(&folder);
+    let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    // The program where he can run it, whatever folders it was built in.
+    let theirs = folder.at("fwctl-emu");
+    fs::copy(program().get_program(), &theirs).unwrap();
+    mode(&theirs, 0o755);
+    mode(control.parent().unwrap(), 0o755);
+    let ask = || {
+        let out = Command::new(&theirs)
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .current_dir("/")
+            .args(["ctl", "version", "--control", control.to_str().unwrap()])
+            .output()
+            .unwrap();
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    let bits = fs::metadata(&control).unwrap().permissions().mode();
+    assert_eq!(bits & 0o777, 0o600);
+    let (code, said) = ask();
+    assert!(
+        code == Some(1) && said.contains("Permission denied"),
+        "{said}"
+    );
+    mode(&control, 0o666);
+    let (code, said) = ask();
+    assert!(
+        code == Some(1) && said.contains("this socket belongs to another user"),
+        "{said}"
+    );
+    assert_eq!(Control::greeted(&control).functions().len(), 2);
+}
+
+#[test]
+fn a_shell_is_told_of_verbs_arguments_and_names() {
+    // clap makes words of arguments for these two; for fish there are the verbs.
+    for (shell, word) in [
+        ("bash", "type=PORT_CHANGE"),
+        ("zsh", "type=PORT_CHANGE"),
+        ("fish", "flight-dump"),
+    ] {
+        let out = program().args(["completions", shell]).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        assert!(
+            text.contains("flight-dump") && text.contains(word),
+            "{shell}"
+        );
+    }
 }

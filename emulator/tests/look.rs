@@ -137,7 +137,7 @@ fn a_command_is_tried_and_nothing_happens() {
     assert_eq!(caps["raw"].as_str().unwrap().len(), 2 * 4112);
     let wrong = l.ctl(&["try", "command=nth=3 opcode=NOP"]).unwrap_err();
     assert!(
-        wrong.contains("nth=, percent= and state= are not of a command"),
+        wrong.contains("nth=, percent=, state= and at= are not of a command"),
         "{wrong}"
     );
     let wrong = l.ctl(&["try", "command=uid=3"]).unwrap_err();

@@ -6,7 +6,9 @@ mod process;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use process::{Control, Emulator, Folder, refused};
+use fwctl_proto::opcode;
+use host_driver::{firmware::Firmware, mailbox::Command, pci::PciDriver};
+use process::{Control, Emulator, Folder, program, refused};
 
 fn text(p: &Path) -> &str {
     p.to_str().unwrap()
@@ -109,4 +111,86 @@ fn what_cannot_be_loaded_is_said_before_anything_is_served() {
         assert_eq!(code, 2);
         assert!(said.contains(says), "{options:?}: {said}");
     }
+}
+
+#[test]
+fn a_running_card_becomes_a_saved_one_and_its_record_says_so() {
+    let folder = Folder::new();
+    let (a, control, file) = (folder.at("a"), folder.at("control"), folder.at("card"));
+    let record = folder.at("record");
+    let e = Emulator::start(&[
+        "--vfio-user",
+        text(&a),
+        "--control",
+        text(&control),
+        "--record",
+        text(&record),
+        "--sandbox",
+        "off",
+    ]);
+    let mut d = Firmware::new(PciDriver::probe(&a).unwrap());
+    d.bring_up().unwrap();
+    let pd = |d: &mut Firmware<PciDriver>| {
+        let out = d.ok(&Command::new(opcode::ALLOC_PD)).unwrap();
+        u32::from_be_bytes([0, out[9], out[10], out[11]])
+    };
+    let first = pd(&mut d);
+    save(&control, &file);
+    let mut c = Control::greeted(&control);
+    let mut load = |path: &Path| {
+        c.ask(&format!(
+            "{{\"execute\":\"load\",\"arguments\":{{\"path\":{path:?}}}}}"
+        ))
+    };
+    let again: Vec<_> = (0..2)
+        .map(|_| {
+            let next = [pd(&mut d), pd(&mut d)];
+            assert_eq!(load(&file), "{\"return\":{}}");
+            next
+        })
+        .collect();
+    assert_eq!(again, [[first + 1, first + 2]; 2]);
+    // What is no card of this kind changes nothing.
+    let other = folder.at("other");
+    fs::write(&other, b"something else").unwrap();
+    assert!(load(&other).contains("this is not a saved card"));
+    assert!(load(Path::new("/dev/zero")).contains("longer than 134217728 bytes"));
+    assert!(load(Path::new("/no/such")).contains("/no/such: No such file"));
+    assert_eq!(pd(&mut d), first + 1);
+    drop(d);
+    e.signal(rustix::process::Signal::TERM);
+    assert_eq!(e.end().0.code(), Some(0));
+    let out = program().arg("replay").arg(&record).output().unwrap();
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert!(said.ends_with(" frames: all as recorded\n"), "{said}");
+}
+
+#[test]
+fn a_card_with_other_doors_or_a_state_of_its_own_is_not_loaded_into_a_running_one() {
+    let folder = Folder::new();
+    let (a, b, file) = (folder.at("a"), folder.at("b"), folder.at("card"));
+    let (one, two, state) = (folder.at("one"), folder.at("two"), folder.at("state"));
+    let all = folder.at("");
+    let common = ["--control", text(&one), "--save-dir", text(&all)];
+    let first = Emulator::start(&[&["--vhost-user", text(&a)][..], &common].concat());
+    save(&one, &file);
+    drop(first);
+    let _e = Emulator::start(&[&["--vfio-user", text(&a)][..], &common].concat());
+    let _f = Emulator::start(&[
+        "--vhost-user",
+        text(&b),
+        "--control",
+        text(&two),
+        "--state",
+        text(&state),
+        "--save-dir",
+        text(&all),
+    ]);
+    let load = |control: &Path| {
+        Control::greeted(control).ask(&format!(
+            "{{\"execute\":\"load\",\"arguments\":{{\"path\":{file:?}}}}}"
+        ))
+    };
+    assert!(load(&one).contains("saved with other functions"));
+    assert!(load(&two).contains("in the folder of --state"));
 }

@@ -196,6 +196,8 @@ pub enum Input<'a> {
     },
     /// Power off and on: every function loses its state, next-boot configuration becomes current.
     PowerCycle,
+    /// The firmware resets itself, as when a driver writes 7 to `nic_interface`.
+    FirmwareReset,
     /// A capability of a function has another value, until the firmware starts again.
     SetCap {
         /// The function.
@@ -249,6 +251,7 @@ impl Input<'_> {
             | Self::Temperature { .. }
             | Self::Hang(_)
             | Self::Start { .. }
+            | Self::FirmwareReset
             | Self::PowerCycle => None,
         }
     }

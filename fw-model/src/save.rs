@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Card, Profile,
     card::Shared,
+    effect::Effects,
     function::Function,
     limits::{MAX_FUNCTIONS, MAX_SAVED},
+    time::Time,
 };
 
 /// The first bytes of a saved card.
@@ -60,6 +62,9 @@ pub enum LoadError {
     /// The profile has changed since.
     #[error("profile {0:?} is not what it was when the card was saved")]
     ProfileChanged(String),
+    /// Saved from a card with more or fewer functions, or that are reached otherwise.
+    #[error("the card was saved with other functions")]
+    OtherFunctions,
     /// The state breaks a rule.
     #[error("the saved card holds what no card can hold: {0}")]
     Impossible(&'static str),
@@ -100,6 +105,35 @@ impl Card {
         let sum = crc32fast::hash(&bytes[HEAD..]).to_le_bytes();
         bytes[HEAD - 4..HEAD].copy_from_slice(&sum);
         Ok(bytes)
+    }
+
+    /// Becomes a saved card, of the same profile and with functions that are reached in the same way. What
+    /// waits for an answer on a command channel is told of a reset; what waits in a slot is forgotten.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing has changed then.
+    pub fn replace(&mut self, bytes: &[u8], now: Time, fx: &mut Effects) -> Result<(), LoadError> {
+        let saved = self.loadable(bytes)?;
+        for f in &self.functions {
+            f.abandon(fx);
+        }
+        self.functions = saved.functions;
+        self.shared = saved.shared;
+        self.shared.time = self.shared.time.max(now);
+        Ok(())
+    }
+
+    /// A saved card that this one can become.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn loadable(&self, bytes: &[u8]) -> Result<Self, LoadError> {
+        let saved = Self::load(self.profile.clone(), bytes)?;
+        let doors = |c: &Self| c.functions.iter().map(|f| f.events).collect::<Vec<_>>();
+        if doors(&saved) != doors(self) {
+            return Err(LoadError::OtherFunctions);
+        }
+        Ok(saved)
     }
 
     /// A card from what [`Card::save`] gave.

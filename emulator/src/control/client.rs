@@ -15,8 +15,9 @@ use serde_json::{Map, Value, json};
 
 use super::{ANSWER_TIMEOUT, verbs::new_file};
 
-/// The commands whose file is made here.
+/// The commands whose file is made here, and the one whose file is opened here.
 const MAKES: [&str; 2] = ["save", "flight-dump"];
+const READS: &str = "load";
 
 /// Longest conversation that `ctl` listens to in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -73,17 +74,15 @@ pub fn ask(
     };
     receive("greeting")?;
     let request = format!("{}\n", json!({ "execute": command, "arguments": named }));
-    let made = match named.get("path").and_then(Value::as_str) {
-        Some(path) if MAKES.contains(&command) => Some(path),
-        _ => None,
-    };
-    let reply = match made {
-        None => {
-            stream.write_all(request.as_bytes())?;
+    let path = named.get("path").and_then(Value::as_str);
+    // Our user's file: the emulator's sandbox has no say in where it is.
+    let reply = match path {
+        Some(path) if command == READS => {
+            let file = File::open(path).with_context(|| path.to_owned())?;
+            send_with_file(&stream, request.as_bytes(), &file)?;
             receive("answer")?
         }
-        // Our user's file: the emulator's sandbox has no say in where it is.
-        Some(path) => {
+        Some(path) if MAKES.contains(&command) => {
             let file = new_file(path).with_context(|| path.to_owned())?;
             let sent = send_with_file(&stream, request.as_bytes(), &file);
             let reply = sent.map_err(Into::into).and_then(|()| receive("answer"));
@@ -92,6 +91,10 @@ pub fn ask(
                 let _ = fs::remove_file(path);
             }
             reply?
+        }
+        _ => {
+            stream.write_all(request.as_bytes())?;
+            receive("answer")?
         }
     };
     let value = reply.get("return").cloned().unwrap_or_default();

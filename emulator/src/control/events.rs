@@ -5,6 +5,7 @@ use std::sync::{
     Arc, Mutex, PoisonError,
     mpsc::{Receiver, SyncSender, sync_channel},
 };
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fw_model::{FunctionId, Notice};
 use serde_json::{Value, json};
@@ -47,7 +48,10 @@ impl Events {
             }
         };
         data["function"] = function.0.into();
-        self.tell(&json!({ "event": name, "data": data }));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        let timestamp = json!({ "seconds": now.as_secs(), "microseconds": now.subsec_micros() });
+        self.tell(&json!({ "event": name, "data": data, "timestamp": timestamp }));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<SyncSender<Value>>> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The control socket: JSON lines in QMP's manner. A greeting, then for each request
 //! `{"execute": NAME, "id": any}` one answer `{"return": …}` or `{"error": {"class", "desc"}}`
-//! with the same id. In between, what happens by itself: `{"event": NAME, "data": …}`.
+//! with the same id. In between, what happens by itself: `{"event": NAME, "data": …, "timestamp": …}`.
 
 use std::{
     fs::File,
@@ -31,7 +31,7 @@ mod verbs;
 pub use client::{Argument, argument, ask};
 pub use events::{Events, MAX_UNREAD};
 use verbs::Arguments;
-pub use verbs::{VERBS, help, new_file};
+pub use verbs::{VERBS, completed, help, new_file};
 
 /// Longest request line in bytes.
 pub const MAX_LINE: u64 = 64 << 10;
@@ -52,6 +52,8 @@ pub struct Server {
     pub events: Events,
     /// Ends the process.
     pub quit: Box<dyn Fn() + Send + Sync>,
+    /// The card's non-volatile state is in a folder, which a saved card does not have.
+    pub stored: bool,
     /// `quit` was asked for; it is carried out once it is answered.
     pub quitting: AtomicBool,
 }

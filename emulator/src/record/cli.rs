@@ -138,6 +138,7 @@ fn step(frame: &Frame<'_>) -> String {
     match &frame.step {
         Step::Add(events) => format!("{at:.6} a function is added ({events:?})"),
         Step::Poll => format!("{at:.6} a deadline"),
+        Step::Load(saved) => format!("{at:.6} a saved card of {} bytes is loaded", saved.len()),
         Step::Fault(f) => format!("{at:.6} fault: {}", f.text),
         Step::Input(input) => format!("{at:.6} {input:?}"),
     }

@@ -48,6 +48,7 @@ pub fn entry<'a>(input: &Input<'a>, now: Time) -> Option<Entry<'a>> {
         | Input::Temperature { .. }
         | Input::Hang(_)
         | Input::Start { .. }
+        | Input::FirmwareReset
         | Input::PowerCycle => note(None, format!("{input:?}")),
         Input::Command { .. }
         | Input::Gateway { .. }

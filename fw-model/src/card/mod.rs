@@ -427,6 +427,12 @@ impl Card {
                     f.segment.nic_interface = segment::nic_interface::FULL_DRIVER;
                 }
             }
+            Input::FirmwareReset => {
+                // One function asks for all.
+                if let Some(f) = self.functions.first_mut() {
+                    f.segment.nic_interface = segment::nic_interface::SW_RESET;
+                }
+            }
             Input::Gateway {
                 function,
                 at,
@@ -827,17 +833,7 @@ impl Card {
         let Some(f) = self.functions.get_mut(usize::from(id.0)) else {
             return;
         };
-        for p in &f.pending {
-            if let Origin::Channel { tag } = p.origin {
-                let outbox = fx.store(&[]);
-                fx.push(Effect::Reply {
-                    function: id,
-                    tag,
-                    delivery: Delivery::Reset,
-                    outbox,
-                });
-            }
-        }
+        f.abandon(fx);
         f.reset(&self.profile);
     }
 }

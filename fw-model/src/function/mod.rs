@@ -14,7 +14,7 @@ use fwctl_proto::{eqe, event};
 use crate::{
     FunctionId,
     diagnostics::Diagnostics,
-    effect::{Effects, Notice},
+    effect::{Delivery, Effect, Effects, Notice},
     gateway::icmd::Icmd,
     input::EventPath,
     object::{KindId, Objects},
@@ -32,7 +32,7 @@ use crate::{
 use self::{
     eq::{Eq, Event},
     pages::Pages,
-    pending::Pending,
+    pending::{Origin, Pending},
     uctx::UserContexts,
 };
 
@@ -136,6 +136,21 @@ pub struct Function {
 }
 
 impl Function {
+    /// Tells those who wait on a command channel that they wait in vain.
+    pub(crate) fn abandon(&self, fx: &mut Effects) {
+        for p in &self.pending {
+            if let Origin::Channel { tag } = p.origin {
+                let outbox = fx.store(&[]);
+                fx.push(Effect::Reply {
+                    function: self.id,
+                    tag,
+                    delivery: Delivery::Reset,
+                    outbox,
+                });
+            }
+        }
+    }
+
     /// A function as after power on.
     #[must_use]
     pub fn new(id: FunctionId, events: EventPath, profile: &Profile) -> Self {
@@ -280,7 +295,7 @@ impl Function {
     /// Delivers what was raised.
     pub fn deliver(&mut self, fx: &mut Effects) {
         while let Some(notice) = self.notices.pop_front() {
-            fx.push(crate::Effect::Notice {
+            fx.push(Effect::Notice {
                 function: self.id,
                 notice,
             });
@@ -297,7 +312,7 @@ impl Function {
             }
             if self.events == EventPath::Channel && self.state != State::Disabled {
                 let data = fx.store(&event.data);
-                fx.push(crate::Effect::Event {
+                fx.push(Effect::Event {
                     function: self.id,
                     event_type: event.event_type,
                     sub_type: event.sub_type,

@@ -53,6 +53,8 @@ pub enum Step<'a> {
     Input(Input<'a>),
     /// [`Input::Fault`].
     Fault(Box<Fault>),
+    /// The card became a saved one ([`Card::replace`]).
+    Load(Vec<u8>),
 }
 
 impl<'a> Step<'a> {
@@ -73,6 +75,8 @@ impl<'a> Step<'a> {
             }
             Self::Poll => card.poll(at, fx),
             Self::Input(input) => card.submit(*input, at, mem, fx),
+            // One that is no card's changes nothing.
+            Self::Load(saved) => drop(card.replace(saved, at, fx)),
             Self::Fault(fault) => card.submit(Input::Fault(fault), at, mem, fx),
         }
     }

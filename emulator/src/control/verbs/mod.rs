@@ -4,7 +4,7 @@
 use std::{
     cell::Cell,
     fs::{File, OpenOptions},
-    io::{self, ErrorKind, Write as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     ops::Deref,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
@@ -19,11 +19,17 @@ use fwctl_proto::{eqe, event, opcode, segment};
 use serde_json::{Map, Value, json};
 
 mod change;
+mod complete;
 mod look;
 mod metrics;
 mod stops;
 
+pub use complete::completed;
+
 use super::Server;
+
+/// Bytes of a saved card that is loaded; the whole of it is a frame of a record.
+const MAX_LOAD: u64 = 128 << 20;
 
 /// The arguments of a request.
 /// The arguments of a request, and the file that came with it.
@@ -183,6 +189,12 @@ pub const VERBS: &[Verb] = &[
         faults,
     ),
     verb(
+        "firmware-reset",
+        "Let the firmware reset itself: next-boot configuration becomes current.",
+        &[],
+        firmware_reset,
+    ),
+    verb(
         "flight-dump",
         "Write the last things that happened to a new file, for `fwctl-emu replay`.",
         &[("path", "FILE", "must not exist yet")],
@@ -221,6 +233,12 @@ pub const VERBS: &[Verb] = &[
         "Plug or pull the cable of a function's port.",
         &[FUNCTION, ("up", "0|1", "pull or plug")],
         link,
+    ),
+    verb(
+        "load",
+        "Become a saved card, with the same functions. A guest does not know of it.",
+        &[("path", "FILE", "what `save` wrote")],
+        load,
     ),
     verb(
         "metrics",
@@ -422,6 +440,32 @@ fn flight_dump(s: &Server, a: &Arguments) -> Result<Value, String> {
     Ok(json!({ "inputs": inputs }))
 }
 
+/// The firmware resets itself.
+fn firmware_reset(s: &Server, _: &Arguments) -> Result<Value, String> {
+    s.owner.submit(Input::FirmwareReset, &NoMemory);
+    Ok(json!({}))
+}
+
+/// Becomes a saved card.
+fn load(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let path = text(a, "path")?;
+    if s.stored {
+        return Err(
+            "a saved card has its own non-volatile state, and this one's is in the folder of --state"
+                .into(),
+        );
+    }
+    let mut saved = Vec::new();
+    let file = a.file.take().map_or_else(|| File::open(path), Ok);
+    let read = file.and_then(|f| f.take(MAX_LOAD + 1).read_to_end(&mut saved));
+    read.map_err(|e| refused(path, &e))?;
+    if saved.len() as u64 > MAX_LOAD {
+        return Err(format!("{path}: longer than {MAX_LOAD} bytes"));
+    }
+    s.owner.load(saved).map_err(|e| format!("{path}: {e}"))?;
+    Ok(json!({}))
+}
+
 /// Writes the whole card to a new file, which only this user can read.
 fn save(s: &Server, a: &Arguments) -> Result<Value, String> {
     let path = a
@@ -440,13 +484,18 @@ fn save(s: &Server, a: &Arguments) -> Result<Value, String> {
 /// sandbox says where we may.
 fn made(a: &Arguments, path: &str) -> Result<File, String> {
     let file = a.file.take().map_or_else(|| new_file(path), Ok);
-    file.map_err(|e| match e.kind() {
+    file.map_err(|e| refused(path, &e))
+}
+
+/// Why a file that a client named cannot be opened here.
+fn refused(path: &str, e: &io::Error) -> String {
+    match e.kind() {
         ErrorKind::PermissionDenied => format!(
-            "{path}: {e}; the sandbox lets it make files in the folders of --state, --save-dir and \
-             --dump-dir, and `fwctl-emu ctl` make them anywhere"
+            "{path}: {e}; the sandbox opens files in the folders of --state, --save-dir and --dump-dir, \
+             and `fwctl-emu ctl` passes those of any other"
         ),
         _ => format!("{path}: {e}"),
-    })
+    }
 }
 
 /// Makes a file that is not there yet, for this user alone.
