@@ -6,15 +6,18 @@ mod process;
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::Output,
     time::{Duration, Instant},
 };
 
 use fwctl_proto::opcode;
-use host_driver::{firmware::Firmware, mailbox::Command, pci::PciDriver};
-use process::{Emulator, Folder, LIMIT, program, refused};
+use host_driver::{
+    firmware::Firmware, mailbox::Command, pci::PciDriver, vhost::VhostDriver,
+    vhost_session::Options,
+};
+use process::{Control, Emulator, Folder, LIMIT, program, refused};
 use rustix::process::Signal;
 
 fn text(p: &Path) -> &str {
@@ -195,4 +198,117 @@ fn a_folder_for_dumps_that_there_is_not_is_said_before_anything_is_served() {
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("--dump-dir /nowhere: no folder"), "{said}");
     assert!(!socket.exists());
+}
+
+#[test]
+fn over_a_command_channel_a_model_that_fails_says_so_and_a_crash_ends_the_process() {
+    let folder = Folder::new();
+    let (socket, record) = (folder.at("s"), folder.at("record"));
+    let dir = folder.at("dumps");
+    fs::create_dir(&dir).unwrap();
+    let mut e = Emulator::start(&[
+        "--vhost-user",
+        text(&socket),
+        "--dump-dir",
+        text(&dir),
+        "--record",
+        text(&record),
+        "--fault",
+        "opcode=NOP op_mod=1 : panic",
+        "--fault",
+        "opcode=NOP op_mod=2 : crash",
+    ]);
+    let mut d = Firmware::new(VhostDriver::connect(&socket, Options::default()).unwrap());
+    d.bring_up().unwrap();
+    let nop = |d: &mut Firmware<VhostDriver>, op_mod| {
+        let command = Command::new(opcode::NOP).op_mod(op_mod);
+        command.exec(&mut d.mailbox).map(|out| out[0])
+    };
+    // The command ends at once; its function has forgotten all, and comes up again.
+    let said = nop(&mut d, 1).unwrap_err().to_string();
+    assert!(said.contains("Reset"), "{said}");
+    d.bring_up().unwrap();
+    assert_eq!(nop(&mut d, 0).unwrap(), 0);
+    assert_eq!(dumps(&dir, 1).len(), 1);
+    // Now its backend is gone, which ends QEMU.
+    let gone = Command::new(opcode::NOP).op_mod(2);
+    d.mailbox
+        .send(
+            &host_driver::vhost::driver_request(16, 16),
+            gone.inbox(),
+            16,
+        )
+        .unwrap();
+    d.mailbox.kick().unwrap();
+    let end = Instant::now() + LIMIT;
+    while e.runs() {
+        assert!(Instant::now() < end, "it goes on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (status, log) = e.end();
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{log}");
+    let (code, out, said) = replay(&record);
+    // The record is whole up to the crash; it has the panic, which is told.
+    assert_eq!(
+        (code, said.contains("ends within a frame")),
+        (Some(1), false)
+    );
+    assert!(out.contains("panics, as it had"), "{out}");
+}
+
+#[test]
+fn a_model_that_fails_by_itself_resets_all_functions() {
+    let folder = Folder::new();
+    let (a, b, control) = (folder.at("a"), folder.at("b"), folder.at("c"));
+    let dir = folder.at("dumps");
+    fs::create_dir(&dir).unwrap();
+    let _e = Emulator::start(&[
+        "--vfio-user",
+        text(&a),
+        "--vhost-user",
+        text(&b),
+        "--control",
+        text(&control),
+        "--dump-dir",
+        text(&dir),
+    ]);
+    let mut d = Firmware::new(PciDriver::probe(&a).unwrap());
+    d.bring_up().unwrap();
+    let mut v = Firmware::new(VhostDriver::connect(&b, Options::default()).unwrap());
+    v.bring_up().unwrap();
+    let mut c = Control::greeted(&control);
+    let mut states = || -> Vec<_> {
+        let all = c.functions();
+        all.iter()
+            .map(|f| f["state"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(states(), ["up", "up"]);
+    let fault = "{\"execute\":\"fault\",\"arguments\":{\"when\":\"at=1\",\"then\":\"panic\"}}";
+    assert_eq!(
+        Control::greeted(&control).ask(fault),
+        "{\"return\":{\"id\":1}}"
+    );
+    let all = dumps(&dir, 1);
+    let end = Instant::now() + LIMIT;
+    while states() != ["disabled", "disabled"] {
+        assert!(Instant::now() < end, "{:?}", states());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(d.mailbox.segment(0x23c).unwrap() >> 16 & 0xff, 1);
+    // A reset of the firmware makes it well: 7 in `nic_interface` at first, then 1 ("disabled").
+    let said = Control::greeted(&control).ask("{\"execute\":\"firmware-reset\"}");
+    assert_eq!(said, "{\"return\":{}}");
+    while d.mailbox.segment(0x14).unwrap() >> 8 & 7 != 1
+        || d.mailbox.segment(0x1fc).unwrap() >> 31 != 0
+    {
+        assert!(Instant::now() < end, "it does not come back");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(d.mailbox.segment(0x23c).unwrap() >> 16 & 0xff, 0);
+    let whole = Instant::now() + LIMIT;
+    // Its file is whole a moment after it is there.
+    while !replay(&all[0]).1.contains("panics, as it had") {
+        assert!(Instant::now() < whole, "{:?}", replay(&all[0]));
+    }
 }
