@@ -71,6 +71,23 @@ fn a_trace_is_shown_filtered_counted_and_exported() {
     assert!(bad.contains("NOP op_mod=0x0 uid=9 in=16 out=16 -> BAD_RES syndrome 0xe00007"));
     assert_eq!(bad, shown(&["show", file, "--uid", "9", "--function", "0"]));
     assert_eq!(shown(&["show", file, "--function", "1"]), "");
+    assert_eq!(bad, shown(&["show", file, "--field", "in.uid=9"]));
+    let given = [
+        "--opcode",
+        "MANAGE_PAGES",
+        "--field",
+        "input_num_entries!=0",
+    ];
+    let pages = shown(&[&["show", file][..], &given].concat());
+    assert!(pages.lines().count() >= 2, "{pages}");
+    let o = trace(&["show", file, "--field", "input_num_entrys=1"]);
+    let said = String::from_utf8(o.stderr).unwrap();
+    assert_eq!(o.status.code(), Some(2), "{said}");
+    assert!(said.contains("did you mean input_num_entries"), "{said}");
+    let o = trace(&["show", file, "--opcode", "MANAGE_PAGE"]);
+    let said = String::from_utf8(o.stderr).unwrap();
+    assert_eq!(o.status.code(), Some(2), "{said}");
+    assert!(said.contains("did you mean MANAGE_PAGES"), "{said}");
     let raw = shown(&["show", file, "--uid", "9", "--raw"]);
     assert!(
         raw.contains("\n    in  000: 080d0009 00000000 00000000 00000000\n"),
@@ -105,6 +122,8 @@ fn a_trace_is_shown_filtered_counted_and_exported() {
     let rows = v.as_array().unwrap().iter();
     assert!(rows.clone().any(|r| r["command"] == "QUERY_HCA_CAP"), "{v}");
     let perfetto = folder.at("p.json");
+    // Of the exports one must be asked for.
+    assert_eq!(trace(&["export", file]).status.code(), Some(2));
     shown(&["export", "--perfetto", text(&perfetto), file]);
     let v: Value = serde_json::from_slice(&fs::read(&perfetto).unwrap()).unwrap();
     let events = v["traceEvents"].as_array().unwrap();

@@ -11,6 +11,9 @@ use super::{Command, Entry, Recorder, Via, inputs};
 
 /// Bytes of an inbox that are kept of a command that was not executed: its header and its first words.
 const HEADER: usize = 16;
+/// Commands of channels that wait for an answer, at most; of older ones the scope is not known. Above what
+/// all functions may have in flight.
+const MAX_WAITING: usize = 1 << 14;
 
 /// A command of a channel that has no answer yet.
 struct Waiting {
@@ -67,6 +70,9 @@ impl Tracer {
                     Caller::Driver => None,
                     Caller::User { scope, .. } => Some(*scope),
                 };
+                if self.waiting.len() >= MAX_WAITING {
+                    self.waiting.clear();
+                }
                 self.waiting.push(Waiting {
                     function: *function,
                     tag: *tag,
@@ -218,4 +224,155 @@ impl Tracer {
 
 fn generations(card: &Card) -> impl Iterator<Item = u64> + '_ {
     (0..=u8::MAX).map_while(|n| card.generation(FunctionId(n)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{owner::Owner, trace::Reader};
+    use fw_model::{CardOptions, EventPath, MemStore, NoMemory, Profile, gateway::Place};
+    use fwctl_proto::opcode;
+    use std::collections::BTreeMap;
+    use vmm_sys_util::tempdir::TempDir;
+
+    fn command(op: u16, uid: u16) -> [u8; 16] {
+        let mut inbox = [0; 16];
+        inbox[..2].copy_from_slice(&op.to_be_bytes());
+        inbox[2..4].copy_from_slice(&uid.to_be_bytes());
+        inbox
+    }
+
+    /// An owner that is traced; what was done with it, as the trace has it.
+    fn traced(events: EventPath, act: impl FnOnce(&Owner, FunctionId)) -> Vec<Entry<'static>> {
+        let dir = TempDir::new().unwrap();
+        let file = dir.as_path().join("t");
+        let profile = Profile::builtin("connectx7").unwrap();
+        let card = Card::new(profile, CardOptions::default(), &BTreeMap::new());
+        let owner = Owner::new(card, Box::new(MemStore::default()));
+        let f = owner.add_function(events).unwrap();
+        let head = Entry::Lost { count: 0 };
+        owner.trace(Recorder::create(&file, &head).unwrap());
+        act(&owner, f);
+        owner.end_trace();
+        let all: Result<Vec<_>, _> = Reader::open(&file).unwrap().skip(1).collect();
+        all.unwrap()
+    }
+
+    #[test]
+    fn a_channel_s_commands_have_their_scope_whether_executed_or_not() {
+        let send = |owner: &Owner, function, tag, caller, inbox: &[u8]| {
+            let input = Input::Command {
+                function,
+                tag,
+                caller,
+                inbox,
+                outbox_len: 16,
+            };
+            owner.submit(input, &NoMemory);
+        };
+        let all = traced(EventPath::Channel, |o, f| {
+            let user = |scope| Caller::User { scope, uid: 7 };
+            send(o, f, 1, Caller::Driver, &command(opcode::ENABLE_HCA, 0));
+            // There is no such user context, and no scope at which a user may end the function.
+            let read = user(Scope::DebugReadOnly);
+            send(o, f, 2, read, &command(opcode::NOP, 7));
+            let write = user(Scope::DebugWriteFull);
+            send(o, f, 3, write, &command(opcode::TEARDOWN_HCA, 7));
+            send(o, f, 4, Caller::Driver, &[8, 13, 0]);
+        });
+        let said: Vec<_> = all
+            .iter()
+            .map(|e| match e {
+                Entry::Command(c) => (c.opcode(), c.via.scope(), None),
+                Entry::Refused {
+                    header,
+                    scope,
+                    delivery,
+                    ..
+                } => (Command::word(header, 0), *scope, Some(*delivery)),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [
+                (opcode::ENABLE_HCA, None, None),
+                (
+                    opcode::NOP,
+                    Some(Scope::DebugReadOnly),
+                    Some(Delivery::BadUid)
+                ),
+                (
+                    opcode::TEARDOWN_HCA,
+                    Some(Scope::DebugWriteFull),
+                    Some(Delivery::ScopeDenied)
+                ),
+                (opcode::NOP, None, Some(Delivery::TooShort)),
+            ]
+        );
+        assert!(matches!(&all[0], Entry::Command(c) if c.via == Via::Channel(None)));
+        assert!(matches!(&all[3], Entry::Refused { header, .. } if header[..] == [8, 13, 0]));
+    }
+
+    #[test]
+    fn a_word_behind_the_gateway_is_there_with_what_came_of_it() {
+        let all = traced(EventPath::EventQueues, |o, function| {
+            for (space, address, value) in [
+                // The semaphore is taken by 7, and is not there for 9.
+                (0xa, 0x20, 7),
+                (0xa, 0x20, 9),
+                // GET_FW_INFO, and a command that there is not.
+                (3, 0, 0x8007_0001),
+                (3, 0, 0x1234_0001),
+            ] {
+                let input = Input::Gateway {
+                    function,
+                    at: Place { space, address },
+                    value,
+                };
+                o.submit(input, &NoMemory);
+            }
+        });
+        let said: Vec<_> = all
+            .iter()
+            .map(|e| match e {
+                Entry::Gateway {
+                    space, value, then, ..
+                } => (*space, *value, *then),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [
+                (0xa, 7, Some(7)),
+                (0xa, 9, Some(7)),
+                (3, 0x8007_0001, Some(0x8007_0000)),
+                (3, 0x1234_0001, Some(0x1234_0100)),
+            ]
+        );
+        let text = crate::trace::show::body(&all[3], None, 9);
+        assert_eq!(
+            text,
+            "f0 gateway ICMD 0x0 <- 0x12340001: opcode=0x1234 busy=0x1 and then 0x12340100: \
+             opcode=0x1234 status=BAD_OPCODE"
+        );
+    }
+
+    #[test]
+    fn a_reset_is_there_whoever_asked_for_it() {
+        let all = traced(EventPath::EventQueues, |o, function| {
+            let kind = ResetKind::Flr;
+            o.submit(Input::Reset { function, kind }, &NoMemory);
+            o.submit(Input::PowerCycle, &NoMemory);
+        });
+        let kinds: Vec<_> = all
+            .iter()
+            .filter_map(|e| match e {
+                Entry::Reset { kind, .. } => Some(*kind),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(kinds, [Some(ResetKind::Flr), None]);
+    }
 }
