@@ -4,7 +4,8 @@
 //!
 //! The grammar, loosest first: `a ? b : c`, `||`, `&&`, `== !=`, `< <= > >=`, `+ -`, `* /`, `^`,
 //! `log2(a)`, `(a)`, numbers, `$param` of the same item and `$item.param` of another. Numbers are
-//! 64-bit; what cannot be computed (an overflow, a division by 0, an unknown name) binds nothing.
+//! 64-bit; what cannot be computed (an overflow, a division by 0, an unknown name) binds nothing, unless
+//! the other side of `&&` or `||` decides. `$_name` is an intermediate result, which the limit defines.
 
 use fwctl_proto::mst::nv::Limit;
 
@@ -17,7 +18,15 @@ pub type Values<'a> = &'a dyn Fn(Option<&str>, &str) -> Option<i64>;
 /// True if `value` of the parameter is within its limits.
 #[must_use]
 pub fn holds(limit: &Limit, value: i64, values: Values<'_>) -> bool {
-    let of = |text: &str| eval(text, values);
+    let define = limit
+        .define
+        .strip_prefix('$')
+        .and_then(|d| d.split_once('='));
+    let values = |item: Option<&str>, param: &str| match define {
+        Some((name, text)) if item.is_none() && name == param => eval(text, values),
+        _ => values(item, param),
+    };
+    let of = |text: &str| eval(text, &values);
     of(limit.min).is_none_or(|least| value >= least)
         && of(limit.max).is_none_or(|most| value <= most)
         && of(limit.rule).is_none_or(|rule| rule != 0)
@@ -82,7 +91,7 @@ impl<'a> Parser<'a> {
         let mut left = self.binary(level + 1)?;
         while let Some((_, apply)) = tokens.iter().find(|(token, _)| self.take(token)) {
             let right = self.binary(level + 1)?;
-            left = left.zip(right).and_then(|(a, b)| apply(a, b));
+            left = apply.of(left, right);
         }
         Some(left)
     }
@@ -121,25 +130,55 @@ impl<'a> Parser<'a> {
     }
 }
 
-type Apply = fn(i64, i64) -> Option<i64>;
+/// What an operator makes of two values.
+enum Apply {
+    /// Of both.
+    Both(fn(i64, i64) -> Option<i64>),
+    /// A side that is this, 0 or not, decides alone.
+    Decides(bool),
+}
+
+impl Apply {
+    fn of(&self, left: Option<i64>, right: Option<i64>) -> Option<i64> {
+        match self {
+            Self::Both(apply) => left.zip(right).and_then(|(a, b)| apply(a, b)),
+            Self::Decides(by) => {
+                let sides = [left, right].map(|v| v.map(|v| v != 0));
+                if sides.contains(&Some(*by)) {
+                    return Some(i64::from(*by));
+                }
+                (!sides.contains(&None)).then_some(i64::from(!by))
+            }
+        }
+    }
+}
 
 /// Operators, the loosest first; of those that begin alike the longer one first.
 const LEVELS: &[&[(&str, Apply)]] = &[
-    &[("||", |a, b| Some(i64::from(a != 0 || b != 0)))],
-    &[("&&", |a, b| Some(i64::from(a != 0 && b != 0)))],
+    &[("||", Apply::Decides(true))],
+    &[("&&", Apply::Decides(false))],
     &[
-        ("==", |a, b| Some(i64::from(a == b))),
-        ("!=", |a, b| Some(i64::from(a != b))),
+        ("==", Apply::Both(|a, b| Some(i64::from(a == b)))),
+        ("!=", Apply::Both(|a, b| Some(i64::from(a != b)))),
     ],
     &[
-        ("<=", |a, b| Some(i64::from(a <= b))),
-        (">=", |a, b| Some(i64::from(a >= b))),
-        ("<", |a, b| Some(i64::from(a < b))),
-        (">", |a, b| Some(i64::from(a > b))),
+        ("<=", Apply::Both(|a, b| Some(i64::from(a <= b)))),
+        (">=", Apply::Both(|a, b| Some(i64::from(a >= b)))),
+        ("<", Apply::Both(|a, b| Some(i64::from(a < b)))),
+        (">", Apply::Both(|a, b| Some(i64::from(a > b)))),
     ],
-    &[("+", i64::checked_add), ("-", i64::checked_sub)],
-    &[("*", i64::checked_mul), ("/", i64::checked_div)],
-    &[("^", |a, b| a.checked_pow(u32::try_from(b).ok()?))],
+    &[
+        ("+", Apply::Both(i64::checked_add)),
+        ("-", Apply::Both(i64::checked_sub)),
+    ],
+    &[
+        ("*", Apply::Both(i64::checked_mul)),
+        ("/", Apply::Both(i64::checked_div)),
+    ],
+    &[(
+        "^",
+        Apply::Both(|a, b| a.checked_pow(u32::try_from(b).ok()?)),
+    )],
 ];
 
 #[cfg(test)]
@@ -167,6 +206,9 @@ mod tests {
             ("log2(8)", 3),
             ("0x10", 16),
             ("($cap.max==0)?0:1", 1),
+            ("1 || 1/0", 1),
+            ("$nobody == 1 || 1", 1),
+            ("1/0 && 0", 0),
         ] {
             assert_eq!(value(text), Some(want), "{text}");
         }
@@ -180,6 +222,8 @@ mod tests {
             "1/0",
             "9223372036854775807+1",
             "log2(0)",
+            "0 || 1/0",
+            "1 && 1/0",
         ] {
             assert_eq!(value(text), None, "{text}");
         }
@@ -191,14 +235,24 @@ mod tests {
         let mut count = 0;
         for item in ITEMS {
             for l in item.limits {
-                for text in [l.min, l.max, l.rule].into_iter().filter(|t| !t.is_empty()) {
+                let define = l.define.split_once('=').unwrap_or_default();
+                let uses = [l.min, l.max, l.rule].iter().any(|t| t.contains("$_"));
+                assert_eq!(uses, define.0.starts_with("$_"), "{}", l.rule);
+                for text in [l.min, l.max, l.rule, define.1]
+                    .into_iter()
+                    .filter(|t| !t.is_empty())
+                {
                     let known = |of: Option<&str>, param: &str| {
                         let other = |name| ITEMS.iter().find(|i| i.layout.name == name);
+                        if define.0.strip_prefix('$') == Some(param) {
+                            return Some(1);
+                        }
                         let item = of.map_or(Some(item), other);
                         let there =
                             item.is_some_and(|i| i.layout.fields.iter().any(|f| f.name == param));
                         assert!(there, "{text}: {of:?} {param}");
-                        Some(1)
+                        // Something is left of it when BARs were taken.
+                        Some(if param == "max_total_bar" { 64 } else { 1 })
                     };
                     assert!(eval(text, &known).is_some(), "{text}");
                     count += 1;

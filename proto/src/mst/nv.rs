@@ -37,6 +37,8 @@ pub struct Limit {
     pub max: &'static str,
     /// What must not be 0.
     pub rule: &'static str,
+    /// `$_name=expression`: an intermediate result that the others use.
+    pub define: &'static str,
 }
 
 /// Classes of items: what a type word holds besides the index.
@@ -55,11 +57,21 @@ pub mod class {
     pub const MODULE: u8 = 9;
 }
 
+/// Bits of a class that name several at once, of the classes that have units or functions.
+pub mod every {
+    /// All ports, or all hosts.
+    pub const UNIT: u8 = 0x80;
+    /// All functions of a host.
+    pub const FUNCTION: u8 = 0x40;
+}
+
 /// A type word taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Type {
     /// The class.
     pub class: u8,
+    /// Which of port, host and function are all that there are ([`every`]); their numbers mean nothing.
+    pub all: u8,
     /// Index in the class.
     pub id: u32,
     /// Port or module.
@@ -75,9 +87,16 @@ impl Type {
     #[must_use]
     pub fn of(word: u32) -> Self {
         let bits = |low: u32, width: u32| word >> low & ((1 << width) - 1);
-        let class = bits(24, 8) as u8;
+        let (class, all) = match bits(24, 8) as u8 {
+            byte @ 0x81 => (class::PORT, byte & every::UNIT),
+            byte @ (0x43 | 0x83 | 0xc3) => {
+                (class::FUNCTION, byte & (every::UNIT | every::FUNCTION))
+            }
+            class => (class, 0),
+        };
         let whole = Self {
             class,
+            all,
             id: bits(0, 24),
             unit: 0,
             host: 0,
@@ -164,6 +183,17 @@ mod tests {
         assert_eq!((t.host, t.function, t.id), (2, 1, 0x80));
         let t = Type::of(0x0102_0012);
         assert_eq!((t.class, t.unit, t.id), (1, 2, 0x12));
+        // All ports; all functions of a host, a function of all hosts, all functions of all hosts.
+        for (byte, class, all) in [
+            (0x81, 1, 0x80),
+            (0x43, 3, 0x40),
+            (0x83, 3, 0x80),
+            (0xc3, 3, 0xc0),
+        ] {
+            let t = Type::of(byte << 24 | 0x12);
+            assert_eq!((t.class, t.all, t.id), (class, all, 0x12), "{byte:#x}");
+        }
+        assert_eq!(Type::of(0x8000_0080).item().map(|i| i.id), None);
         assert_eq!(named("nv_global_pci_conf").unwrap().id, 0x80);
     }
 }
