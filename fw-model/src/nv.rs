@@ -14,12 +14,16 @@ pub const MAX_ITEM_BYTES: usize = 256;
 /// Where items lie in the card's store.
 const PREFIX: &str = "nv/next/";
 const CURRENT: &str = "nv/current/";
+/// Who set the next-boot value: one byte.
+const WRITER: &str = "nv/writer/";
 
 /// Configuration items by their 32-bit type (class, index and parameter).
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct NvStore {
     next: BTreeMap<u32, Vec<u8>>,
     current: BTreeMap<u32, Vec<u8>>,
+    /// `writer_id` of those who set next-boot values; none is 0, unspecified.
+    writers: BTreeMap<u32, u8>,
 }
 
 impl NvStore {
@@ -34,7 +38,13 @@ impl NvStore {
             .map(|(k, v)| (k, v.clone()))
             .take(MAX_ITEMS)
             .collect();
+        let writers = stored.iter().filter_map(|(k, v)| {
+            let item = u32::from_str_radix(k.strip_prefix(WRITER)?, 16).ok()?;
+            let [writer] = v.as_slice() else { return None };
+            next.contains_key(&item).then_some((item, *writer))
+        });
         Self {
+            writers: writers.collect(),
             current: Self::load_current(stored),
             next,
         }
@@ -59,7 +69,8 @@ impl NvStore {
         let bad = |items: &BTreeMap<u32, Vec<u8>>| {
             items.len() > MAX_ITEMS || items.values().any(|v| v.len() > MAX_ITEM_BYTES)
         };
-        if bad(&self.next) || bad(&self.current) {
+        let stray = self.writers.keys().any(|i| !self.next.contains_key(i));
+        if bad(&self.next) || bad(&self.current) || stray {
             return Err("configuration items");
         }
         Ok(())
@@ -69,6 +80,12 @@ impl NvStore {
     #[must_use]
     pub fn next(&self, item: u32) -> Option<&[u8]> {
         self.next.get(&item).map(Vec::as_slice)
+    }
+
+    /// `writer_id` of whoever set the next-boot value; 0 is unspecified.
+    #[must_use]
+    pub fn writer(&self, item: u32) -> u8 {
+        self.writers.get(&item).copied().unwrap_or(0)
     }
 
     /// The first item behind `item` that has a next-boot value.
@@ -95,11 +112,18 @@ impl NvStore {
         self.current.get(&item).map(Vec::as_slice)
     }
 
-    /// Sets the next-boot value and adds the change to `batch`.
+    /// Sets the next-boot value, by `writer` (`writer_id`, 0 is unspecified), and adds the change to
+    /// `batch`.
     ///
     /// # Errors
     /// [`Syndrome::NvLength`], [`Syndrome::NvLimit`].
-    pub fn set(&mut self, item: u32, value: &[u8], batch: &mut Batch) -> Result<(), Syndrome> {
+    pub fn set(
+        &mut self,
+        item: u32,
+        value: &[u8],
+        writer: u8,
+        batch: &mut Batch,
+    ) -> Result<(), Syndrome> {
         if value.len() > MAX_ITEM_BYTES {
             return Err(Syndrome::NvLength);
         }
@@ -110,13 +134,34 @@ impl NvStore {
         batch
             .puts
             .insert(format!("{PREFIX}{item:08x}"), Some(value.to_vec()));
+        self.sign(item, writer, batch);
         Ok(())
+    }
+
+    /// Notes who set an item; 0 is nobody who is known.
+    fn sign(&mut self, item: u32, writer: u8, batch: &mut Batch) {
+        let before = match writer {
+            0 => self.writers.remove(&item),
+            _ => self.writers.insert(item, writer),
+        };
+        if before.unwrap_or(0) != writer {
+            let value = (writer != 0).then(|| vec![writer]);
+            batch.puts.insert(format!("{WRITER}{item:08x}"), value);
+        }
+    }
+
+    /// True if there is room for the next-boot values of all these items.
+    #[must_use]
+    pub fn has_room(&self, items: &[u32]) -> bool {
+        let new = items.iter().filter(|i| !self.next.contains_key(i));
+        self.next.len() + new.count() <= MAX_ITEMS
     }
 
     /// Takes a next-boot value back and adds the change to `batch`.
     pub fn unset(&mut self, item: u32, batch: &mut Batch) {
         if self.next.remove(&item).is_some() {
             batch.puts.insert(format!("{PREFIX}{item:08x}"), None);
+            self.sign(item, 0, batch);
         }
     }
 
@@ -124,6 +169,7 @@ impl NvStore {
     pub fn unset_all(&mut self, batch: &mut Batch) {
         for item in core::mem::take(&mut self.next).keys() {
             batch.puts.insert(format!("{PREFIX}{item:08x}"), None);
+            self.sign(*item, 0, batch);
         }
     }
 
@@ -152,13 +198,14 @@ mod tests {
         let mut stored = BTreeMap::new();
         let mut nv = NvStore::load(&stored);
         let mut batch = Batch::default();
-        nv.set(0x80, &[1, 2], &mut batch).unwrap();
+        nv.set(0x80, &[1, 2], 9, &mut batch).unwrap();
         apply(&mut stored, &batch);
         let mut nv = NvStore::load(&stored);
         assert_eq!(
             (nv.next(0x80), nv.current(0x80)),
             (Some(&[1u8, 2][..]), None)
         );
+        assert_eq!((nv.writer(0x80), nv.writer(0x81)), (9, 0));
         let mut batch = Batch::default();
         nv.next_to_current(&mut batch);
         apply(&mut stored, &batch);
@@ -170,8 +217,8 @@ mod tests {
         let mut stored = BTreeMap::new();
         let mut nv = NvStore::load(&stored);
         let mut batch = Batch::default();
-        nv.set(1, &[1], &mut batch).unwrap();
-        nv.set(2, &[2], &mut batch).unwrap();
+        nv.set(1, &[1], 9, &mut batch).unwrap();
+        nv.set(2, &[2], 0, &mut batch).unwrap();
         nv.next_to_current(&mut batch);
         apply(&mut stored, &batch);
         let mut batch = Batch::default();
@@ -197,10 +244,11 @@ mod tests {
         let mut stored = BTreeMap::new();
         stored.insert("nv/next/zz".into(), vec![1]);
         stored.insert("nv/next/00000001".into(), vec![0; MAX_ITEM_BYTES + 1]);
+        stored.insert("nv/writer/00000001".into(), vec![9]);
         let mut nv = NvStore::load(&stored);
-        assert_eq!(nv.next(1), None);
+        assert_eq!((nv.next(1), nv.writer(1), nv.check()), (None, 0, Ok(())));
         assert_eq!(
-            nv.set(1, &[0; 257], &mut Batch::default()),
+            nv.set(1, &[0; 257], 0, &mut Batch::default()),
             Err(Syndrome::NvLength)
         );
     }

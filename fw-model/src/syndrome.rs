@@ -114,8 +114,8 @@ syndromes! {
     RegisterWriteOnly = 0x00e6_0003, BAD_PARAM, "The register cannot be read.";
     RegisterField = 0x00e6_0004, BAD_PARAM, "An index or value in the register is out of range.";
     RegisterPort = 0x00e6_0005, BAD_PARAM, "The register names a port that the function does not have.";
-    NvTypeUnknown = 0x00e6_0006, BAD_PARAM, "The configuration item has a type class that is not supported.";
-    NvLength = 0x00e6_0007, BAD_PARAM, "The configuration item is longer than its register has room for.";
+    NvTypeUnknown = 0x00e6_0006, BAD_PARAM, "There is no such configuration item, or no such port, host, function or module.";
+    NvLength = 0x00e6_0007, BAD_INP_LEN, "The length of the configuration item is 0, no multiple of 4, more than the item has, or more than the inbox carries.";
     NvLimit = 0x00e6_0008, NO_RES, "No room for another configuration item.";
 
     ResetBusy = 0x00e6_0009, BAD_RES_STATE, "A reset of the firmware goes on already.";
@@ -133,7 +133,8 @@ syndromes! {
     DumpTooLong = 0x00e6_0014, LIM_ERR, "The resource dump is longer than the firmware keeps.";
     DumpLost = 0x00e6_0015, BAD_PARAM, "device_opaque names no resource dump that is being read: another one was begun, or it is at its end.";
     DumpMemory = 0x00e6_0016, BAD_PARAM, "The memory key of the resource dump does not exist, must not be written, or does not cover the address.";
-    NvRange = 0x00e6_0017, BAD_PARAM, "A parameter of the configuration item has a value that the tools' database rules out.";
+    NvRange = 0x00e6_0017, LIM_ERR, "A parameter of the configuration item has a value that the tools' database rules out.";
+    NvVersion = 0x00e6_0018, BAD_OP, "The version of the configuration item is later than the one that the firmware knows.";
 
     ObjectLimit = 0x00e7_0001, LIM_ERR, "As many objects of this kind exist as the capabilities allow.";
     ObjectUnknown = 0x00e7_0002, BAD_RES, "There is no object of this kind with this id.";

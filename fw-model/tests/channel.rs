@@ -285,6 +285,7 @@ fn a_reset_answers_what_was_held() {
     let mut c = Channel::new();
     let mut set = cmd(0x805, 0, 16 + 268);
     set[10..12].copy_from_slice(&0x9024u16.to_be_bytes());
+    set[16 + 3] = 4;
     set[16 + 7] = 0x80;
     assert_eq!(c.command(Caller::Driver, &set, 284), None);
     let function = c.f;

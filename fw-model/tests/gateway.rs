@@ -150,11 +150,15 @@ fn what_cannot_be_is_refused_with_its_status() {
     fill(&mut d, &register(MGIR, GET, 203, &[]));
     assert_eq!(go(&mut d, 0x9001), 0x9001_0000);
     assert_eq!(MAILBOX_BYTES, 20 + 203 * 4);
-    // Refused registers: unknown; read-only; an item that there is not.
+    // Refused registers: unknown; read-only; an item that there is not, of a later version, of a length
+    // that it has not, with a value that the database rules out (total_vfs 128 of at most 127).
     for (words, status) in [
         (register(0x1, GET, 4, &[]), 4),
         (register(MGIR, SET, 40, &[]), 6),
-        (register(MNVDA, GET, 67, &[256, 0x0300_1234]), 7),
+        (register(MNVDA, GET, 67, &[256, 0x0300_1234]), 3),
+        (register(MNVDA, SET, 6, &[5 << 12 | 12, ITEM]), 2),
+        (register(MNVDA, SET, 6, &[7, ITEM]), 7),
+        (register(MNVDA, SET, 6, &[12, 0x80, 0, 0, 128]), 0x20),
     ] {
         fill(&mut d, &words);
         assert_eq!(go(&mut d, 0x9001), 0x9001_0000);

@@ -158,13 +158,13 @@ fn functions_end_at_max_functions() {
 fn configuration_items_end_at_max_items() {
     let mut nv = NvStore::load(&BTreeMap::new());
     for i in 0..MAX_ITEMS as u32 {
-        nv.set(i, &[1], &mut Batch::default()).unwrap();
+        nv.set(i, &[1], 0, &mut Batch::default()).unwrap();
     }
     assert_eq!(
-        nv.set(u32::MAX, &[1], &mut Batch::default()),
+        nv.set(u32::MAX, &[1], 0, &mut Batch::default()),
         Err(Syndrome::NvLimit)
     );
-    nv.set(0, &[2], &mut Batch::default()).unwrap();
+    nv.set(0, &[2], 0, &mut Batch::default()).unwrap();
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_channel_takes_max_in_flight_commands() {
     // A configuration item waits for the store, which never answers here.
     let mut set = cmd(0x805, 0, 284);
     set[10..12].copy_from_slice(&0x9024u16.to_be_bytes());
-    set[23] = 0x80;
+    (set[19], set[23]) = (4, 0x80);
     for _ in 0..MAX_IN_FLIGHT {
         assert_eq!(submit(&set), None);
     }

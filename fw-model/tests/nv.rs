@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Driver, cmd};
-use fw_model::{Input, Profile};
+use fw_model::{EventPath, Input, Profile};
 use fwctl_proto::{
     layout::{View, get_bits, set_bits},
     layouts::CmdHcaCap,
@@ -108,6 +108,65 @@ fn every_item_is_there_with_its_length_and_version() {
     }
 }
 
+/// What mlx5_core makes of a wrong version and a wrong length, and mstconfig over fwctl: its map of the
+/// statuses of MNVDA has 2 for a version that is not supported, 3 for an unknown item, 8 for a limit, 0x50
+/// for a length.
+#[test]
+fn wrong_versions_and_lengths_are_refused_and_change_nothing() {
+    const LENGTH: (u8, u32) = (0x50, 0x00e6_0007);
+    const VERSION: (u8, u32) = (2, 0x00e6_0018);
+    let mut d = up("connectx7");
+    let value = [0x80, 0, 0, 0, 0x80, 0, 0, 8, 0, 0, 0, 0];
+    set(&mut d, 0x80, &value).unwrap();
+    let send = |d: &mut Driver, version: u8, word, length, data: &[u8]| {
+        let mut r = header(NEXT, length, word);
+        r[2] |= version << 4;
+        r.extend_from_slice(data);
+        access(d, MNVDA, WRITE, &r).map(|_| ())
+    };
+    for version in [1, 5, 15] {
+        assert_eq!(
+            send(&mut d, version, 0x80, 12, &[0; 12]),
+            Err(VERSION),
+            "{version}"
+        );
+    }
+    for length in [0, 1, 7, 11, 13, 16, 256, 511] {
+        assert_eq!(
+            send(&mut d, 0, 0x80, length, &[0; 256]),
+            Err(LENGTH),
+            "{length}"
+        );
+    }
+    // More than the inbox carries.
+    assert_eq!(send(&mut d, 0, 0x80, 12, &[0; 8]), Err(LENGTH));
+    // nv_global_pci_conf is item 0x80 of class 0; neither 0xfff nor class 4 is there.
+    for word in [0xfff, 0x0400_0080] {
+        assert_eq!(
+            send(&mut d, 0, word, 12, &[0; 12]),
+            Err(UNKNOWN),
+            "{word:#x}"
+        );
+    }
+    assert_eq!(get(&mut d, NEXT, 0x80).unwrap().1[..12], value);
+    // nv_sw_offload_conf has version 1: mstconfig sends 0, and mlx5_core what it read.
+    for version in [0, 1] {
+        assert_eq!(
+            send(&mut d, version, 0x10a, 8, &[0; 8]),
+            Ok(()),
+            "{version}"
+        );
+    }
+    assert_eq!(send(&mut d, 2, 0x10a, 8, &[0; 8]), Err(VERSION));
+    // The beginning of an item, as of an older layout.
+    assert_eq!(send(&mut d, 0, 0x80, 4, &[0x80, 0, 0, 0]), Ok(()));
+    let (length, data) = get(&mut d, NEXT, 0x80).unwrap();
+    assert_eq!(
+        (length, &data[..12]),
+        (4, &[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..])
+    );
+}
+
 #[test]
 fn what_is_set_is_there_at_the_next_boot_until_it_is_taken_back() {
     let mut d = up("connectx7");
@@ -178,7 +237,7 @@ fn what_is_not_there_is_refused() {
     }
     assert_eq!(
         set(&mut d, 0x80, &[0; 16]),
-        Err((BAD_PARAM, 0x00e6_0007)),
+        Err((0x50, 0x00e6_0007)),
         "12 bytes"
     );
     let field = Err((BAD_PARAM, 0x00e6_0004));
@@ -266,6 +325,103 @@ fn what_was_set_is_gone_through_one_by_one() {
     assert_eq!(next(&mut d, u32::MAX).0, 0);
 }
 
+/// `tools_open_mnvgn` has 16 bytes, an item's header of 12 and 128 of data: more would overrun a tool.
+#[test]
+fn of_a_long_item_mnvgn_tells_the_beginning() {
+    const MNVGN: u16 = 0x9035;
+    // nv_global_pci_gpio_conf.
+    const LONG: u32 = 0x9a;
+    let mut d = up("connectx7");
+    let value: Vec<u8> = (0..=255).collect();
+    set(&mut d, LONG, &value).unwrap();
+    for (asked, told) in [
+        (28 + 128, 128),
+        (28 + 256, 128),
+        (28 + 64, 64),
+        (28, 0),
+        (16, 0),
+    ] {
+        let out = access(&mut d, MNVGN, READ, &vec![0; asked]).unwrap();
+        assert_eq!(get_bits(&out, 0, 32) as u32, LONG, "{asked}");
+        assert_eq!(get_bits(&out[16..], 23, 9), told, "{asked}");
+        let data = out.get(28..28 + told as usize).unwrap_or_default();
+        assert_eq!(data, &value[..told as usize], "{asked}");
+        assert!(
+            out.iter().skip(28 + told as usize).all(|b| *b == 0),
+            "{asked}"
+        );
+    }
+    assert_eq!(
+        get(&mut d, NEXT, LONG).unwrap(),
+        (256, value),
+        "MNVDA tells all of it"
+    );
+}
+
+/// `writer_id`, bits 20:16 of the first dword: 9 is mstconfig, 0xc its set_raw.
+#[test]
+fn who_set_an_item_is_remembered() {
+    const MNVGN: u16 = 0x9035;
+    let mut d = up("connectx7");
+    let writer = |d: &mut Driver| {
+        let mut r = header(NEXT, 256, 0x80);
+        r[1] |= 5;
+        let read = access(d, MNVDA, READ, &[r, vec![0; 256]].concat()).unwrap();
+        let next = access(d, MNVGN, READ, &[0; 156]).unwrap();
+        (read[1] & 0x1f, next[17] & 0x1f)
+    };
+    assert_eq!(writer(&mut d).0, 0);
+    for by in [9, 0xc, 0] {
+        let mut r = header(NEXT, 12, 0x80);
+        r[1] |= by;
+        access(&mut d, MNVDA, WRITE, &[r, vec![0; 12]].concat()).unwrap();
+        assert_eq!(writer(&mut d), (by, by));
+    }
+}
+
+/// Classes 0x81, 0x43, 0x83 and 0xC3: all ports; all functions of a host, a function of all hosts, all
+/// functions of all hosts.
+#[test]
+fn a_type_word_may_name_all_ports_or_functions() {
+    let mut d = up("connectx7");
+    d.card.add_function(EventPath::Channel).unwrap();
+    let pf = |f: u32| 0x0300_0080 | f << 10;
+    let zero = vec![0; 16];
+    let both = |d: &mut Driver, a, b| [a, b].map(|w| get(d, NEXT, w).unwrap().1[..16].to_vec());
+    for (n, class, sets) in [
+        (1u8, 0x43u32, [true; 2]),
+        (2, 0xc3, [true; 2]),
+        (3, 0x83, [true, false]),
+    ] {
+        let all = class << 24 | 0x80;
+        let value = vec![n; 16];
+        set(&mut d, all, &value).unwrap();
+        let expected = sets.map(|s| if s { value.clone() } else { zero.clone() });
+        assert_eq!(both(&mut d, pf(0), pf(1)), expected, "{class:#x}");
+        assert_eq!(get(&mut d, NEXT, all).unwrap().1[..16], value);
+        access(&mut d, MNVDI, WRITE, &header(NEXT, 0, all)).unwrap();
+        assert_eq!(
+            both(&mut d, pf(0), pf(1)),
+            [zero.clone(), zero.clone()],
+            "{class:#x}"
+        );
+    }
+    // Of all hosts the second function; there is no third, and no host 1.
+    set(&mut d, 0x8300_0000 | 1 << 10 | 0x80, &[4; 16]).unwrap();
+    assert_eq!(both(&mut d, pf(0), pf(1)), [zero, vec![4; 16]]);
+    for none in [0x8300_0000 | 2 << 10 | 0x80, 0x4300_0000 | 1 << 18 | 0x80] {
+        assert_eq!(set(&mut d, none, &[4; 16]), Err(UNKNOWN), "{none:#x}");
+    }
+    // nv_vpi_link_type of all ports.
+    set(&mut d, 0x8100_0012, &[0, 0, 0, 2]).unwrap();
+    for port in [1 << 16, 2 << 16] {
+        assert_eq!(
+            get(&mut d, NEXT, 0x0100_0012 | port).unwrap().1[..4],
+            [0, 0, 0, 2]
+        );
+    }
+}
+
 /// Fields of the general capability page, current or at most.
 fn caps(d: &mut Driver, op_mod: u16) -> [u64; 4] {
     let page = d.ok(&cmd(op::QUERY_HCA_CAP, op_mod, 16), 4112);
@@ -331,7 +487,7 @@ fn virtual_functions_are_as_many_as_settings_and_card_allow() {
 /// Limits are those of mstflint's database: params.min_val, max_val and rule.
 #[test]
 fn values_that_the_database_rules_out_are_refused() {
-    const RANGE: (u8, u32) = (BAD_PARAM, 0x00e6_0017);
+    const RANGE: (u8, u32) = (8, 0x00e6_0017);
     let mut d = up("connectx7");
     let pci = "nv_global_pci_conf";
     // At most $nv_global_pci_cap.max_vfs_per_pf, which the profile says is 127.
@@ -347,6 +503,49 @@ fn values_that_the_database_rules_out_are_refused() {
     let mode = "partial_wr_cache_mode";
     assert_eq!(try_change(&mut d, pci, mode, 2), Err(RANGE));
     assert_eq!(try_change(&mut d, pci, mode, 1), Ok(()));
+}
+
+/// The rules of total_vfs and sriov_en, and the intermediate result that they and the sizes of the UAR
+/// BARs use: `log2((max_total_bar - log_pf_uar_bar_size^2) / total_vfs)` is at most max_total_bar.
+#[test]
+fn rules_over_intermediate_results_bind_too() {
+    const RANGE: (u8, u32) = (8, 0x00e6_0017);
+    let with = |cap: &str| {
+        let text = format!("inherits = \"connectx7\"\n[nv.nv_global_pci_cap]\n{cap}");
+        let mut d = Driver::of(Profile::parse(&text, "rules").unwrap());
+        d.bring_up();
+        d
+    };
+    let pci = "nv_global_pci_conf";
+    // num_pfs * (num_pf_msix + total_vfs * num_vf_msix) <= max_total_msix.
+    let mut d = with(
+        "max_total_msix_valid = 1\nmax_total_msix = 100\nmax_num_pfs = 2\n\
+         max_num_pf_msix = 63\nmax_num_vf_msix = 63",
+    );
+    change(&mut d, pci, "num_pfs", 1);
+    change(&mut d, pci, "num_pf_msix", 20);
+    change(&mut d, pci, "num_vf_msix", 10);
+    assert_eq!(
+        try_change(&mut d, pci, "total_vfs", 9),
+        Err(RANGE),
+        "20 + 9 * 10"
+    );
+    assert_eq!(
+        try_change(&mut d, pci, "total_vfs", 8),
+        Ok(()),
+        "20 + 8 * 10"
+    );
+    // log2((2 - 0) / 1) is 1 and at most 2; of an unlimited one nothing is asked.
+    let mut d = with("max_total_bar_valid = 1\nmax_total_bar = 2\nmax_log_pf_uar_bar_size = 10");
+    change(&mut d, pci, "total_vfs", 1);
+    assert_eq!(try_change(&mut d, pci, "sriov_en", 1), Ok(()));
+    // 2 - 3^2 is below 0, of which there is no logarithm: nothing can be said.
+    assert_eq!(try_change(&mut d, pci, "log_pf_uar_bar_size", 3), Ok(()));
+    assert_eq!(
+        try_change(&mut d, pci, "log_pf_uar_bar_size", 11),
+        Err(RANGE),
+        "max_val"
+    );
 }
 
 /// dce_tcp_g is at least 1, and 0 on a card whose profile says nothing of it: other parameters of the

@@ -70,7 +70,7 @@ fn every_register_can_be_read_and_those_without_a_writable_field_not_be_written(
         let mut zero = vec![0; r.bytes];
         if [id::MNVDA, 0x9025].contains(&r.id) {
             // An item that there is: nv_global_pci_conf.
-            zero[7] = 0x80;
+            (zero[3], zero[7]) = (4, 0x80);
         }
         assert!(
             try_register(&mut d, r.id, READ, &zero).is_ok(),

@@ -782,6 +782,7 @@ impl Card {
             uid: 0,
             op_mod: 0,
             inbox,
+            out_len,
             batch: Batch::default(),
             held: false,
             mem,

@@ -52,6 +52,8 @@ pub struct Ctx<'a> {
     pub op_mod: u16,
     /// The inbox.
     pub inbox: &'a [u8],
+    /// Bytes of the outbox.
+    pub out_len: usize,
     /// Changes that must be stored before the command is answered.
     pub batch: Batch,
     /// The memory of the guest that the command came from.

@@ -364,10 +364,14 @@ impl Icmd {
 mod tlv {
     pub const OK: u8 = 0;
     pub const BUSY: u8 = 1;
+    pub const VERSION_NOT_SUPPORTED: u8 = 2;
+    pub const UNKNOWN_TLV: u8 = 3;
     pub const REGISTER_NOT_SUPPORTED: u8 = 4;
     pub const METHOD_NOT_SUPPORTED: u8 = 6;
     pub const BAD_PARAMETER: u8 = 7;
     pub const NO_RESOURCE: u8 = 8;
+    /// Known to mstflint alone (`ME_REG_ACCESS_BAD_CONFIG`).
+    pub const BAD_CONFIGURATION: u8 = 0x20;
     pub const INTERNAL_ERROR: u8 = 0x70;
 }
 
@@ -377,6 +381,9 @@ fn tlv_status(code: u8, syndrome: Option<Syndrome>) -> u8 {
     match (syndrome, S::from_code(code)) {
         (_, Some(S::OK)) => tlv::OK,
         (Some(Syndrome::RegisterUnknown), _) => tlv::REGISTER_NOT_SUPPORTED,
+        (Some(Syndrome::NvVersion), _) => tlv::VERSION_NOT_SUPPORTED,
+        (Some(Syndrome::NvTypeUnknown), _) => tlv::UNKNOWN_TLV,
+        (Some(Syndrome::NvRange), _) => tlv::BAD_CONFIGURATION,
         (Some(Syndrome::RegisterReadOnly | Syndrome::RegisterWriteOnly), _) => {
             tlv::METHOD_NOT_SUPPORTED
         }

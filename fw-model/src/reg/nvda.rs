@@ -4,7 +4,7 @@
 
 use fwctl_proto::{
     layout::{get_bits, set_bits},
-    mst::nv::{Item, Type, class, named},
+    mst::nv::{Item, Type, class, every, named},
 };
 
 use super::{limits, put};
@@ -36,13 +36,17 @@ pub const MNVGC_BYTES: usize = 16;
 /// Goes through the items that were set.
 pub const MNVGN: u16 = 0x9035;
 /// Bytes of MNVGN: a pointer, and behind it an item.
-pub const MNVGN_BYTES: usize = MNVGN_ITEM + DATA + MAX_ITEM_BYTES;
+pub const MNVGN_BYTES: usize = MNVGN_ITEM + DATA + MNVGN_DATA;
 const MNVGN_ITEM: usize = 16;
+/// Bytes of an item that it has room for; of longer items it tells the first.
+const MNVGN_DATA: usize = 128;
 
 /// Byte offset of the data behind an item's header.
 const DATA: usize = 12;
 /// `access_mode`: bits 8..10 from the start.
 const ACCESS_MODE: (u32, u32) = (8, 2);
+/// `writer_id`: bits 11..16.
+const WRITER: (u32, u32) = (11, 5);
 /// `version`: bits 16..20.
 const VERSION: (u32, u32) = (16, 4);
 /// `length` in bytes: bits 23..32.
@@ -57,24 +61,45 @@ const NEXT: u64 = 0;
 const CURRENT: u64 = 1;
 const DEFAULT: u64 = 2;
 
-/// The item that a type word names, if this card has it.
-fn find(ctx: &Ctx<'_>, word: u32) -> Result<&'static Item, Syndrome> {
+/// The item that a type word names, if this card has it, and the type words of each: more than one
+/// if it names all ports or functions.
+fn find_all(ctx: &Ctx<'_>, word: u32) -> Result<(&'static Item, Vec<u32>), Syndrome> {
     let t = Type::of(word);
     let item = t.item().ok_or(Syndrome::NvTypeUnknown)?;
     // Each function has a port and a module of its own, and all have one host.
     let functions = 1 + ctx.others.before.len() + ctx.others.behind.len();
-    let there = match t.class {
-        class::PORT => (1..=functions).contains(&usize::from(t.unit)),
-        class::MODULE => usize::from(t.unit) < functions,
-        class::FUNCTION => t.host == 0 && usize::from(t.function) < functions,
-        class::HOST => t.host == 0,
-        _ => true,
+    let of_class = u32::from(t.class) << 24 | t.id;
+    let words = match t.class {
+        class::PORT if t.all != 0 => (1..=functions)
+            .map(|port| of_class | (port as u32) << 16)
+            .collect(),
+        class::FUNCTION if t.all != 0 => {
+            let host = t.all & every::UNIT != 0 || t.host == 0;
+            let of = |f: usize| of_class | (f as u32) << 10;
+            let one = usize::from(t.function);
+            match t.all & every::FUNCTION {
+                _ if !host => Vec::new(),
+                0 if one >= functions => Vec::new(),
+                0 => vec![of(one)],
+                _ => (0..functions).map(of).collect(),
+            }
+        }
+        class::PORT if !(1..=functions).contains(&usize::from(t.unit)) => Vec::new(),
+        class::MODULE if usize::from(t.unit) >= functions => Vec::new(),
+        class::FUNCTION if t.host != 0 || usize::from(t.function) >= functions => Vec::new(),
+        class::HOST if t.host != 0 => Vec::new(),
+        _ => vec![word],
     };
-    if there && item.layout.bytes() <= MAX_ITEM_BYTES {
-        Ok(item)
-    } else {
-        Err(Syndrome::NvTypeUnknown)
+    if words.is_empty() || item.layout.bytes() > MAX_ITEM_BYTES {
+        return Err(Syndrome::NvTypeUnknown);
     }
+    Ok((item, words))
+}
+
+/// The item that a type word names, and the type word of the first.
+fn find(ctx: &Ctx<'_>, word: u32) -> Result<(&'static Item, u32), Syndrome> {
+    let (item, words) = find_all(ctx, word)?;
+    Ok((item, words.first().copied().unwrap_or(word)))
 }
 
 fn word(given: &[u8]) -> u32 {
@@ -87,15 +112,17 @@ pub fn read(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
         // What was set stands in the image.
         return Ok(());
     }
-    let item = find(ctx, word(given))?;
-    let set = match get_bits(given, ACCESS_MODE.0, ACCESS_MODE.1) {
-        _ if item.capability => None,
-        NEXT => ctx.shared.nv.next(word(given)),
-        CURRENT => ctx.shared.nv.current(word(given)),
-        DEFAULT => None,
+    let (item, word) = find(ctx, word(given))?;
+    let nv = &ctx.shared.nv;
+    let (set, writer) = match get_bits(given, ACCESS_MODE.0, ACCESS_MODE.1) {
+        _ if item.capability => (None, 0),
+        NEXT => (nv.next(word), nv.writer(word)),
+        CURRENT => (nv.current(word), 0),
+        DEFAULT => (None, 0),
         _ => return Err(Syndrome::RegisterField.into()),
     };
     header(given, image, item);
+    set_bits(image, WRITER.0, WRITER.1, u64::from(writer));
     let value = set.or_else(|| ctx.profile.nv(item));
     let length = value.map_or(item.layout.bytes(), <[u8]>::len);
     set_bits(image, LENGTH.0, LENGTH.1, length as u64);
@@ -107,22 +134,35 @@ pub fn read(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
 
 /// Sets an item's next-boot value; answered when it is stored.
 pub fn write(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    let item = find(ctx, word(given))?;
+    let (item, words) = find_all(ctx, word(given))?;
     if item.capability {
         return Err(Syndrome::RegisterReadOnly.into());
     }
     if get_bits(given, ACCESS_MODE.0, ACCESS_MODE.1) != NEXT {
         return Err(Syndrome::RegisterField.into());
     }
+    // A tool that knows an older layout sends its version (mstconfig always 0), and may send less.
+    if get_bits(given, VERSION.0, VERSION.1) > u64::from(item.version) {
+        return Err(Syndrome::NvVersion.into());
+    }
     let length = get_bits(given, LENGTH.0, LENGTH.1) as usize;
+    let right = length != 0 && length.is_multiple_of(4) && length <= item.layout.bytes();
     // What the inbox really carries: `given` is as long as the register.
     let carried = ctx.inbox.len().saturating_sub(super::DATA);
     let data = given
         .get(DATA..DATA + length)
-        .filter(|_| carried >= DATA + length && length <= item.layout.bytes())
+        .filter(|_| right && carried >= DATA + length)
         .ok_or(Syndrome::NvLength)?;
-    within(ctx, word(given), item, data)?;
-    ctx.shared.nv.set(word(given), data, &mut ctx.batch)?;
+    for word in &words {
+        within(ctx, *word, item, data)?;
+    }
+    if !ctx.shared.nv.has_room(&words) {
+        return Err(Syndrome::NvLimit.into());
+    }
+    let writer = get_bits(given, WRITER.0, WRITER.1) as u8;
+    for word in words {
+        ctx.shared.nv.set(word, data, writer, &mut ctx.batch)?;
+    }
     header(given, image, item);
     for (to, from) in image.iter_mut().skip(DATA).zip(data) {
         *to = *from;
@@ -182,11 +222,13 @@ fn header(given: &[u8], image: &mut [u8], item: &Item) {
 
 /// MNVDI: the next-boot value of an item is the profile's again.
 pub fn invalidate(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    let item = find(ctx, word(given))?;
+    let (item, words) = find_all(ctx, word(given))?;
     if item.capability {
         return Err(Syndrome::RegisterReadOnly.into());
     }
-    ctx.shared.nv.unset(word(given), &mut ctx.batch);
+    for word in words {
+        ctx.shared.nv.unset(word, &mut ctx.batch);
+    }
     header(given, image, item);
     Ok(())
 }
@@ -205,7 +247,7 @@ pub fn invalidate_all(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Don
 pub fn capabilities(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     let word = get_bits(given, 0, 32);
     put(image, MNVQC, "type", [word]);
-    if let Ok(item) = find(ctx, word as u32) {
+    if let Ok((item, _)) = find(ctx, word as u32) {
         put(image, MNVQC, "version", [u64::from(item.version)]);
         put(image, MNVQC, "support_rd", [1]);
         put(image, MNVQC, "support_wr", [u64::from(!item.capability)]);
@@ -214,7 +256,8 @@ pub fn capabilities(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
 }
 
 /// MNVGN: the item behind the one that `nv_pointer` names, of those that have a next-boot value; its
-/// own pointer, or 0 behind the last.
+/// own pointer, or 0 behind the last. Of an item that is longer than the register or the outbox has
+/// room for, the beginning.
 #[allow(clippy::unnecessary_wraps)]
 pub fn next_item(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     // The type word of an item is its pointer: none is 0.
@@ -227,11 +270,16 @@ pub fn next_item(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     let Some(item) = image.get_mut(MNVGN_ITEM..) else {
         return Ok(());
     };
-    set_bits(item, LENGTH.0, LENGTH.1, value.len() as u64);
+    let carried = ctx.out_len.min(ctx.inbox.len());
+    let room = carried.saturating_sub(super::DATA + MNVGN_ITEM + DATA);
+    let told = value.len().min(MNVGN_DATA).min(room & !3);
+    set_bits(item, LENGTH.0, LENGTH.1, told as u64);
     set_bits(item, TYPE.0, TYPE.1, u64::from(word));
+    let writer = ctx.shared.nv.writer(word);
+    set_bits(item, WRITER.0, WRITER.1, u64::from(writer));
     let version = Type::of(word).item().map_or(0, |i| i.version);
     set_bits(item, VERSION.0, VERSION.1, u64::from(version));
-    for (to, from) in item.iter_mut().skip(DATA).zip(value) {
+    for (to, from) in item.iter_mut().skip(DATA).zip(value.iter().take(told)) {
         *to = *from;
     }
     Ok(())

@@ -221,6 +221,7 @@ fn query(ctx: &mut Ctx<'_>, op: &Op, kind: &'static Kind, n: u32) -> Result<Vec<
         uid: 0,
         op_mod: 0,
         inbox: &inbox,
+        out_len: out.len(),
         batch: Batch::default(),
         mem: ctx.mem,
         held: false,
