@@ -274,6 +274,60 @@ fn components_are_read_back() {
     assert_eq!(access(&mut d, MCQS, READ, &second).unwrap()[11], 0x10);
 }
 
+/// `MCC.error_code` 8 is a bad format, 0xf a forbidden version. mstflint sends an algorithm with its first
+/// dword as ff.
+#[test]
+fn what_is_no_algorithm_and_what_the_card_forbids_is_rejected() {
+    let mut d = up();
+    let handle = lock(&mut d);
+    for (bytes, error) in [
+        (&b"no algorithm"[..], 8),
+        (b"\xcc\x00", 8),
+        (b"\xcc\x00\xcc\x01, one", 0),
+        (b"\xff\xff\xff\xff, one", 0),
+    ] {
+        assert_eq!(
+            verified(&mut d, handle, 1, bytes),
+            (LOCKED, error),
+            "{bytes:x?}"
+        );
+    }
+    // 28.43.1014 runs; a card takes an older one.
+    assert_eq!(
+        verified(&mut d, handle, 0, &image([28, 42, 1000])),
+        (LOCKED, 0)
+    );
+    instruct(&mut d, RELEASE, 0, handle, 0).unwrap();
+    // nv_forbidden_versions (item 4): the least at byte 8, others from byte 16 on.
+    let mut item = [vec![0, 0, 0, 144, 0, 0, 0, 4, 0, 0, 0, 0], vec![0; 144]].concat();
+    item[12 + 8..][..4].copy_from_slice(&[28, 43, 0, 0]);
+    item[12 + 20..][..4].copy_from_slice(&[28, 44, 0x03, 0xe8]);
+    access(&mut d, 0x9024, WRITE, &item).unwrap();
+    let handle = lock(&mut d);
+    assert_eq!(
+        verified(&mut d, handle, 0, &image([28, 42, 1000])),
+        (LOCKED, 0),
+        "not in force"
+    );
+    d.submit(Input::PowerCycle);
+    d.now.0 += 1_000_000_000;
+    d.clear_queue();
+    d.bring_up();
+    let handle = lock(&mut d);
+    for (version, error) in [
+        ([28, 42, 65535], 0xf),
+        ([28, 43, 0], 0),
+        ([28, 44, 1000], 0xf),
+        ([28, 44, 1001], 0),
+    ] {
+        assert_eq!(
+            verified(&mut d, handle, 0, &image(version)),
+            (LOCKED, error),
+            "{version:?}"
+        );
+    }
+}
+
 /// What the card stored while it ran, as after kill -9.
 #[test]
 fn what_was_activated_outlives_the_process() {

@@ -13,7 +13,12 @@ use self::{
     fs4::{Bad, MAGIC},
     update::{Component, Rejected, Update},
 };
-use crate::{profile::Profile, store::Batch};
+use fwctl_proto::{
+    layout::get_bits,
+    mst::nv::{Item, named},
+};
+
+use crate::{nv::NvStore, profile::Profile, store::Batch};
 
 /// Where it is stored which image runs.
 const RUNNING: &str = "firmware/running";
@@ -46,6 +51,10 @@ pub static COMPONENTS: &[Kind] = &[
 ];
 /// Index of the boot image.
 pub const BOOT_IMAGE: u16 = 0;
+/// How a congestion control algorithm begins in its file, and as mstflint sends it.
+const ALGORITHM_MAGIC: [[u8; 4]; 2] = [[0xcc, 0x00, 0xcc, 0x01], [0xff; 4]];
+/// The item that says which versions must not be burned.
+const FORBIDDEN: &str = "nv_forbidden_versions";
 
 /// The image that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -151,16 +160,23 @@ impl Firmware {
         Ok(())
     }
 
-    /// Whether a component that was downloaded is taken.
+    /// Whether a component that was downloaded is taken. An older image is, as a card does it, unless
+    /// `nv_forbidden_versions` names it.
     #[must_use]
-    pub fn judge(p: &Profile, c: &Component) -> Rejected {
+    pub fn judge(p: &Profile, nv: &NvStore, c: &Component) -> Rejected {
         if c.index != BOOT_IMAGE {
-            return Rejected::No;
+            let known = ALGORITHM_MAGIC.iter().any(|m| c.data.starts_with(m));
+            return if known {
+                Rejected::No
+            } else {
+                Rejected::BadFormat
+            };
         }
         match fs4::parse(&c.data) {
             Err(Bad::Format) => Rejected::BadFormat,
             Err(Bad::Checksum(_)) => Rejected::Digest,
             Ok(info) if info.psid != p.firmware.psid => Rejected::NotApplicable,
+            Ok(info) if is_forbidden(p, nv, info.version) => Rejected::ForbiddenVersion,
             Ok(_) => Rejected::No,
         }
     }
@@ -203,4 +219,38 @@ impl Firmware {
             self.flash.replace(p, at, &magic, batch);
         }
     }
+}
+
+/// The dword in which firmware tells a version (`mcqi_version.version`).
+#[must_use]
+pub fn version_word(version: [u16; 3]) -> u32 {
+    let [major, minor, sub] = version.map(u32::from);
+    major << 24 | minor << 16 | sub
+}
+
+/// True if the settings in force rule a version out. How they write one is not public: taken to be as
+/// in MCQI. 0 says nothing.
+fn is_forbidden(p: &Profile, nv: &NvStore, version: [u16; 3]) -> bool {
+    let Some(item) = named(FORBIDDEN) else {
+        return false;
+    };
+    let Some(value) = nv.current(item.id).or_else(|| p.nv(item)) else {
+        return false;
+    };
+    let words = |name: &str| elements(item, value, name);
+    let word = u64::from(version_word(version));
+    words("min_allowed_fw_version").any(|least| word < least)
+        || words("forbidden_fw_version").any(|f| f != 0 && f == word)
+}
+
+/// The elements of a parameter in an item's value.
+fn elements<'a>(
+    item: &'static Item,
+    value: &'a [u8],
+    name: &str,
+) -> impl Iterator<Item = u64> + use<'a> {
+    let field = item.layout.fields.iter().find(|f| f.name == name);
+    field.into_iter().flat_map(move |f| {
+        (0..f.count.max(1)).map(move |i| get_bits(value, f.offset + i * f.width, f.width))
+    })
 }

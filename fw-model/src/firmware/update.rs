@@ -40,6 +40,8 @@ pub enum Rejected {
     NotApplicable = 3,
     /// It is no such component.
     BadFormat = 8,
+    /// The card's settings forbid its version.
+    ForbiddenVersion = 0xf,
 }
 
 /// A component that is coming in, or one that was verified.

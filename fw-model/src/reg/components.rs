@@ -9,7 +9,7 @@ use fwctl_proto::{
 use super::update::MCDA_DATA;
 use crate::{
     cmd::{Ctx, Done, view, view_mut},
-    firmware::{BOOT_IMAGE, COMPONENTS, Kind},
+    firmware::{BOOT_IMAGE, COMPONENTS, Kind, version_word},
     syndrome::Syndrome,
 };
 
@@ -112,11 +112,11 @@ pub fn read_mcqi(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
 fn version(ctx: &Ctx<'_>, pending: bool, info: &mut [u8]) -> Done {
     let fw = &ctx.shared.firmware;
     let next = fw.pending(ctx.profile).filter(|_| pending);
-    let [major, minor, sub] = next.unwrap_or(fw.running).version;
+    let version = next.unwrap_or(fw.running).version;
+    let [major, minor, sub] = version;
     let text = format!("{major}.{minor}.{sub}");
     let mut c: ViewMut<'_, McqiVersion> = view_mut(info)?;
-    let word = u64::from(major) << 24 | u64::from(minor) << 16 | u64::from(sub);
-    c.set(McqiVersion::VERSION, word);
+    c.set(McqiVersion::VERSION, u64::from(version_word(version)));
     c.set(McqiVersion::VERSION_STRING_LENGTH, text.len() as u64);
     for (i, byte) in text.bytes().enumerate() {
         c.set_at(McqiVersion::VERSION_STRING, i, u64::from(byte));

@@ -80,7 +80,8 @@ pub fn write_mcc(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Done {
             if fw.update.incoming() != Some(index) {
                 return Err(Syndrome::UpdateComponent.into());
             }
-            fw.update.verify(|c| Firmware::judge(p, c));
+            let nv = &ctx.shared.nv;
+            fw.update.verify(|c| Firmware::judge(p, nv, c));
         }
         i::ACTIVATE => {
             owner(&[State::Locked])?;
