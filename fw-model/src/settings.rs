@@ -100,16 +100,23 @@ fn value(
     Some(get_bits(bytes, f.offset, f.width))
 }
 
-/// How many virtual functions a function may have: SRIOV_EN and NUM_OF_VFS, and what the card can.
+/// How many virtual functions a function may have: SRIOV_EN, and NUM_OF_VFS or, where each function has
+/// a number of its own (PF_NUM_OF_VF_VALID), PF_NUM_OF_VF; and what the card can.
 fn total_vfs(p: &Profile, nv: &NvStore, function: FunctionId) -> u16 {
     const ITEM: &str = "nv_global_pci_conf";
+    const OWN: &str = "nv_pf_pci_conf";
     const CAPABILITY: &str = "nv_global_pci_cap";
     let of = |item, parameter| value(p, nv, function, item, parameter).unwrap_or(0);
     if of(ITEM, "sriov_en") == 0 || of(CAPABILITY, "sriov_support") == 0 {
         return 0;
     }
-    let most = of(CAPABILITY, "max_vfs_per_pf");
-    of(ITEM, "total_vfs").min(most) as u16
+    let own = of(ITEM, "per_pf_total_vf") != 0 && of(CAPABILITY, "per_pf_total_vf_supported") != 0;
+    let wanted = match own {
+        true if of(OWN, "pf_total_vf_en") == 0 => 0,
+        true => of(OWN, "total_vf"),
+        false => of(ITEM, "total_vfs"),
+    };
+    wanted.min(of(CAPABILITY, "max_vfs_per_pf")) as u16
 }
 
 /// What the current settings of a function are.

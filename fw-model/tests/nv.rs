@@ -264,7 +264,7 @@ fn a_profile_says_what_nobody_has_set() {
     }
     // sriov_support, max_vfs_per_pf_valid, max_vfs_per_pf of connectx7.
     let (_, cap) = get(&mut d, NEXT, 0x81).unwrap();
-    assert_eq!(cap[..8], [0x80, 0, 0, 0, 0x80, 0, 0, 127]);
+    assert_eq!(cap[..8], [0x80, 0, 0x08, 0, 0x80, 0, 0, 127]);
     set(&mut d, 0x80, &[0; 12]).unwrap();
     assert_eq!(get(&mut d, NEXT, 0x80).unwrap().1[..12], [0; 12]);
     assert_eq!(get(&mut d, DEFAULT, 0x80).unwrap().1[7], 3);
@@ -482,6 +482,63 @@ fn virtual_functions_are_as_many_as_settings_and_card_allow() {
     assert_eq!(total(&mut d), 127);
     let layout_v1 = d.exec(&cmd(op::QUERY_ESW_FUNCTIONS, 1 << 14, 16), 128);
     assert_eq!(layout_v1.status(), 3, "BAD_PARAM");
+}
+
+/// As mlx5_core's devlink sets `total_vfs` and `enable_sriov`: PF_NUM_OF_VF_VALID of the card, then
+/// total_vf and pf_total_vf_en of the function.
+#[test]
+fn each_function_may_have_a_number_of_its_own() {
+    let mut d = up("connectx7");
+    let total = |d: &Driver| d.card.total_vfs(d.f);
+    for (parameter, value) in [
+        ("sriov_valid", 1),
+        ("sriov_en", 1),
+        ("per_pf_total_vf", 1),
+        ("total_vfs", 3),
+    ] {
+        change(&mut d, "nv_global_pci_conf", parameter, value);
+    }
+    change(&mut d, "nv_pf_pci_conf", "total_vf", 9);
+    boot(&mut d);
+    assert_eq!(total(&d), 0, "not enabled for this function");
+    change(&mut d, "nv_pf_pci_conf", "pf_total_vf_en", 1);
+    boot(&mut d);
+    assert_eq!(total(&d), 9);
+    change(&mut d, "nv_pf_pci_conf", "total_vf", 1000);
+    boot(&mut d);
+    assert_eq!(total(&d), 127, "max_vfs_per_pf");
+    change(&mut d, "nv_global_pci_conf", "per_pf_total_vf", 0);
+    boot(&mut d);
+    assert_eq!(total(&d), 3);
+}
+
+/// `nv_base_mac_guid` and `nv_base_mac_guid_cap` as `mstflint q full` reads them: the address in the low
+/// six bytes of the first two dwords, the GUID in the next two; GUIDs and addresses in halves of a dword.
+#[test]
+fn the_base_addresses_are_the_cards() {
+    let mut d = up("connectx7");
+    let mac = d.card.profile().mac_base();
+    let guid = [
+        mac[0] ^ 2,
+        mac[1],
+        mac[2],
+        0xff,
+        0xfe,
+        mac[3],
+        mac[4],
+        mac[5],
+    ];
+    for mode in [NEXT, DEFAULT] {
+        let (length, data) = get(&mut d, mode, 2).unwrap();
+        assert_eq!(
+            (length, &data[..16]),
+            (16, &[&[0, 0], &mac[..], &guid[..]].concat()[..])
+        );
+        assert_eq!(
+            get(&mut d, mode, 3).unwrap().1[..8],
+            [0, 0, 0, 0, 0, 16, 0, 16]
+        );
+    }
 }
 
 /// Limits are those of mstflint's database: params.min_val, max_val and rule.

@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Driver, cmd};
-use fw_model::{FunctionId, Input};
+use fw_model::{EventPath, FunctionId, Input, Profile};
 use fwctl_proto::{
     layout::{get_bits, set_bits},
     mst::named,
@@ -84,6 +84,126 @@ fn lanes_are_alive_while_there_is_a_link() {
     }
 }
 
+/// mstlink's PNAT 3 is the link to the host, which has 16 lanes; the cable is nothing to it.
+#[test]
+fn the_link_to_the_host_has_lanes_of_its_own() {
+    const GRADE: &str = "page_data.slrg_40nm_28nm_ext.grade";
+    let mut d = up();
+    cable(&mut d, false);
+    for lane in [0, 4, 15] {
+        let part = [("lane", lane), ("pnat", 3)];
+        assert_eq!(shown(&mut d, "SLTP", &part, "status"), 1);
+        assert_eq!(shown(&mut d, "SLRG", &part, "status"), 1);
+        assert!(shown(&mut d, "SLRG", &part, GRADE) > 0);
+    }
+    let text = "inherits = \"connectx7\"\n[registers.MPEIN]\nlink_width_active = 8";
+    let mut d = Driver::of(Profile::parse(text, "x8").unwrap());
+    d.bring_up();
+    for name in ["SLTP", "SLRG"] {
+        access(&mut d, name, READ, &[("lane", 7), ("pnat", 3)]).unwrap();
+        assert_eq!(
+            access(&mut d, name, READ, &[("lane", 8), ("pnat", 3)]),
+            FIELD,
+            "{name}"
+        );
+    }
+    // As many physical functions as the card has, and the virtual ones of this one.
+    assert_eq!(shown(&mut d, "MPEIN", &[], "num_of_pfs"), 1);
+    d.card.add_function(EventPath::Channel).unwrap();
+    assert_eq!(shown(&mut d, "MPEIN", &[], "num_of_pfs"), 2);
+    assert_eq!(shown(&mut d, "MPEIN", &[], "num_of_vfs"), 0);
+}
+
+#[test]
+fn a_port_has_one_plane_and_a_passive_cable_monitors_nothing() {
+    let mut d = up();
+    for field in ["plane", "aggregated_port"] {
+        assert_eq!(
+            access(&mut d, "PPCR", WRITE, &[(field, 1)]),
+            FIELD,
+            "{field}"
+        );
+    }
+    access(&mut d, "PPCR", WRITE, &[("split", 1)]).unwrap();
+    assert_eq!(shown(&mut d, "PPCR", &[], "split"), 1);
+    // READ_SUCCESSFUL, MODULE_NOT_CONNECTED.
+    for (plugged, status) in [(true, 0), (false, 3)] {
+        cable(&mut d, plugged);
+        assert_eq!(
+            shown(&mut d, "PEMI", &[("page_select", 16)], "status"),
+            status
+        );
+        assert_eq!(shown(&mut d, "PEMI", &[], "group_cap_mask"), 0);
+    }
+}
+
+#[test]
+fn a_time_stamp_is_kept_and_the_running_image_has_its_version() {
+    let mut d = up();
+    let running = |d: &mut Driver| {
+        let part = [("running_flag", 1)];
+        [
+            "fw_version_major",
+            "fw_version_minor",
+            "fw_version_subminor",
+            "ts_year",
+        ]
+        .map(|f| shown(d, "MVTS", &part, f))
+    };
+    assert_eq!(running(&mut d), [28, 43, 1014, 0]);
+    let stamp = [
+        ("fw_version_major", 28),
+        ("ts_year", 0x2026),
+        ("ts_month", 5),
+        ("ts_day", 7),
+    ];
+    access(&mut d, "MVTS", WRITE, &stamp).unwrap();
+    assert_eq!(running(&mut d), [28, 43, 1014, 0]);
+    assert_eq!(shown(&mut d, "MVTS", &[], "ts_year"), 0x2026);
+    // An image from before is refused, one of that time or later is not; neither is kept.
+    let check = |d: &mut Driver, month, day| {
+        let given = [
+            ("check_timestamp_flag", 1),
+            ("ts_year", 0x2026),
+            ("ts_month", month),
+            ("ts_day", day),
+        ];
+        access(d, "MVTS", WRITE, &given).map(drop)
+    };
+    assert_eq!(check(&mut d, 5, 6), FIELD.map(drop));
+    assert_eq!(check(&mut d, 4, 9), FIELD.map(drop));
+    assert_eq!(check(&mut d, 5, 7), Ok(()));
+    assert_eq!(check(&mut d, 6, 1), Ok(()));
+    assert_eq!(shown(&mut d, "MVTS", &[], "ts_month"), 5);
+    access(&mut d, "MVTS", WRITE, &[("clear_all_ts_flag", 1)]).unwrap();
+    assert_eq!(shown(&mut d, "MVTS", &[], "ts_year"), 0);
+}
+
+/// mlx5_core sets it to the time of day in microseconds.
+#[test]
+fn the_clock_counts_from_what_a_driver_set() {
+    let mut d = up();
+    let now = |d: &mut Driver| {
+        let [synced, high, low] =
+            ["time_synced", "time_h", "time_l"].map(|f| shown(d, "MRTC", &[], f));
+        (synced, high << 32 | low)
+    };
+    assert_eq!(now(&mut d).0, 0);
+    let set = [("time_h", 0x6_0000), ("time_l", 0xffff_fff0)];
+    access(&mut d, "MRTC", WRITE, &set).unwrap();
+    let (synced, before) = now(&mut d);
+    assert_eq!(synced, 1);
+    d.now.0 += 20_000;
+    let (_, after) = now(&mut d);
+    assert!((20..1000).contains(&(after - before)), "{}", after - before);
+    assert!(before >= 0x6_0000_ffff_fff0 && after >= 0x6_0001_0000_0004);
+    d.submit(Input::PowerCycle);
+    d.now.0 += 1_000_000_000;
+    d.clear_queue();
+    d.bring_up();
+    assert_eq!(now(&mut d).0, 0);
+}
+
 #[test]
 fn a_test_mode_that_is_asked_for_is_there() {
     let mut d = up();
@@ -155,7 +275,7 @@ fn the_board_is_called_as_in_its_vital_product_data() {
         let bytes = image[at..at + len].split(|b| *b == 0).next().unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
     };
-    let p = fw_model::Profile::builtin("connectx7").unwrap();
+    let p = Profile::builtin("connectx7").unwrap();
     let vpd = String::from_utf8_lossy(&fw_model::vpd::image(&p)).into_owned();
     for (key, at, len) in [("SN", 0, 24), ("PN", 0x20, 20), ("EC", 0x38, 4)] {
         let shown = text(at, len);

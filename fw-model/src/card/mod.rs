@@ -38,7 +38,8 @@ use crate::{
     mailbox::{self, Answer, Skip, Taken},
     nv::NvStore,
     profile::Profile,
-    reg, settings,
+    reg::{self, Clock},
+    settings,
     store::Batch,
     table,
     time::Time,
@@ -109,6 +110,8 @@ pub struct Shared {
     pub reset: Reset,
     /// The firmware tracer.
     pub tracer: Tracer,
+    /// The real time clock.
+    pub clock: Clock,
     /// What goes wrong on purpose.
     pub faults: Faults,
     last_token: u64,
@@ -215,6 +218,7 @@ impl Card {
                 cr: CrSpace::default(),
                 reset: Reset::default(),
                 tracer: Tracer::default(),
+                clock: Clock::default(),
                 faults: Faults::new(options.seed),
                 last_token: 0,
                 spi: Spi::default(),

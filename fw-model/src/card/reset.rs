@@ -30,6 +30,7 @@ use crate::{
     gateway::{CrSpace, Semaphores},
     input::ResetKind,
     profile::CAP_GENERAL,
+    reg::Clock,
     settings,
     store::Batch,
     syndrome::Syndrome,
@@ -416,6 +417,7 @@ impl Card {
         self.shared.cr = CrSpace::default();
         self.shared.reset = Reset::default();
         self.shared.tracer = Tracer::default();
+        self.shared.clock = Clock::default();
     }
 
     /// Tells the drivers that `whom` names a step.

@@ -10,11 +10,8 @@ use fwctl_proto::{
     },
 };
 
-use super::{
-    Ctx, Done, view, view_mut,
-    vport::{guid, own_vport},
-};
-use crate::{FunctionId, reg, syndrome::Syndrome};
+use super::{Ctx, Done, view, view_mut, vport::own_vport};
+use crate::{FunctionId, profile::guid, reg, syndrome::Syndrome};
 
 /// `field_select` of the context (`MLX5_HCA_VPORT_SEL_*`).
 const PORT_GUID: u64 = 1 << 0;

@@ -77,6 +77,12 @@ pub struct Others<'a> {
 }
 
 impl Others<'_> {
+    /// Functions of the card, with the one that these are the others of.
+    #[must_use]
+    pub fn functions(&self) -> usize {
+        self.before.len() + 1 + self.behind.len()
+    }
+
     /// One of them.
     pub fn get_mut(&mut self, id: FunctionId) -> Option<&mut Function> {
         let all = self.before.iter_mut().chain(self.behind.iter_mut());

@@ -17,6 +17,7 @@ use crate::{
     FunctionId,
     function::eq::Event,
     object::KindId,
+    profile::guid,
     reg,
     syndrome::Syndrome,
     vport::{LISTS, MAX_LIST, Vport},
@@ -47,17 +48,17 @@ pub fn query_nic(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
         .ok_or(Syndrome::VportField)?;
     let p = &ctx.f.vport;
     let mac = p.mac.unwrap_or_else(|| ctx.profile.mac(ctx.f.id));
-    let guid = guid(ctx.profile.mac(ctx.f.id));
+    let own = guid(ctx.profile.mac(ctx.f.id));
     let mut o: ViewMut<'_, QueryNicVportContextOut> = view_mut(out)?;
     let mut c = o.sub_mut(QueryNicVportContextOut::NIC_VPORT_CONTEXT);
     c.set(
         NicVportContext::MTU,
         u64::from(if p.mtu == 0 { DEFAULT_MTU } else { p.mtu }),
     );
-    let card = self::guid(ctx.profile.mac(FunctionId(0)));
+    let card = guid(ctx.profile.mac(FunctionId(0)));
     c.set(NicVportContext::SYSTEM_IMAGE_GUID, card);
-    c.set(NicVportContext::PORT_GUID, p.port_guid.unwrap_or(guid));
-    c.set(NicVportContext::NODE_GUID, p.node_guid.unwrap_or(guid));
+    c.set(NicVportContext::PORT_GUID, p.port_guid.unwrap_or(own));
+    c.set(NicVportContext::NODE_GUID, p.node_guid.unwrap_or(own));
     c.set(NicVportContext::PROMISC_UC, u64::from(p.promisc >> 2 & 1));
     c.set(NicVportContext::PROMISC_MC, u64::from(p.promisc >> 1 & 1));
     c.set(NicVportContext::PROMISC_ALL, u64::from(p.promisc & 1));
@@ -245,12 +246,6 @@ pub(super) fn own_vport(other: u64, number: u64) -> Done {
     } else {
         Err(Syndrome::VportUnknown.into())
     }
-}
-
-/// The EUI-64 of a MAC address.
-pub(super) fn guid(mac: [u8; 6]) -> u64 {
-    let [a, b, c, d, e, f] = mac;
-    u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
 /// QUERY_VNIC_ENV: diagnostic statistics; nothing that they count ever happens.

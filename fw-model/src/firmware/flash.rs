@@ -5,7 +5,11 @@
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use super::fs4::{self, Info, MAGIC};
-use crate::{FunctionId, profile::Profile, store::Batch};
+use crate::{
+    FunctionId,
+    profile::{Profile, guid},
+    store::Batch,
+};
 
 /// Bytes of the flash.
 pub const FLASH_BYTES: usize = 32 << 20;
@@ -90,8 +94,8 @@ impl Flash {
     fn factory(&self, p: &Profile) -> &Factory {
         self.factory.get_or_init(|| {
             let mac = p.mac(FunctionId(0));
+            let guid = guid(mac);
             let mac = mac.iter().fold(0, |n, b| n << 8 | u64::from(*b));
-            let guid = (mac >> 24) << 40 | 0xfffe << 24 | mac & 0xff_ffff;
             let from = FLASH_BYTES - DEVICE_BYTES;
             Factory {
                 image: fs4::build(&spec(p, p.firmware.version)),

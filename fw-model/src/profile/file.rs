@@ -15,12 +15,15 @@ use fwctl_proto::{
 use serde::Deserialize;
 
 use super::{
-    BUILTIN, CAP_PAGE_BYTES, Cap, Firmware, PageDemand, Pci, Profile, ProfileError, Timeouts,
+    BUILTIN, CAP_PAGE_BYTES, Cap, Firmware, PageDemand, Pci, Profile, ProfileError, Timeouts, guid,
 };
-use crate::reg;
+use crate::{limits::MAX_FUNCTIONS, reg};
 
 /// Profiles that inherit from one another, at most.
 const MAX_DEPTH: usize = 4;
+
+/// GUIDs and MAC addresses that a card was given: one for each function that it may have.
+const ADDRESSES: u64 = MAX_FUNCTIONS as u64;
 
 /// Key that names the profile whose fields are taken where this one has none.
 const INHERITS: &str = "inherits";
@@ -133,6 +136,18 @@ impl Profile {
             for item in nv::ITEMS.iter().filter(|i| i.capability) {
                 let ones = vec![0xff; item.layout.bytes()];
                 items.insert((item.class, item.id), ones.into_boxed_slice());
+            }
+        }
+        // The addresses that the card was made with.
+        let mac = base_mac.iter().fold(0, |n, b| n << 8 | u64::from(*b));
+        for (item, words) in [
+            ("nv_base_mac_guid", [mac, guid(base_mac)]),
+            ("nv_base_mac_guid_cap", [ADDRESSES << 16 | ADDRESSES, 0]),
+        ] {
+            if let Some(item) = nv::named(item) {
+                let bytes = words.iter().flat_map(|w| w.to_be_bytes());
+                let value: Box<[u8]> = bytes.take(item.layout.bytes()).collect();
+                items.entry((item.class, item.id)).or_insert(value);
             }
         }
         for (name, fields) in &file.nv {

@@ -211,6 +211,13 @@ pub struct Profile {
     pub overlay: Option<Arc<Overlay>>,
 }
 
+/// The EUI-64 of a MAC address.
+#[must_use]
+pub fn guid(mac: [u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
 impl Profile {
     /// Names of the built-in profiles.
     pub fn names() -> impl Iterator<Item = &'static str> {

@@ -3,9 +3,11 @@
 
 use core::time::Duration;
 
+use fwctl_proto::{layout::ViewMut, layouts::MpeinReg};
+
 use super::put;
 use crate::{
-    cmd::{Ctx, Done},
+    cmd::{Ctx, Done, view_mut},
     syndrome::Syndrome,
 };
 
@@ -31,8 +33,7 @@ pub fn read_mgir(ctx: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
     set("hw_info.device_id", u64::from(p.pci().device_id));
     set("hw_info.hw_dev_id", u64::from(p.pci().hw_id));
     // Each function has a port of its own.
-    let ports = 1 + ctx.others.before.len() + ctx.others.behind.len();
-    set("hw_info.num_ports", ports as u64);
+    set("hw_info.num_ports", ctx.others.functions() as u64);
     let mac = p
         .mac(crate::FunctionId(0))
         .iter()
@@ -51,6 +52,14 @@ pub fn read_mgir(ctx: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
     set("fw_info.extended_sub_minor", sub_minor);
     let psid = p.firmware.psid.bytes().map(u64::from);
     put(image, MGIR, "fw_info.psid", psid);
+    Ok(())
+}
+
+/// MPEIN: how many functions the link to the host carries; the rest is the profile's.
+pub fn read_mpein(ctx: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
+    let mut m: ViewMut<'_, MpeinReg> = view_mut(image)?;
+    m.set(MpeinReg::NUM_OF_PFS, ctx.others.functions() as u64);
+    m.set(MpeinReg::NUM_OF_VFS, u64::from(ctx.f.configured.total_vfs));
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! which can be written stands in its row. What the tools know and the table does not is a store
 //! ([`stored`]).
 
+mod clock;
 mod components;
 mod flash;
 pub mod identity;
@@ -43,6 +44,7 @@ use crate::{
     syndrome::{Refusal, Syndrome},
 };
 
+pub use clock::Clock;
 pub use flash::JEDEC_ID;
 pub use ports::{changed, is_up};
 pub use rows::REGISTERS;

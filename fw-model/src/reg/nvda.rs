@@ -67,7 +67,7 @@ fn find_all(ctx: &Ctx<'_>, word: u32) -> Result<(&'static Item, Vec<u32>), Syndr
     let t = Type::of(word);
     let item = t.item().ok_or(Syndrome::NvTypeUnknown)?;
     // Each function has a port and a module of its own, and all have one host.
-    let functions = 1 + ctx.others.before.len() + ctx.others.behind.len();
+    let functions = ctx.others.functions();
     let of_class = u32::from(t.class) << 24 | t.id;
     let words = match t.class {
         class::PORT if t.all != 0 => (1..=functions)

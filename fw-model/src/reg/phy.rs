@@ -5,7 +5,11 @@
 //! There is no signal: a link that is up has open eyes, and a test pattern is found by a receiver that
 //! is looped back to a transmitter that sends the same one.
 
-use fwctl_proto::{layout::View, layouts::PplrReg, mst};
+use fwctl_proto::{
+    layout::View,
+    layouts::{MpeinReg, PplrReg},
+    mst, register,
+};
 
 use super::{
     look, module,
@@ -25,9 +29,19 @@ const PPRT: u16 = 0x5037;
 const PMDR: u16 = 0x503c;
 const PPHCR: u16 = 0x503e;
 const PPAOS: u16 = 0x5040;
+const PPCR: u16 = 0x504c;
 const PMPT: u16 = 0x5064;
+const PEMI: u16 = 0x5075;
 const MSGI: u16 = 0x9021;
+const MVTS: u16 = 0x902c;
 const MTMR: u16 = 0x910e;
+
+/// `pnat`: the link to the host is meant, not the port.
+const PCI: u64 = 3;
+/// `pemi.status`: there is no module.
+const NOT_CONNECTED: u64 = 3;
+/// Byte offset of the time in MVTS, the most significant first: year, month, day, hour, minute, second.
+const MVTS_TIME: usize = 12;
 
 /// `pplr_reg.lb_en`: the PHY hears itself.
 const PHY_LOCAL: u64 = 1 << 1;
@@ -48,9 +62,11 @@ pub struct Meaning {
     /// Refuses what names a part that is not there.
     part: fn(&Ctx<'_>, &[u8]) -> Result<(), Syndrome>,
     write: Write,
-    /// Fills in what follows from the model.
-    read: fn(&mut Ctx<'_>, &mut [u8]) -> Done,
+    /// Fills in what follows from the model. Gets what was sent.
+    read: Read,
 }
+
+type Read = fn(&mut Ctx<'_>, &[u8], &mut [u8]) -> Done;
 
 impl Meaning {
     const fn of(id: u16) -> Self {
@@ -58,7 +74,7 @@ impl Meaning {
             id,
             part: |_, _| Ok(()),
             write: |_, _, _| Ok(()),
-            read: |_, _| Ok(()),
+            read: |_, _, _| Ok(()),
         }
     }
 
@@ -72,7 +88,7 @@ impl Meaning {
         self
     }
 
-    const fn read(mut self, read: fn(&mut Ctx<'_>, &mut [u8]) -> Done) -> Self {
+    const fn read(mut self, read: Read) -> Self {
         self.read = read;
         self
     }
@@ -93,26 +109,28 @@ impl Meaning {
     }
 
     /// What is shown besides what is kept.
-    pub(super) fn show(&self, ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
-        (self.read)(ctx, image)
+    pub(super) fn show(&self, ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+        (self.read)(ctx, given, image)
     }
 }
 
 /// The stores that follow the model in part.
 static MEANINGS: &[Meaning] = &[
     Meaning::of(SLTP)
-        .part(|_, g| lane(SLTP, g))
+        .part(|ctx, g| lane(SLTP, ctx, g))
         .read(transmitter),
-    Meaning::of(SLRG).part(|_, g| lane(SLRG, g)).read(eye),
+    Meaning::of(SLRG)
+        .part(|ctx, g| lane(SLRG, ctx, g))
+        .read(eye),
     Meaning::of(PPTT)
-        .part(|_, g| lane(PPTT, g))
+        .part(|ctx, g| lane(PPTT, ctx, g))
         .write(|given, _, image| pattern(PPTT, given, image)),
     Meaning::of(PPRT)
-        .part(|_, g| lane(PPRT, g))
+        .part(|ctx, g| lane(PPRT, ctx, g))
         .write(tune)
         .read(receiver),
     Meaning::of(PMDR).read(wiring),
-    Meaning::of(PPHCR).read(|ctx, image| {
+    Meaning::of(PPHCR).read(|ctx, _, image| {
         // Nothing is corrected where there is no link.
         if !up(ctx) {
             put(image, PPHCR, "active_hist_type", [0]);
@@ -126,8 +144,23 @@ static MEANINGS: &[Meaning] = &[
         put(image, PPAOS, "phy_status", [status]);
         Ok(())
     }),
+    // The ports have one plane each.
+    Meaning::of(PPCR).write(|given, _, _| {
+        let planes = ["plane", "aggregated_port"].map(|name| take(given, PPCR, name));
+        (planes == [0, 0])
+            .then_some(())
+            .ok_or(Syndrome::RegisterField)
+    }),
     Meaning::of(PMPT).part(|ctx, g| own_module(PMPT, ctx, g)),
+    // A passive cable monitors nothing: there are no groups.
+    Meaning::of(PEMI).read(|ctx, _, image| {
+        let there = ctx.shared.port(ctx.f.id).cable;
+        let status = if there { 0 } else { NOT_CONNECTED };
+        put(image, PEMI, "status", [status]);
+        Ok(())
+    }),
     Meaning::of(MSGI).read(board),
+    Meaning::of(MVTS).write(stamp).read(stamped),
     Meaning::of(MTMR).part(|ctx, g| own_module(MTMR, ctx, g)),
 ];
 
@@ -137,8 +170,19 @@ pub fn meaning(id: u16) -> Option<&'static Meaning> {
     MEANINGS.iter().find(|m| m.id == id)
 }
 
-fn lane(id: u16, given: &[u8]) -> Result<(), Syndrome> {
-    if take(given, id, "lane") < module::LANES {
+/// True if the link to the host is meant.
+fn is_pci(id: u16, given: &[u8]) -> bool {
+    take(given, id, "pnat") == PCI
+}
+
+fn lane(id: u16, ctx: &Ctx<'_>, given: &[u8]) -> Result<(), Syndrome> {
+    let link = ctx.profile.register(register::MPEIN).and_then(View::new);
+    let width = link.map(|v: View<'_, MpeinReg>| v.get(MpeinReg::LINK_WIDTH_ACTIVE));
+    let lanes = match width {
+        Some(width) if is_pci(id, given) => width,
+        _ => module::LANES,
+    };
+    if take(given, id, "lane") < lanes {
         Ok(())
     } else {
         Err(Syndrome::RegisterField)
@@ -190,15 +234,16 @@ fn kept<'a>(ctx: &'a Ctx<'_>, id: u16, index: &[(&str, u64)]) -> Option<&'a [u8]
 }
 
 /// SLTP: what the transmitters are set to is in force while they send.
-fn transmitter(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
-    let sends = up(ctx) || is_tested(ctx);
+fn transmitter(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+    let sends = is_pci(SLTP, given) || up(ctx) || is_tested(ctx);
     put(image, SLTP, "status", [u64::from(sends)]);
     Ok(())
 }
 
 /// SLRG: how open the receivers' eyes are.
-fn eye(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
-    if !up(ctx) {
+fn eye(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+    // Whoever asks is at the other end of the link to the host.
+    if !is_pci(SLRG, given) && !up(ctx) {
         return Ok(());
     }
     put(image, SLRG, "status", [1]);
@@ -216,7 +261,7 @@ fn eye(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
 }
 
 /// PPRT: a receiver that hears its own transmitter finds the pattern that it looks for.
-fn receiver(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
+fn receiver(ctx: &mut Ctx<'_>, _: &[u8], image: &mut [u8]) -> Done {
     let pplr = look(ctx, PPLR)?;
     let pplr: View<'_, PplrReg> = view(&pplr)?;
     let looped = pplr.get(PplrReg::LB_EN) & PHY_LOCAL != 0;
@@ -233,7 +278,7 @@ fn receiver(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
 }
 
 /// PMDR: lane n of the port is lane n of the module.
-fn wiring(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
+fn wiring(ctx: &mut Ctx<'_>, _: &[u8], image: &mut [u8]) -> Done {
     let number = u64::from(ctx.f.id.0);
     put(image, PMDR, "module", [number]);
     put(image, PMDR, "pport", [number]);
@@ -248,7 +293,7 @@ fn wiring(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
 }
 
 /// MSGI: the board, as its vital product data have it.
-fn board(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
+fn board(ctx: &mut Ctx<'_>, _: &[u8], image: &mut [u8]) -> Done {
     let p = ctx.profile;
     for (field, text) in [
         ("serial_number", vpd::serial_number(p)),
@@ -261,6 +306,35 @@ fn board(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
         let dwords = bytes.chunks(4);
         let dwords = dwords.map(|d| d.iter().fold(0, |n, b| n << 8 | u64::from(*b)));
         put(image, MSGI, field, dwords);
+    }
+    Ok(())
+}
+
+/// MVTS: a time stamp is kept for the next image, all are forgotten, or one is looked at: an image must
+/// not be older than what is kept.
+fn stamp(given: &[u8], before: &[u8], image: &mut [u8]) -> Result<(), Syndrome> {
+    let flag = |name| take(given, MVTS, name) == 1;
+    let time = |image: &[u8]| image.get(MVTS_TIME..).map(<[u8]>::to_vec);
+    if flag("clear_all_ts_flag") {
+        image.fill(0);
+    } else if flag("check_timestamp_flag") {
+        image.copy_from_slice(before);
+        if time(given) < time(before) {
+            return Err(Syndrome::RegisterField);
+        }
+    }
+    Ok(())
+}
+
+/// MVTS: what was kept; of the running image its version, and no time, as ours have none.
+fn stamped(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+    if take(given, MVTS, "running_flag") == 1 {
+        image.fill(0);
+        put(image, MVTS, "running_flag", [1]);
+        let names = ["major", "minor", "subminor"].map(|n| format!("fw_version_{n}"));
+        for (name, value) in names.iter().zip(ctx.shared.firmware.running.version) {
+            put(image, MVTS, name, [u64::from(value)]);
+        }
     }
     Ok(())
 }

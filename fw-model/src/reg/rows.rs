@@ -14,7 +14,7 @@ use fwctl_proto::{
 };
 
 use super::{
-    Register, components, flash, identity, masks, module, nvda, pddr, ports, qos, reset,
+    Register, clock, components, flash, identity, masks, module, nvda, pddr, ports, qos, reset,
     resource_dump, thermal, tracer, update,
 };
 
@@ -176,7 +176,9 @@ pub static REGISTERS: &[Register] = &[
         .index(PORT)
         .writable(&["beacon_duration"])
         .read(ports::read_mlcr),
-    Register::of::<MrtcReg>(id::MRTC).writable(&["time_synced", "time_h", "time_l"]),
+    Register::of::<MrtcReg>(id::MRTC)
+        .read(clock::read)
+        .write(clock::write),
     Register::new(reset::MROQ, None, reset::MROQ_BYTES).read(reset::read_mroq),
     Register::new(nvda::MNVQC, None, nvda::MNVQC_BYTES).read(nvda::capabilities),
     Register::new(nvda::MNVIA, None, nvda::MNVIA_BYTES).write(nvda::invalidate_all),
@@ -196,7 +198,9 @@ pub static REGISTERS: &[Register] = &[
         .read(tracer::read_ctrl)
         .write(tracer::write_ctrl),
     // One link, to the host.
-    Register::of::<MpeinReg>(id::MPEIN).index(&[("depth", 0), ("pcie_index", 0), ("node", 0)]),
+    Register::of::<MpeinReg>(id::MPEIN)
+        .index(&[("depth", 0), ("pcie_index", 0), ("node", 0)])
+        .read(identity::read_mpein),
     Register::of::<MpcntReg>(id::MPCNT).echo(&["pcie_index", "grp"]),
     Register::of::<MpirReg>(id::MPIR).echo(&["local_port"]),
     Register::of::<McqsReg>(id::MCQS)

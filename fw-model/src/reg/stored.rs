@@ -90,7 +90,7 @@ pub(super) fn access(ctx: &mut Ctx<'_>, r: &Register, given: &[u8]) -> Result<Ve
         copy(f, given, &mut image);
     }
     if let Some(m) = meaning {
-        m.show(ctx, &mut image)?;
+        m.show(ctx, given, &mut image)?;
     }
     Ok(image)
 }
