@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Driver, cmd};
-use fw_model::{EventPath, Input, Profile};
+use fw_model::{EventPath, Input, Profile, reg::limits};
 use fwctl_proto::{
     layout::{View, get_bits, set_bits},
     layouts::CmdHcaCap,
@@ -98,13 +98,14 @@ fn every_item_is_there_with_its_length_and_version() {
             assert_eq!(length, i.layout.bytes(), "{name}");
             assert_eq!(data.len(), 256);
         }
-        let zeros = vec![0; i.layout.bytes()];
+        let (_, mut own) = get(&mut d, NEXT, word(i)).unwrap();
+        own.truncate(i.layout.bytes());
         let expected = if i.capability {
             Err((BAD_PARAM, 0x00e6_0002))
         } else {
             Ok(())
         };
-        assert_eq!(set(&mut d, word(i), &zeros), expected, "{name}");
+        assert_eq!(set(&mut d, word(i), &own), expected, "{name}");
     }
 }
 
@@ -264,7 +265,16 @@ fn a_profile_says_what_nobody_has_set() {
     }
     // sriov_support, max_vfs_per_pf_valid, max_vfs_per_pf of connectx7.
     let (_, cap) = get(&mut d, NEXT, 0x81).unwrap();
-    assert_eq!(cap[..8], [0x80, 0, 0x08, 0, 0x80, 0, 0, 127]);
+    let item = named("nv_global_pci_cap").unwrap();
+    let said = |name| {
+        let f = item.layout.fields.iter().find(|f| f.name == name).unwrap();
+        get_bits(&cap, f.offset, f.width)
+    };
+    assert_eq!(
+        ["sriov_support", "max_vfs_per_pf_valid", "fpp_support"].map(said),
+        [1, 1, 0]
+    );
+    assert_eq!(said("max_vfs_per_pf"), 127);
     set(&mut d, 0x80, &[0; 12]).unwrap();
     assert_eq!(get(&mut d, NEXT, 0x80).unwrap().1[..12], [0; 12]);
     assert_eq!(get(&mut d, DEFAULT, 0x80).unwrap().1[7], 3);
@@ -603,6 +613,54 @@ fn rules_over_intermediate_results_bind_too() {
         Err(RANGE),
         "max_val"
     );
+}
+
+/// mstconfig checks all limits of an item when it sets one parameter: what a card has by default must
+/// keep to them, or nothing of the item can be set with it.
+#[test]
+fn the_defaults_of_cards_keep_to_the_limits() {
+    // Of all-caps the least values are all ones too, and nothing keeps to those.
+    let cards = |n: &&str| !["minimal", "all-caps"].contains(n);
+    for name in Profile::names().filter(cards) {
+        let p = Profile::builtin(name).unwrap();
+        let value = |item: &Item, param: &str| {
+            let f = item.layout.fields.iter().find(|f| f.name == param)?;
+            let bytes = p.nv(item).unwrap_or(&[]);
+            Some(get_bits(bytes, f.offset, f.width) as i64)
+        };
+        let broken: Vec<_> = ITEMS
+            .iter()
+            .filter(|i| !i.capability)
+            .flat_map(|i| i.limits.iter().map(move |l| (i, l)))
+            .filter(|(item, limit)| {
+                let of = |other: Option<&str>, param: &str| match other {
+                    None => value(item, param),
+                    // A capability that the card does not state binds nothing.
+                    Some(other) => {
+                        let other = named(other)?;
+                        let said = !other.capability || p.nv(other).is_some();
+                        said.then(|| value(other, param))?
+                    }
+                };
+                !limits::holds(limit, value(item, limit.param).unwrap(), &of)
+            })
+            .map(|(i, l)| format!("{}.{}", i.layout.name, l.param))
+            .collect();
+        assert_eq!(broken, Vec::<String>::new(), "{name}");
+    }
+}
+
+/// `all_nv_capabilities`: what the profiles before it say is no less.
+#[test]
+fn all_capabilities_are_all_ones() {
+    let p = Profile::builtin("all-caps").unwrap();
+    for item in ITEMS.iter().filter(|i| i.capability) {
+        let value = p.nv(item).unwrap();
+        for f in item.layout.fields {
+            let all = u64::MAX >> (64 - f.width);
+            assert_eq!(get_bits(value, f.offset, f.width), all, "{}", f.name);
+        }
+    }
 }
 
 /// dce_tcp_g is at least 1, and 0 on a card whose profile says nothing of it: other parameters of the

@@ -11,7 +11,7 @@ use fw_model::{
     reg::{REGISTERS, Register},
 };
 use fwctl_proto::{
-    layout::{Layout, LayoutInfo, View, get_bits, set_bits},
+    layout::{self, Layout, LayoutInfo, View, get_bits, set_bits},
     layouts::{MciaReg, MtmpReg, PaosReg, PddrReg, PmlpReg, PtysReg, QpdpmReg},
     register as id,
 };
@@ -57,6 +57,58 @@ fn place(layout: &LayoutInfo, name: &str) -> (u32, u32) {
 fn ones(r: &mut [u8], (offset, width): (u32, u32)) {
     for bit in offset..offset + width {
         set_bits(r, bit, 1, 1);
+    }
+}
+
+/// mlx5_core uses these if a bit of MCAM, PCAM or of the general capabilities says so (`mlx5_ifc.h`,
+/// `MLX5_PPS_CAP`, `MLX5_BUFFER_SUPPORTED`); SBPR and SBCM go with PBMC.
+#[test]
+fn stores_are_hidden_from_the_driver() {
+    // The groups' first registers; the bit of the first is the last of 128 from byte 8 on.
+    let masks: [(u16, u16); 5] = [
+        (0x907f, 0x9000),
+        (0x907f, 0x9080),
+        (0x907f, 0x9100),
+        (0x907f, 0x9180),
+        (0x507f, 0x5000),
+    ];
+    let hidden: [u16; 11] = [
+        0x500b, 0x500c, 0x9052, 0x9053, 0x9055, 0x9155, 0x9156, 0x9180, 0x9181, 0x9182, 0x912a,
+    ];
+    let caps = ["pps", "pps_modify", "sbcam_reg"];
+    for profile in [
+        "connectx5",
+        "connectx7",
+        "connectx8",
+        "bluefield3",
+        "all-caps",
+    ] {
+        let mut d = Driver::new(profile);
+        d.bring_up();
+        let mut seen = 0;
+        for (asks, first) in masks {
+            let mut r = [0; 72];
+            r[3] = ((first & 0x1ff) / 0x80) as u8;
+            let mask = read(&mut d, asks, &r)[8..24].to_vec();
+            for id in hidden
+                .into_iter()
+                .filter(|id| (first..first + 128).contains(id))
+            {
+                assert_eq!(
+                    get_bits(&mask, u32::from(127 - (id - first)), 1),
+                    0,
+                    "{id:#x}"
+                );
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, hidden.len());
+        let page = d.ok(&cmd(0x100, 1, 16), 4112);
+        let layout = layout::find("cmd_hca_cap").unwrap();
+        for cap in caps {
+            let (offset, width) = place(layout, cap);
+            assert_eq!(get_bits(&page[16..], offset, width), 0, "{profile}: {cap}");
+        }
     }
 }
 
