@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // A failing helper fails its test.
 
 mod process;
+mod stored;
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fwctl_proto::opcode;
 use host_driver::{
     firmware::Firmware,
     mailbox::{Command, MailboxError},
@@ -22,54 +22,19 @@ use host_driver::{
 };
 use process::{Emulator, Folder, LIMIT};
 use rustix::process::Signal;
+use stored::{HEAD, MNVDA, READ, Random, WRITE, access, item, stored_item};
 
 const KILLS: u32 = 200;
 /// A process is killed at the latest so many microseconds after it was brought up.
 const LONGEST: u64 = 20_000;
-const READ: u16 = 1;
-const WRITE: u16 = 0;
-const MNVDA: u16 = 0x9024;
 const MFBA: u16 = 0x9011;
-/// `nv_global_pci_conf`, a card's item of 12 bytes.
-const ITEM: u32 = 0x9b;
 /// Where in the flash the numbers go, behind the images.
 const FLASH: u32 = 0x1f0_0000;
-/// Outbox bytes in front of a register.
-const HEAD: usize = 16;
 
 type Driver = Firmware<PciDriver>;
 
-/// Same seed, same moments.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
-
 fn text(p: &Path) -> &str {
     p.to_str().unwrap()
-}
-
-fn access(id: u16, op_mod: u16, register: &[u8]) -> Command {
-    Command::new(opcode::ACCESS_REG)
-        .op_mod(op_mod)
-        .set("register_id", u64::from(id))
-        .data(register)
-        .out_len(HEAD + register.len())
-}
-
-/// The item with a value of `n` in each dword; its header says type, length and the next boot.
-fn item(n: u32) -> Vec<u8> {
-    let mut r = vec![0, 0, 0, 16];
-    r.extend(ITEM.to_be_bytes());
-    r.extend([0; 4]);
-    r.extend(n.to_be_bytes().repeat(4));
-    r
 }
 
 /// MFBA of a dword; dwords go the other way round.
@@ -87,17 +52,6 @@ fn write(n: u32) -> Command {
     } else {
         access(MFBA, WRITE, &dword(n, n))
     }
-}
-
-/// The item's number, all of whose dwords are the same.
-fn stored_item(d: &mut Driver) -> u32 {
-    let out = d.ok(&access(MNVDA, READ, &item(0))).unwrap();
-    let value = &out[HEAD + 12..];
-    assert!(
-        value.chunks(4).all(|c| c == &value[..4]),
-        "torn: {value:x?}"
-    );
-    u32::from_be_bytes(value[..4].try_into().unwrap())
 }
 
 /// A dword of the flash, `None` if it is erased.

@@ -6,10 +6,7 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
-    os::{
-        fd::AsRawFd,
-        unix::net::{UnixListener, UnixStream},
-    },
+    os::unix::net::{UnixListener, UnixStream},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -20,6 +17,7 @@ use std::{
 };
 
 use fw_model::nearest;
+use rustix::{net::sockopt, process::geteuid};
 use serde_json::{Map, Value, json};
 
 use crate::{clients::Clients, owner::Owner, socket::receive};
@@ -290,22 +288,6 @@ fn with_id(mut reply: Value, id: Option<&Value>) -> Value {
 
 /// True if the peer runs as this user, or as root.
 fn same_user(stream: &UnixStream) -> bool {
-    let mut cred = libc::ucred {
-        pid: 0,
-        uid: u32::MAX,
-        gid: 0,
-    };
-    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: both pointers are to locals of the lengths given.
-    let got = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut cred).cast(),
-            &raw mut len,
-        )
-    };
-    // SAFETY: geteuid has no conditions.
-    got == 0 && (cred.uid == 0 || cred.uid == unsafe { libc::geteuid() })
+    let peer = sockopt::socket_peercred(stream);
+    peer.is_ok_and(|p| p.uid.is_root() || p.uid == geteuid())
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Interrupts as a vfio client sets them up: an eventfd per MSI-X vector.
 
-use std::{fs::File, io, io::Write, os::fd::AsRawFd};
+use std::{fs::File, io, io::Write};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 /// `VFIO_IRQ_SET_DATA_NONE`.
 const DATA_NONE: u32 = 1;
@@ -86,22 +88,13 @@ impl Irqs {
 /// Makes writes to `fd` fail instead of block: a client must not hold up the card with a full
 /// pipe or a full eventfd.
 fn never_block(fd: &File) -> io::Result<()> {
-    // SAFETY: F_GETFL and F_SETFL act on any open descriptor; `fd` is one.
-    let done = unsafe {
-        let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
-        flags >= 0 && libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) >= 0
-    };
-    if done {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::FromRawFd as _;
+    use std::os::fd::{AsRawFd as _, FromRawFd as _};
     use vmm_sys_util::eventfd::EventFd;
 
     const EVENTFD_TRIGGER: u32 = DATA_EVENTFD | ACTION_TRIGGER;

@@ -11,11 +11,12 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io,
-    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use fw_model::{Batch, Store, StoreError};
+use rustix::fs::{FlockOperation, flock};
 
 use self::{
     disk::{Disk, Folder},
@@ -160,8 +161,7 @@ impl FileStore {
             .mode(0o600)
             .open(dir.join("lock"))
             .map_err(|e| fail(format!("cannot be written: {e}")))?;
-        // SAFETY: flock takes any open descriptor; `lock` is one.
-        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(fail(
                 "another process uses it; choose another folder or end that process".into(),
             ));

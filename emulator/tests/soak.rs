@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! One emulator for long: many commands, clients that go and clients that are killed, on both doors. It must
+//! hold no more memory and no more files than before, and lose nothing that it acknowledged; then the same
+//! of emulators that are killed.
+//!
+//! How long is said by SOAK_SESSIONS and SOAK_COMMANDS; scripts/scenarios/soak runs the full form.
+#![allow(clippy::unwrap_used)] // A failing helper fails its test.
+
+mod process;
+mod stored;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use fwctl_proto::{opcode, virtio::Status};
+use host_driver::{
+    firmware::Firmware,
+    mailbox::Mailbox,
+    pci::{COMMAND_SLOTS, PciDriver},
+    vhost::{VhostDriver, driver_request},
+    vhost_session,
+};
+use process::{Control, Emulator, Folder, LIMIT};
+use rustix::process::Signal;
+use stored::{MNVDA, Random, WRITE, access, item, stored_item};
+
+/// Tells the test that is called again as a client what to do: door, socket, commands, last number.
+const CLIENT: &str = "SOAK_CLIENT";
+/// By how much resident memory may grow after the first quarter.
+const GROWTH: u64 = 64 << 10;
+/// Commands between two numbers that are stored.
+const BATCHES: u64 = 50;
+/// A client or an emulator is killed at the latest so many microseconds after the first number of its life.
+const LONGEST: u64 = 20_000;
+const DOORS: [&str; 2] = ["vfio-user", "vhost-user"];
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |v| v.parse().unwrap())
+}
+
+/// A driver that sends many commands at once.
+trait Batch: Mailbox + Sized {
+    /// Sends NOPs, and returns how many once all are answered rightly.
+    fn batch(&mut self) -> u64;
+}
+
+/// A NOP.
+fn nop() -> [u8; 16] {
+    let mut inbox = [0; 16];
+    inbox[..2].copy_from_slice(&opcode::NOP.to_be_bytes());
+    inbox
+}
+
+impl Batch for PciDriver {
+    fn batch(&mut self) -> u64 {
+        // The last slot is the pages'.
+        let slots = COMMAND_SLOTS - 1;
+        for slot in 0..slots {
+            self.post(slot, &nop(), 16).unwrap();
+        }
+        self.ring((1 << slots) - 1).unwrap();
+        for slot in 0..slots {
+            let a = self.wait(slot, 16).unwrap();
+            assert_eq!((a.delivery, a.outbox), (0, vec![0; 16]));
+        }
+        slots as u64
+    }
+}
+
+impl Batch for VhostDriver {
+    fn batch(&mut self) -> u64 {
+        const MANY: u64 = 64;
+        for _ in 0..MANY {
+            self.send(&driver_request(16, 16), &nop(), 16).unwrap();
+        }
+        self.kick().unwrap();
+        for _ in 0..MANY {
+            let r = self.receive().unwrap().1;
+            assert_eq!((r.header.status, r.outbox), (Status::Ok, vec![0; 16]));
+        }
+        MANY
+    }
+}
+
+/// What a client does: `found` the number that is stored, then NOPs and now and then a new number, told on
+/// standard output once it is acknowledged. It ends after so many commands; 0 is never.
+fn client<M: Batch>(mailbox: M, commands: u64) {
+    let mut d = Firmware::new(mailbox);
+    d.bring_up().unwrap();
+    let mut n = stored_item(&mut d);
+    println!("\nfound {n}");
+    let mut done = 0;
+    while commands == 0 || done < commands {
+        n += 1;
+        println!("sends {n}");
+        d.ok(&access(MNVDA, WRITE, &item(n))).unwrap();
+        println!("has {n}");
+        let mut batches = 0;
+        while batches < BATCHES && (commands == 0 || done < commands) {
+            done += d.mailbox.batch();
+            batches += 1;
+        }
+        println!("did {done}");
+    }
+}
+
+/// Called by the other test in a process of its own; alone it does nothing.
+#[test]
+fn inside() {
+    let Ok(what) = std::env::var(CLIENT) else {
+        return;
+    };
+    let (door, rest) = what.split_once(' ').unwrap();
+    let (commands, path) = rest.split_once(' ').unwrap();
+    let (path, commands) = (Path::new(path), commands.parse().unwrap());
+    if door == DOORS[0] {
+        client(PciDriver::probe(path).unwrap(), commands);
+    } else {
+        let options = vhost_session::Options::default();
+        client(VhostDriver::connect(path, options).unwrap(), commands);
+    }
+}
+
+/// A client in a process of its own.
+struct Client {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+/// What a client said.
+#[derive(Debug, Default)]
+struct Said {
+    found: Option<u32>,
+    sent: u32,
+    acknowledged: u32,
+    done: u64,
+}
+
+impl Client {
+    fn start(door: usize, socket: &Path, commands: u64) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["inside", "--exact", "--nocapture", "--test-threads=1"])
+            .env(
+                CLIENT,
+                format!("{} {commands} {}", DOORS[door], socket.display()),
+            )
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// Reads what it says, up to and with the line that `is_last`, or to its end.
+    fn read(&mut self, said: &mut Said, is_last: impl Fn(&str) -> bool) {
+        loop {
+            let mut line = String::new();
+            let n = self.lines.read_line(&mut line).unwrap();
+            if n == 0 {
+                return;
+            }
+            if let Some((word, number)) = line.trim().split_once(' ') {
+                match (word, number.parse::<u32>()) {
+                    ("found", Ok(n)) => said.found = Some(n),
+                    ("sends", Ok(n)) => said.sent = n,
+                    ("has", Ok(n)) => said.acknowledged = n,
+                    ("did", Ok(n)) => said.done = n.into(),
+                    _ => {}
+                }
+            }
+            if is_last(&line) {
+                return;
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
+    fn ended_well(&mut self) -> bool {
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Numbers that may be stored: the last that was acknowledged, and one that was sent after it.
+struct Known {
+    low: u32,
+    high: u32,
+}
+
+impl Known {
+    fn add(&mut self, said: &Said) {
+        let found = said.found.expect("it says what it found");
+        assert!(
+            (self.low..=self.high).contains(&found),
+            "found {found}, not {} to {}",
+            self.low,
+            self.high
+        );
+        self.low = found.max(said.acknowledged);
+        self.high = self.low.max(said.sent);
+    }
+}
+
+/// Bytes that a process holds in memory; nothing of its clients, if it has none.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+fn files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Waits until no function has a client, and as many files are open as `files` says.
+fn settle(control: &mut Control, pid: u32, want: Option<usize>) {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let gone = control.functions().iter().all(|f| f["connected"] == false);
+        let open = files(pid);
+        if gone && want.is_none_or(|w| w == open) {
+            return;
+        }
+        assert!(
+            Instant::now() < end,
+            "{open} files open, not {want:?}; gone: {gone}"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn nothing_grows_and_nothing_is_lost() {
+    let sessions = setting("SOAK_SESSIONS", 40);
+    let commands = setting("SOAK_COMMANDS", 100_000);
+    let folder = Folder::new();
+    let sockets = [folder.at("a"), folder.at("b")];
+    let (control, state) = (folder.at("control"), folder.at("state"));
+    let text = |p: &Path| p.to_str().unwrap().to_owned();
+    let args = [
+        "--vfio-user".to_owned(),
+        text(&sockets[0]),
+        "--vhost-user".to_owned(),
+        text(&sockets[1]),
+        "--control".to_owned(),
+        text(&control),
+        "--state".to_owned(),
+        text(&state),
+        "--profile".to_owned(),
+        "minimal".to_owned(),
+    ];
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut known = Known { low: 0, high: 0 };
+    let mut done = 0;
+
+    // Clients come and go, or are killed.
+    let e = Emulator::start(&args);
+    let mut asks = Control::greeted(&control);
+    let (mut before, mut killed) = (None, 0);
+    for session in 0..sessions {
+        if session == sessions / 4 {
+            settle(&mut asks, e.pid(), None);
+            before = Some((resident(e.pid()), files(e.pid())));
+        }
+        let door = (session % 2) as usize;
+        let kill = session / 2 % 2 == 1;
+        let left = (commands.saturating_sub(done)).div_ceil(sessions - session);
+        let mut c = Client::start(door, &sockets[door], if kill { 0 } else { left.max(1) });
+        let mut said = Said::default();
+        if kill {
+            c.read(&mut said, |l| l.starts_with("has"));
+            // In the full form, also these do their part.
+            while said.done < left {
+                c.read(&mut said, |l| l.starts_with("did"));
+            }
+            std::thread::sleep(Duration::from_micros(random.below(LONGEST)));
+            c.kill();
+            killed += 1;
+        }
+        c.read(&mut said, |_| false);
+        assert!(kill || c.ended_well(), "session {session}: {said:?}");
+        known.add(&said);
+        done += said.done;
+        settle(&mut asks, e.pid(), before.map(|b| b.1));
+    }
+    let (memory, open) = before.unwrap();
+    let now = resident(e.pid());
+    println!(
+        "{sessions} sessions, {killed} clients killed, {done} commands, {} numbers: resident {memory} before, \
+         {now} after; {open} files",
+        known.low
+    );
+    assert!(done >= commands);
+    assert!(now < memory + GROWTH, "it grew by {} bytes", now - memory);
+    drop(asks);
+    e.signal(Signal::TERM);
+    assert_eq!(e.end().0.code(), Some(0));
+
+    // Emulators are killed under a client.
+    for round in 0..sessions / 4 {
+        let door = (round % 2) as usize;
+        let e = Emulator::start(&args);
+        let mut c = Client::start(door, &sockets[door], 0);
+        let mut said = Said::default();
+        c.read(&mut said, |l| l.starts_with("has"));
+        std::thread::sleep(Duration::from_micros(random.below(LONGEST)));
+        e.signal(Signal::KILL);
+        e.end();
+        // It waits for an answer that does not come.
+        std::thread::sleep(Duration::from_millis(5));
+        c.kill();
+        c.read(&mut said, |_| false);
+        known.add(&said);
+    }
+    println!("{} emulators killed, {} numbers", sessions / 4, known.low);
+}
