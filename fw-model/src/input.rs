@@ -133,10 +133,6 @@ pub enum Input<'a> {
         /// Nanoseconds.
         nanos: u64,
     },
-    /// From now on something goes wrong; nothing more than
-    /// [`MAX_FAULTS`](crate::fault::MAX_FAULTS) things.
-    #[serde(skip)]
-    Fault(&'a Fault),
     /// The fault with this number is forgotten, or all.
     ClearFaults(Option<u32>),
     /// A field of the answer that a breakpoint holds gets another value.
@@ -219,6 +215,12 @@ pub enum Input<'a> {
         /// Where in the register, and the value.
         bits: Bits,
     },
+    /// From now on something goes wrong; nothing more than
+    /// [`MAX_FAULTS`](crate::fault::MAX_FAULTS) things.
+    ///
+    /// The last one: serde counts a variant that is skipped when it writes, and does not when it reads.
+    #[serde(skip)]
+    Fault(&'a Fault),
 }
 
 /// Writes bytes as one piece and not one after the other; they are the same in the end.

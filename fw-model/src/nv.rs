@@ -106,6 +106,12 @@ impl NvStore {
             .collect()
     }
 
+    /// True if any item has a value in force.
+    #[must_use]
+    pub fn has_current(&self) -> bool {
+        !self.current.is_empty()
+    }
+
     /// The value in force.
     #[must_use]
     pub fn current(&self, item: u32) -> Option<&[u8]> {

@@ -122,6 +122,15 @@ fn total_vfs(p: &Profile, nv: &NvStore, function: FunctionId) -> u16 {
 /// What the current settings of a function are.
 #[must_use]
 pub fn in_force(p: &Profile, nv: &NvStore, function: FunctionId) -> InForce {
+    // Most cards never have an item set, and a fuzzer makes a card for each of its inputs.
+    if !nv.has_current() {
+        return p.in_force().clone();
+    }
+    computed(p, nv, function)
+}
+
+/// As [`in_force`], from the items' values.
+pub(crate) fn computed(p: &Profile, nv: &NvStore, function: FunctionId) -> InForce {
     InForce {
         pages: cap_pages(p, nv, function),
         total_vfs: total_vfs(p, nv, function),

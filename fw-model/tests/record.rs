@@ -12,8 +12,9 @@ use std::{
 
 use common::{Driver, cmd};
 use fw_model::{
-    Input, Profile, Time,
+    Bits, Caller, FunctionId, Input, Profile, Report, ResetKind, Time, Token,
     fault::Fault,
+    gateway::Place,
     record::{
         self, Broken, Frame, Happened, Happening, Head, Noted, Notes, Record, Step,
         flight::{Flight, Follower, GENERATION},
@@ -377,4 +378,65 @@ fn a_panic_runs_again_from_a_dump_and_the_card_behind_it_is_followed_further() {
     let (head, all) = frames(&bytes);
     assert!(all.iter().all(|f| !f.panicked));
     assert_eq!(failure(&profile(), &head, &all).unwrap(), None);
+}
+
+/// What is written is what is read, whatever happened: the number of a variant in the file is the same for
+/// both.
+#[test]
+fn every_input_is_read_back_as_it_was_written() {
+    let function = FunctionId(1);
+    let bits = Bits {
+        offset: 8,
+        width: 4,
+        value: 9,
+    };
+    let at = Place {
+        space: 3,
+        address: 0x10_0000,
+    };
+    let report = Report {
+        syndrome: 1,
+        ext_syndrome: 2,
+        severity: 3,
+        fatal: true,
+        cold: false,
+        vars: [4; 6],
+    };
+    #[rustfmt::skip]
+    let inputs = [
+        Input::SegmentWrite { function, offset: 0x18, data: &[1, 2] },
+        Input::UarWrite { function, uar: 1, offset: 2, data: &[3] },
+        Input::Command { function, tag: 1, caller: Caller::Driver, inbox: &[4], outbox_len: 5 },
+        Input::Reset { function, kind: ResetKind::Flr },
+        Input::Committed { token: Token(6), stored: true },
+        Input::PageDemand { function, count: -7 },
+        Input::Delay { opcode: 8, nanos: 9 },
+        Input::ClearFaults(Some(10)),
+        Input::Amend { stopped: 1, offset: 2, width: 3, value: 4 },
+        Input::Continue(None),
+        Input::Event { function, event_type: 1, sub_type: 2, data: [3; 28] },
+        Input::Gateway { function, at, value: 5 },
+        Input::Link { function, up: true },
+        Input::Temperature { eighths: 6 },
+        Input::Health(report),
+        Input::Hang(true),
+        Input::Start { nanos: 7 },
+        Input::PowerCycle,
+        Input::SetCap { function, cap_type: 8, bits },
+        Input::SetRegister { function, register: 9, given: &[10], bits },
+    ];
+    for input in inputs {
+        let mut bytes = Recording::new().bytes;
+        let frame = Frame {
+            at: Time(1),
+            step: Step::of(input),
+            reads: Vec::new(),
+            effects: Vec::new(),
+            panicked: false,
+        };
+        bytes.extend(record::framed(&frame).unwrap());
+        let read = Record::open(&bytes).unwrap().next().unwrap();
+        let read = read.unwrap_or_else(|e| panic!("{input:?}: {e}"));
+        assert_eq!(format!("{:?}", read.step), format!("{:?}", frame.step));
+    }
 }

@@ -88,6 +88,9 @@ fn tools_are_told_how_a_reset_can_be_asked_for() {
     // Link or bus; the drivers are asked, and it is valid; levels 3 and 6.
     assert_eq!(options(&mut p, 0), [0b11, 0b10 << 1 | 1, 0, 0x48]);
     assert_eq!(options(&mut p, 1), [0, 0, 1, 0], "a type that there is not");
+    for of in [64, 255] {
+        assert_eq!(options(&mut p, of), [0, 0, of, 0], "nor are there so many");
+    }
     let mut p = Pair::new("[caps_max.general]\npcie_reset_using_hotreset_method = 0\n");
     assert_eq!(options(&mut p, 0)[0], 0b01);
     // MCAM's feature 19, counted from the end of the mask.

@@ -199,7 +199,21 @@ impl Flash {
     /// True if a slot says that it holds an image.
     #[must_use]
     pub fn is_marked(&self, p: &Profile, slot: u8) -> bool {
+        if self.is_untouched(slot) {
+            return slot == 0;
+        }
         self.read(p, usize::from(slot) * SLOT_BYTES, MAGIC.len()) == MAGIC
+    }
+
+    /// True if a slot is as the factory left it: an image in the first one, nothing in the second. Nearly
+    /// every start of the firmware finds it so, and need not read a whole image.
+    fn is_untouched(&self, slot: u8) -> bool {
+        let page = |slot: usize| (slot * SLOT_BYTES / PAGE) as u32;
+        let slot = usize::from(slot);
+        self.pages
+            .range(page(slot)..page(slot + 1))
+            .next()
+            .is_none()
     }
 
     /// The slot with the image that starts next; the first one if both say that they have one.
@@ -213,6 +227,12 @@ impl Flash {
     /// # Errors
     /// [`fs4::Bad`].
     pub fn info(&self, p: &Profile, slot: u8) -> Result<Info, fs4::Bad> {
+        if self.is_untouched(slot) {
+            return match slot {
+                0 => Ok(spec(p, p.firmware.version).info),
+                _ => Err(fs4::Bad::Format),
+            };
+        }
         fs4::parse(&self.slot(p, slot))
     }
 
@@ -265,6 +285,12 @@ mod tests {
         assert_eq!(f.next_slot(&p), Some(0));
         assert_eq!(f.info(&p, 0).unwrap().version, p.firmware.version);
         assert_eq!(f.info(&p, 1), Err(fs4::Bad::Format));
+        // What is known without reading is what reading finds.
+        for slot in 0..SLOTS {
+            assert_eq!(f.info(&p, slot), fs4::parse(&f.slot(&p, slot)));
+            let start = f.read(&p, usize::from(slot) * SLOT_BYTES, MAGIC.len());
+            assert_eq!(f.is_marked(&p, slot), start == MAGIC);
+        }
         // Erased, the factory's image does not come back.
         let mut b = Batch::default();
         f.erase(&p, 0, fs4::SECTOR, &mut b);

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::{
     BUILTIN, CAP_PAGE_BYTES, Cap, Firmware, PageDemand, Pci, Profile, ProfileError, Timeouts, guid,
 };
-use crate::{limits::MAX_FUNCTIONS, reg};
+use crate::{FunctionId, limits::MAX_FUNCTIONS, nv::NvStore, reg, settings, settings::InForce};
 
 /// Profiles that inherit from one another, at most.
 const MAX_DEPTH: usize = 4;
@@ -161,7 +161,7 @@ impl Profile {
                 .or_insert_with(|| vec![0; item.layout.bytes()].into_boxed_slice());
             fill(value, item.layout, fields).map_err(|w| error(format!("nv.{name}.{w}")))?;
         }
-        Ok(Arc::new(Self {
+        let mut profile = Self {
             name: origin.into(),
             description: file.description,
             pci: file.pci,
@@ -174,8 +174,11 @@ impl Profile {
             registers,
             without,
             nv: items,
+            in_force: InForce::default(),
             overlay: None,
-        }))
+        };
+        profile.in_force = settings::computed(&profile, &NvStore::default(), FunctionId(0));
+        Ok(Arc::new(profile))
     }
 }
 

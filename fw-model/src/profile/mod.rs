@@ -16,7 +16,7 @@ use fwctl_proto::{
 };
 use serde::Deserialize;
 
-use crate::{FunctionId, Overlay, table};
+use crate::{FunctionId, Overlay, settings::InForce, table};
 
 /// Capability type of the general page.
 pub const CAP_GENERAL: u16 = cap_type::GENERAL;
@@ -207,6 +207,8 @@ pub struct Profile {
     registers: BTreeMap<u16, Box<[u8]>>,
     without: BTreeSet<u16>,
     nv: BTreeMap<(u8, u32), Box<[u8]>>,
+    // What follows from `nv` as long as no item is set.
+    in_force: InForce,
     /// What an overlay adds to the firmware.
     pub overlay: Option<Arc<Overlay>>,
 }
@@ -317,6 +319,12 @@ impl Profile {
     #[must_use]
     pub fn nv(&self, item: &Item) -> Option<&[u8]> {
         self.nv.get(&(item.class, item.id)).map(|v| &**v)
+    }
+
+    /// What the settings of a function are that nobody has changed.
+    #[must_use]
+    pub fn in_force(&self) -> &InForce {
+        &self.in_force
     }
 
     /// The MAC address that the functions count up from.

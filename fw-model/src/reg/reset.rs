@@ -66,7 +66,8 @@ pub fn read_mroq(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     let v: View<'_, MfrlReg> = view(&mfrl)?;
     let asked = super::take(given, MROQ, "reset_type");
     put(image, MROQ, "reset_type", [asked]);
-    if v.get(MfrlReg::RESET_TYPE) >> asked & 1 == 0 {
+    let offered = v.get(MfrlReg::RESET_TYPE).checked_shr(asked as u32);
+    if offered.unwrap_or(0) & 1 == 0 {
         return Ok(());
     }
     let methods = 1 << LINK | u64::from(bus_resets(ctx)) << BUS;

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A card with nothing around it: inputs go in, effects are carried out in memory, and what a
+//! firmware must never do is checked on the way.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+};
+
+use fw_model::{
+    Caller, Card, CardOptions, Delivery, Effect, Effects, EventPath, FunctionId, GuestMemory,
+    Input, Profile, ProfileError, Time, Token,
+    record::{self, Frame, Happened, Head, Noted, Notes, Step},
+};
+use fwctl_proto::{layout::set_bits, opcode, status::Status};
+
+use crate::guest::Guest;
+
+/// Where the pages lie that [`Device::bring_up`] gives to the firmware: not in the guest's memory,
+/// so that their marks go nowhere.
+const PAGES: u64 = 1 << 32;
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
+/// How a command on a command channel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// How it was delivered.
+    pub delivery: Delivery,
+    /// The outbox; empty unless it was executed.
+    pub outbox: &'a [u8],
+}
+
+impl Reply<'_> {
+    /// The firmware's status (`enum` of `MLX5_CMD_STAT_*`); none if it was not executed.
+    #[must_use]
+    pub fn status(&self) -> Option<u8> {
+        self.outbox.first().copied()
+    }
+
+    /// True if it was executed and succeeded.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.delivery == Delivery::Executed && self.status() == Some(0)
+    }
+}
+
+/// A card and its guest's memory. Its inputs can be kept as a record, for `fwctl-emu replay`.
+#[derive(Debug)]
+pub struct Device {
+    profile: Arc<Profile>,
+    functions: Vec<EventPath>,
+    /// The card.
+    pub card: Card,
+    /// The memory of its guest.
+    pub guest: Guest,
+    /// What followed from the last input.
+    pub fx: Effects,
+    /// The time of the next input.
+    pub now: Time,
+    tag: u64,
+    inbox: Vec<u8>,
+    record: Option<Vec<u8>>,
+}
+
+impl Device {
+    /// A card of a built-in profile with these functions, just powered.
+    ///
+    /// # Errors
+    /// [`ProfileError`] if there is no such profile.
+    pub fn new(profile: &str, functions: &[EventPath]) -> Result<Self, ProfileError> {
+        Ok(Self::of(Profile::builtin(profile)?, functions))
+    }
+
+    /// A card of a profile with these functions, just powered.
+    #[must_use]
+    pub fn of(profile: Arc<Profile>, functions: &[EventPath]) -> Self {
+        let card = Card::new(profile.clone(), CardOptions::default(), &BTreeMap::new());
+        let mut device = Self {
+            profile,
+            functions: functions.to_vec(),
+            card,
+            guest: Guest::default(),
+            fx: Effects::new(),
+            now: Time::ZERO,
+            tag: 0,
+            inbox: Vec::new(),
+            record: None,
+        };
+        device.add_functions();
+        device
+    }
+
+    /// Powered anew, with empty memory: as [`Device::of`] made it.
+    pub fn renew(&mut self) {
+        let options = CardOptions::default();
+        self.card = Card::new(self.profile.clone(), options, &BTreeMap::new());
+        self.guest.clear();
+        self.fx.clear();
+        self.now = Time::ZERO;
+        self.tag = 0;
+        if self.record.is_some() {
+            self.start_record();
+        }
+        self.add_functions();
+    }
+
+    fn add_functions(&mut self) {
+        for i in 0..self.functions.len() {
+            let events = self.functions[i];
+            self.step(&Step::Add(events));
+        }
+    }
+
+    /// The card's profile.
+    #[must_use]
+    pub fn profile(&self) -> &Arc<Profile> {
+        &self.profile
+    }
+
+    /// From the next [`Device::renew`] on, what happens is kept as a record.
+    pub fn set_record(&mut self) {
+        self.record = Some(Vec::new());
+    }
+
+    /// What was recorded since the last [`Device::renew`]; empty if nothing is to be.
+    #[must_use]
+    pub fn record(&self) -> &[u8] {
+        self.record.as_deref().unwrap_or_default()
+    }
+
+    /// # Panics
+    /// If a card without functions cannot be saved, which would be a fault of the model.
+    fn start_record(&mut self) {
+        let head = Head {
+            program: env!("CARGO_PKG_VERSION").into(),
+            profile: self.profile.name.clone(),
+            overlay: None,
+            card: self.card.save().expect("an empty card is saved"),
+        };
+        self.record = Some(record::head(&head).expect("a head is written"));
+    }
+
+    /// A function is brought up as mlx5_core does it: ENABLE_HCA, pages, INIT_HCA.
+    ///
+    /// # Panics
+    /// If the firmware refuses that.
+    pub fn bring_up(&mut self, f: FunctionId) {
+        let enabled = self.bring_to_enabled(f);
+        let up = enabled && self.command(f, &command(opcode::INIT_HCA, 0, 32), 16);
+        assert!(up, "function {} is not brought up", f.0);
+    }
+
+    /// ENABLE_HCA and all pages; false if the firmware refuses that.
+    pub fn bring_to_enabled(&mut self, f: FunctionId) -> bool {
+        let (boot, init) = (self.profile.pages.boot, self.profile.pages.init);
+        self.command(f, &command(opcode::ENABLE_HCA, 0, 16), 16)
+            && self.give_pages(f, 0, boot + init)
+    }
+
+    /// MANAGE_PAGES: gives `count` pages, the first of which is number `first` of the function's;
+    /// true if the firmware took them.
+    pub fn give_pages(&mut self, f: FunctionId, first: u32, count: u32) -> bool {
+        let mut inbox = command(opcode::MANAGE_PAGES, 1, 16 + 8 * count as usize);
+        set_bits(&mut inbox, 0x60, 32, u64::from(count));
+        for (place, n) in inbox[16..].chunks_exact_mut(8).zip(u64::from(first)..) {
+            let page = PAGES * (u64::from(f.0) + 1) + n * PAGE;
+            place.copy_from_slice(&page.to_be_bytes());
+        }
+        self.command(f, &inbox, 16)
+    }
+
+    /// A command of the driver's; true if it succeeded at once. [`Device::reply`] has its outbox.
+    pub fn command(&mut self, f: FunctionId, inbox: &[u8], outbox_len: u32) -> bool {
+        self.command_of(f, Caller::Driver, inbox, outbox_len)
+    }
+
+    /// A command over the function's command channel; true if it succeeded at once.
+    pub fn command_of(
+        &mut self,
+        function: FunctionId,
+        caller: Caller,
+        inbox: &[u8],
+        outbox_len: u32,
+    ) -> bool {
+        self.tag += 1;
+        self.submit(Input::Command {
+            function,
+            tag: self.tag,
+            caller,
+            inbox,
+            outbox_len,
+        });
+        self.check_reply(inbox, outbox_len);
+        self.reply().is_some_and(|r| r.is_ok())
+    }
+
+    /// What the last command was answered with; none if it is not answered yet.
+    #[must_use]
+    pub fn reply(&self) -> Option<Reply<'_>> {
+        self.fx.iter().find_map(|e| match e {
+            Effect::Reply {
+                tag,
+                delivery,
+                outbox,
+                ..
+            } if *tag == self.tag => Some(Reply {
+                delivery: *delivery,
+                outbox: self.fx.bytes(*outbox),
+            }),
+            _ => None,
+        })
+    }
+
+    /// What holds for every answer: an executed command fills its outbox, and a refusal has a known
+    /// status and nothing behind its syndrome.
+    ///
+    /// # Panics
+    /// If it does not hold.
+    fn check_reply(&self, inbox: &[u8], outbox_len: u32) {
+        let Some(r) = self.reply() else { return };
+        if r.delivery != Delivery::Executed {
+            assert!(r.outbox.is_empty(), "{:?} with an outbox", r.delivery);
+            return;
+        }
+        let op = inbox.get(..2).unwrap_or_default();
+        assert_eq!(r.outbox.len(), outbox_len as usize, "outbox of {op:02x?}");
+        let status = r.status().unwrap_or(0);
+        assert!(
+            Status::from_code(status).is_some(),
+            "status {status:#x} of {op:02x?}"
+        );
+        let rest = r.outbox.get(8..).unwrap_or_default();
+        assert!(
+            status == 0 || rest.iter().all(|b| *b == 0),
+            "a refusal of {op:02x?} says more than its syndrome"
+        );
+    }
+
+    /// Lets `input` happen and carries out what follows; batches are stored at once.
+    pub fn submit(&mut self, input: Input<'_>) {
+        self.fx.clear();
+        self.step(&Step::of(input));
+        // A batch that was stored may let another one follow; each has its token.
+        let mut done = 0;
+        while let Some((at, token)) = self.next_commit(done) {
+            done = at + 1;
+            self.step(&Step::Input(Input::Committed {
+                token,
+                stored: true,
+            }));
+        }
+    }
+
+    /// Lets the card do what is due.
+    pub fn poll(&mut self) {
+        self.fx.clear();
+        self.step(&Step::Poll);
+    }
+
+    fn next_commit(&self, from: usize) -> Option<(usize, Token)> {
+        let commit = |(i, e): (usize, &Effect)| match e {
+            Effect::Commit { token, .. } => Some((i, *token)),
+            _ => None,
+        };
+        self.fx.iter().enumerate().skip(from).find_map(commit)
+    }
+
+    /// As [`Device::submit`], with other memory than the guest's, which gets no writes.
+    pub fn submit_with(&mut self, input: Input<'_>, mem: &dyn GuestMemory) {
+        self.fx.clear();
+        happen(
+            &mut self.card,
+            &mut self.record,
+            &Step::of(input),
+            self.now,
+            mem,
+            &mut self.fx,
+        );
+    }
+
+    fn step(&mut self, step: &Step<'_>) {
+        let from = self.fx.len();
+        let (card, fx) = (&mut self.card, &mut self.fx);
+        happen(card, &mut self.record, step, self.now, &self.guest, fx);
+        for e in fx.iter().skip(from) {
+            if let Effect::Write { addr, data, .. } = e {
+                self.guest.write(*addr, fx.bytes(*data));
+            }
+        }
+    }
+
+    /// Room for an inbox, kept from one command to the next.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.inbox)
+    }
+
+    /// Gives it back.
+    pub fn return_buffer(&mut self, buffer: Vec<u8>) {
+        self.inbox = buffer;
+    }
+}
+
+/// Lets a step happen, and keeps it if there is a record.
+fn happen(
+    card: &mut Card,
+    record: &mut Option<Vec<u8>>,
+    step: &Step<'_>,
+    at: Time,
+    mem: &dyn GuestMemory,
+    fx: &mut Effects,
+) {
+    let Some(record) = record else {
+        return step.happen(card, at, mem, fx);
+    };
+    let from = fx.len();
+    let mut notes = Notes::default();
+    let noted = Noted::new(mem, &mut notes);
+    let ended = catch_unwind(AssertUnwindSafe(|| step.happen(card, at, &noted, fx)));
+    let panicked = ended.is_err();
+    let frame = Frame {
+        at,
+        step: step.clone(),
+        reads: notes.reads(),
+        effects: if panicked {
+            Vec::new()
+        } else {
+            Happened::since(fx, from)
+        },
+        panicked,
+    };
+    if let Ok(bytes) = record::framed(&frame) {
+        record.extend(bytes);
+    }
+    if let Err(panic) = ended {
+        resume_unwind(panic);
+    }
+}
+
+/// An inbox of `len` bytes with opcode and op_mod.
+#[must_use]
+pub fn command(opcode: u16, op_mod: u16, len: usize) -> Vec<u8> {
+    let mut inbox = vec![0; len];
+    set_bits(&mut inbox, 0, 16, u64::from(opcode));
+    set_bits(&mut inbox, 48, 16, u64::from(op_mod));
+    inbox
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A harness to fuzz firmware commands without an operating system: your command list, your model of a
+//! driver, or the project's own targets (docs/fuzzing.md).
+//!
+//! # Your commands
+//! [`Sequence`] makes sequences of the commands that you name from a fuzzer's bytes. The layouts say where
+//! fields lie, and objects that were made are named where an object must be. It checks what must hold for
+//! any firmware: an outbox of the length that was asked for, a known status, nothing behind the syndrome of
+//! a refusal, and nothing changed by one.
+//!
+//! ```
+//! use fw_fuzz::{Commands, Sequence, trials::Inputs};
+//!
+//! let names = ["ALLOC_PD", "DEALLOC_PD", "CREATE_MKEY", "QUERY_MKEY", "DESTROY_MKEY"];
+//! let profile = fw_model::Profile::builtin("connectx7")?;
+//! let mut sequence = Sequence::new(profile, Commands::only(&names)?);
+//! // Under libFuzzer: fuzz_target!(|data: &[u8]| sequence.run(data));
+//! for input in Inputs::new(vec![vec![0x0a]], vec![], 256, 1).take(100) {
+//!     sequence.run(&input);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Your driver
+//! [`Device`] is a card with its guest's memory. Give it commands as your driver does, take what it must
+//! decide from the fuzzer's bytes, and assert what it relies on; fw-fuzz/examples/driver.rs does.
+//!
+//! ```
+//! use fw_fuzz::{Device, command};
+//! use fw_model::{EventPath, FunctionId};
+//!
+//! let mut device = Device::new("connectx7", &[EventPath::Channel])?;
+//! let f = FunctionId(0);
+//! device.bring_up(f);
+//! // CREATE_UCTX
+//! assert!(device.command(f, &command(0xa04, 0, 64), 16));
+//! let outbox = device.reply().expect("answered").outbox;
+//! assert_eq!(outbox[8..12], [0, 0, 0, 1], "uid 1");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod check;
+mod commands;
+mod device;
+pub mod dictionary;
+pub mod from_record;
+mod guest;
+mod known;
+mod sequence;
+pub mod targets;
+pub mod trials;
+
+pub use commands::{Commands, MAX_INBOX, MAX_OUTBOX, UnknownCommand};
+pub use device::{Device, Reply, command};
+pub use guest::{GUEST_BYTES, Guest};
+pub use known::Known;
+pub use sequence::{FUNCTIONS, MAX_STEPS, Sequence, raw_step};

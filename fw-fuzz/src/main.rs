@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The command line that scripts/fuzz uses: what there is to fuzz, seeds, dictionaries, single inputs.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+    time::Instant,
+};
+
+use fw_fuzz::{
+    dictionary,
+    targets::{PROFILE, TARGETS, Target, find},
+    trials::Inputs,
+};
+
+const HELP: &str = "\
+Usage: fw-fuzz COMMAND
+
+  list                        the targets
+  max-len TARGET              longest input of a target
+  dictionary TARGET           its words, as libFuzzer reads them
+  seeds TARGET DIR [RECORD…]  writes its seeds into DIR, and those made from records of guests
+  run TARGET FILE…            handles the inputs in the files, without libFuzzer
+  try TARGET COUNT [SEED]     handles COUNT pseudo-random inputs, without libFuzzer
+  record TARGET FILE OUT      handles the input in FILE and writes what happened as the record OUT, for
+                              `fwctl-emu replay`; the profile it needs lies beside it
+
+Exit codes: 0 done, 1 a file cannot be read or written, 2 bad usage. An input that fails panics.
+";
+
+/// What ends the program.
+enum End {
+    Usage(String),
+    File(String),
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(End::File(what)) => {
+            eprintln!("fw-fuzz: {what}");
+            ExitCode::from(1)
+        }
+        Err(End::Usage(what)) => {
+            eprintln!("fw-fuzz: {what}; see fw-fuzz --help");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<(), End> {
+    match args {
+        ["-h" | "--help"] => print(HELP),
+        ["list"] => {
+            for t in TARGETS {
+                print(&format!("{:12} {}\n", t.name, t.about))?;
+            }
+            Ok(())
+        }
+        ["max-len", t] => print(&format!("{}\n", target(t)?.max_len)),
+        ["dictionary", t] => print(&dictionary::file(&(target(t)?.dictionary)())),
+        ["seeds", t, dir, records @ ..] => seeds(target(t)?, dir, records),
+        ["run", t, files @ ..] => {
+            for file in files {
+                (target(t)?.run)(&read(file)?);
+            }
+            Ok(())
+        }
+        ["try", t, count] => trial(target(t)?, number(count)?, 1),
+        ["try", t, count, seed] => trial(target(t)?, number(count)?, number(seed)?),
+        ["record", t, file, out] => record(target(t)?, file, out),
+        [] => Err(End::Usage("a command is missing".into())),
+        [other, ..] => Err(End::Usage(format!("wrong command or arguments: {other}"))),
+    }
+}
+
+fn print(text: &str) -> Result<(), End> {
+    let to = |e: io::Error| End::File(format!("standard output: {e}"));
+    io::stdout().write_all(text.as_bytes()).map_err(to)
+}
+
+fn target(name: &str) -> Result<&'static Target, End> {
+    find(name).ok_or_else(|| {
+        let names: Vec<_> = TARGETS.iter().map(|t| t.name).collect();
+        End::Usage(format!(
+            "no target is called {name}; there are: {}",
+            names.join(", ")
+        ))
+    })
+}
+
+fn number(text: &str) -> Result<u64, End> {
+    text.parse()
+        .map_err(|_| End::Usage(format!("{text} is not a number")))
+}
+
+fn read(file: &str) -> Result<Vec<u8>, End> {
+    fs::read(file).map_err(|e| End::File(format!("{file}: {e}")))
+}
+
+fn write(file: &Path, bytes: &[u8]) -> Result<(), End> {
+    fs::write(file, bytes).map_err(|e| End::File(format!("{}: {e}", file.display())))
+}
+
+fn seeds(t: &Target, dir: &str, records: &[&str]) -> Result<(), End> {
+    let dir = Path::new(dir);
+    fs::create_dir_all(dir).map_err(|e| End::File(format!("{}: {e}", dir.display())))?;
+    let mut all = (t.seeds)();
+    for file in records {
+        let bytes = read(file)?;
+        let made = fw_fuzz::from_record::seeds(t.name, &bytes);
+        all.extend(made.map_err(|e| End::File(format!("{file}: {e}")))?);
+    }
+    for (n, seed) in all.iter().enumerate() {
+        let seed = &seed[..seed.len().min(t.max_len)];
+        write(&dir.join(format!("seed-{n:05}")), seed)?;
+    }
+    Ok(())
+}
+
+fn trial(t: &Target, count: u64, seed: u64) -> Result<(), End> {
+    let begin = Instant::now();
+    for input in Inputs::of(t, seed).take(count as usize) {
+        (t.run)(&input);
+    }
+    let spent = begin.elapsed().as_secs_f64();
+    let rate = count as f64 / spent.max(1e-9);
+    print(&format!(
+        "{count} inputs in {spent:.1} s, {rate:.0} a second\n"
+    ))
+}
+
+fn record(t: &Target, file: &str, out: &str) -> Result<(), End> {
+    let make = t.record.ok_or_else(|| {
+        End::Usage(format!(
+            "target {} is not of the model alone: it has no record",
+            t.name
+        ))
+    })?;
+    let bytes = make(&read(file)?);
+    let out = Path::new(out);
+    write(&out.with_file_name("fuzz.toml"), PROFILE.as_bytes())?;
+    write(out, &bytes)
+}

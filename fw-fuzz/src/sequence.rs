@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Sequences of commands and of everything else that happens to a card, made from a fuzzer's bytes.
+
+use std::sync::Arc;
+
+use arbitrary::Unstructured;
+use fw_model::{
+    Bits, Caller, EventPath, FunctionId, Input, Profile, Report, ResetKind, Scope, table,
+};
+use fwctl_proto::{
+    layout::{get_bits, set_bits},
+    layouts::{CreateEqOut, CreateUctxOut},
+    opcode,
+};
+
+use crate::{Device, commands::Commands, known::Known};
+
+/// Most steps of a sequence.
+pub const MAX_STEPS: usize = 16;
+/// Functions of its card.
+pub const FUNCTIONS: usize = 2;
+
+/// Kinds of steps: a step's first byte is below these.
+mod kind {
+    /// A command made from the tables.
+    pub const MADE: u8 = 160;
+    /// A command byte by byte.
+    pub const RAW: u8 = 200;
+    /// The first of the rest.
+    pub const OTHER: u8 = RAW;
+}
+
+/// A step's second byte: for whom.
+mod who {
+    /// The second function.
+    pub const FUNCTION: u8 = 0x01;
+    /// How a uid is chosen, two bits.
+    pub const UID_SHIFT: u8 = 1;
+    /// Whether what the command is refused with is compared with what was before it.
+    pub const COMPARE: u8 = 0x08;
+    /// The scope of a user's request, two bits.
+    pub const SCOPE_SHIFT: u8 = 4;
+}
+
+/// Runs sequences on a card with two functions, one with event queues and one with a channel.
+#[derive(Debug)]
+pub struct Sequence {
+    commands: Commands,
+    device: Device,
+    known: [Known; FUNCTIONS],
+}
+
+impl Sequence {
+    /// Sequences of these commands on a card of a profile.
+    #[must_use]
+    pub fn new(profile: Arc<Profile>, commands: Commands) -> Self {
+        let paths = [EventPath::EventQueues, EventPath::Channel];
+        Self {
+            commands,
+            device: Device::of(profile, &paths),
+            known: core::array::from_fn(|_| Known::default()),
+        }
+    }
+
+    /// The card.
+    pub fn device(&mut self) -> &mut Device {
+        &mut self.device
+    }
+
+    /// Lets the sequence happen that `data` says, from power on. The first byte chooses in which state
+    /// the functions begin.
+    ///
+    /// # Panics
+    /// If the firmware does what it must not; see [`Device`].
+    pub fn run(&mut self, data: &[u8]) {
+        let mut u = Unstructured::new(data);
+        self.device.renew();
+        for known in &mut self.known {
+            *known = Known::default();
+        }
+        let begin = byte(&mut u);
+        for n in 0..FUNCTIONS {
+            let f = FunctionId(n as u8);
+            match begin >> (2 * n) & 3 {
+                0 => {}
+                1 => {
+                    self.device.bring_to_enabled(f);
+                }
+                _ => self.device.bring_up(f),
+            }
+        }
+        for _ in 0..MAX_STEPS {
+            if u.is_empty() {
+                break;
+            }
+            self.step(&mut u);
+        }
+    }
+
+    fn step(&mut self, u: &mut Unstructured<'_>) {
+        self.device.now.0 += 1000;
+        let what = byte(u);
+        if what >= kind::OTHER {
+            return self.other(what, u);
+        }
+        let who = byte(u);
+        let n = usize::from(who & who::FUNCTION);
+        let mut inbox = self.device.take_buffer();
+        let out_len = if what < kind::MADE {
+            self.commands.make(u, &self.known[n], &mut inbox)
+        } else {
+            raw(u, &mut inbox)
+        };
+        self.send(n, who, &mut inbox, out_len);
+        self.device.return_buffer(inbox);
+    }
+
+    /// Sends a command and remembers what it made.
+    fn send(&mut self, n: usize, who: u8, inbox: &mut [u8], out_len: u32) {
+        let f = FunctionId(n as u8);
+        let uid = self.known[n].uid(who >> 6);
+        let mut caller = Caller::Driver;
+        match who >> who::UID_SHIFT & 3 {
+            1 if inbox.len() >= 4 => set_bits(inbox, 16, 16, u64::from(uid)),
+            2 => {
+                let scope = match who >> who::SCOPE_SHIFT & 3 {
+                    0 => Scope::Configuration,
+                    1 => Scope::DebugReadOnly,
+                    2 => Scope::DebugWrite,
+                    _ => Scope::DebugWriteFull,
+                };
+                caller = Caller::User { scope, uid };
+            }
+            _ => {}
+        }
+        let device = &mut self.device;
+        let before = (who & who::COMPARE != 0).then(|| {
+            // What is due at this time happens before.
+            device.poll();
+            crate::check::looked_at(&device.card, f)
+        });
+        if device.command_of(f, caller, inbox, out_len) {
+            if let Some(reply) = device.reply() {
+                remember(&self.commands, &mut self.known[n], inbox, reply.outbox);
+            }
+        } else if let (Some(before), Some(_)) = (before, device.reply()) {
+            let now = crate::check::looked_at(&device.card, f);
+            assert_eq!(before, now, "a refused command has changed something");
+        }
+    }
+
+    /// What is not a command.
+    fn other(&mut self, what: u8, u: &mut Unstructured<'_>) {
+        let n = byte(u);
+        let function = FunctionId(n & 1);
+        let small = n >> 1;
+        let device = &mut self.device;
+        match what - kind::OTHER {
+            0..=5 => {
+                device.now.0 += 1 << (small % 40);
+                device.poll();
+            }
+            6..=10 => {
+                let data = u.arbitrary::<[u8; 4]>().unwrap_or_default();
+                let offset = if small & 1 == 0 { 0x40 } else { 0x48 };
+                let uar = u32::from(small >> 1);
+                device.submit(Input::UarWrite {
+                    function,
+                    uar,
+                    offset,
+                    data: &data,
+                });
+            }
+            11..=14 => {
+                let data = u.arbitrary::<[u8; 8]>().unwrap_or_default();
+                let offset = u32::from(u.arbitrary::<u16>().unwrap_or(0));
+                let uar = 64 + u32::from(small);
+                device.submit(Input::UarWrite {
+                    function,
+                    uar,
+                    offset,
+                    data: &data,
+                });
+            }
+            15..=18 => {
+                let offset = u32::from(u.arbitrary::<u16>().unwrap_or(0)) & 0x1fff;
+                let data = u.arbitrary::<[u8; 4]>().unwrap_or_default();
+                device.submit(Input::SegmentWrite {
+                    function,
+                    offset,
+                    data: &data,
+                });
+                let mut word = [0; 4];
+                device
+                    .card
+                    .read_segment(function, offset, &mut word, device.now);
+            }
+            19..=22 => device.submit(Input::PageDemand {
+                function,
+                count: i32::from(small) - 64,
+            }),
+            23..=25 => {
+                let kinds = [
+                    ResetKind::Flr,
+                    ResetKind::Bus,
+                    ResetKind::ClientGone,
+                    ResetKind::Firmware,
+                ];
+                let kind = kinds[usize::from(small) % kinds.len()];
+                device.submit(Input::Reset { function, kind });
+            }
+            26..=29 => {
+                let row = usize::from(u.arbitrary::<u16>().unwrap_or(0)) % table::OPS.len();
+                device.submit(Input::Delay {
+                    opcode: table::OPS[row].opcode,
+                    nanos: u64::from(small) * 100,
+                });
+            }
+            30..=33 => device.submit(Input::Event {
+                function,
+                event_type: small,
+                sub_type: byte(u),
+                data: u.arbitrary().unwrap_or([0; 28]),
+            }),
+            34 | 35 => device.submit(Input::Link {
+                function,
+                up: small & 1 == 1,
+            }),
+            36 | 37 => device.submit(Input::Temperature {
+                eighths: u.arbitrary().unwrap_or(0),
+            }),
+            38 => device.submit(Input::Health(Report {
+                syndrome: small,
+                ext_syndrome: 0,
+                severity: small & 7,
+                fatal: small & 0x10 != 0,
+                cold: small & 0x20 != 0,
+                vars: u.arbitrary().unwrap_or_default(),
+            })),
+            39 => device.submit(Input::Hang(small & 1 == 1)),
+            40 => device.submit(Input::Start {
+                nanos: u64::from(small) * 1000,
+            }),
+            41 => device.submit(Input::PowerCycle),
+            42..=44 => device.submit(Input::SetCap {
+                function,
+                cap_type: u16::from(small),
+                bits: bits(u),
+            }),
+            45..=47 => {
+                let register = u.arbitrary().unwrap_or(0);
+                device.submit(Input::SetRegister {
+                    function,
+                    register,
+                    given: &[0; 256],
+                    bits: bits(u),
+                });
+            }
+            _ => {
+                let page = u.arbitrary::<u8>().unwrap_or(0);
+                device.give_pages(function, 1000 + u32::from(page), u32::from(small));
+            }
+        }
+    }
+}
+
+fn byte(u: &mut Unstructured<'_>) -> u8 {
+    u.arbitrary().unwrap_or(0)
+}
+
+fn bits(u: &mut Unstructured<'_>) -> Bits {
+    Bits {
+        offset: u32::from(u.arbitrary::<u16>().unwrap_or(0)),
+        width: u32::from(byte(u) % 65),
+        value: u.arbitrary().unwrap_or(0),
+    }
+}
+
+/// A command as the bytes have it: its length (2, little-endian), the outbox's (2), and itself.
+fn raw(u: &mut Unstructured<'_>, inbox: &mut Vec<u8>) -> u32 {
+    let len = usize::from(u.arbitrary::<u16>().unwrap_or(0)).min(crate::commands::MAX_INBOX);
+    let out_len = u32::from(u.arbitrary::<u16>().unwrap_or(0));
+    inbox.clear();
+    let there = len.min(u.len());
+    inbox.extend_from_slice(u.bytes(there).unwrap_or_default());
+    inbox.resize(len, 0);
+    out_len.min(crate::commands::MAX_OUTBOX)
+}
+
+/// Remembers what a command that succeeded has made.
+pub(crate) fn remember(commands: &Commands, known: &mut Known, inbox: &[u8], outbox: &[u8]) {
+    if let Some((kind, n)) = commands.made(inbox, outbox) {
+        known.add(kind, n);
+        return;
+    }
+    match get_bits(inbox, 0, 16) as u16 {
+        opcode::CREATE_UCTX => {
+            let f = CreateUctxOut::UID;
+            known.add_uid(get_bits(outbox, f.offset(), f.width()) as u16);
+        }
+        opcode::CREATE_EQ => {
+            let f = CreateEqOut::EQ_NUMBER;
+            known.add_eq(get_bits(outbox, f.offset(), f.width()) as u32);
+        }
+        _ => {}
+    }
+}
+
+/// A step of raw bytes as [`Sequence::run`] reads it: for seeds.
+#[must_use]
+pub fn raw_step(function: u8, inbox: &[u8], outbox_len: u32) -> Vec<u8> {
+    let mut step = vec![kind::MADE, function & 1];
+    step.extend((inbox.len() as u16).to_le_bytes());
+    step.extend((outbox_len as u16).to_le_bytes());
+    step.extend(inbox);
+    step
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The project's own fuzz targets: one table, from which scripts/fuzz, the tests and the targets for
+//! libFuzzer are made.
+
+mod chains;
+mod commands;
+mod gateway;
+mod inbox;
+
+use std::sync::{Arc, OnceLock};
+
+use fw_model::Profile;
+
+pub use chains::CHAINS;
+pub use commands::{COMMANDS, SAVE};
+pub use gateway::GATEWAY;
+pub use inbox::INBOX;
+
+use crate::Device;
+
+/// A profile with everything that the firmware has, and hardly any pages to give.
+pub const PROFILE: &str = include_str!("../../profiles/fuzz.toml");
+
+/// Handles an input and gives back a record.
+pub type Recorder = fn(&[u8]) -> Vec<u8>;
+
+/// Something to fuzz.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, that of its file in fuzz/fuzz_targets/.
+    pub name: &'static str,
+    /// What it gets, in a few words.
+    pub about: &'static str,
+    /// Longest input in bytes.
+    pub max_len: usize,
+    /// Handles one input.
+    pub run: fn(&[u8]),
+    /// Handles one input of a model target and gives back what happened as a record.
+    pub record: Option<Recorder>,
+    /// Words of its language.
+    pub dictionary: fn() -> Vec<Vec<u8>>,
+    /// Inputs to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub static TARGETS: &[&Target] = &[&INBOX, &COMMANDS, &CHAINS, &GATEWAY, &SAVE];
+
+/// The target with this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|t| t.name == name).copied()
+}
+
+/// The profile of the model's targets.
+///
+/// # Panics
+/// If it is none, which a test would show.
+#[must_use]
+pub fn profile() -> Arc<Profile> {
+    static COMPILED: OnceLock<Arc<Profile>> = OnceLock::new();
+    let compile = || Profile::parse(PROFILE, "fuzz.toml").expect("the fuzzer's own profile");
+    COMPILED.get_or_init(compile).clone()
+}
+
+/// Lets `run` happen on a device that keeps a record, and gives the record, also if it panics.
+fn recorded(device: &mut Device, run: impl FnOnce(&mut Device)) -> Vec<u8> {
+    device.set_record();
+    device.renew();
+    let mut run = Some(run);
+    // The record ends with the step that panicked.
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        if let Some(run) = run.take() {
+            run(device);
+        }
+    }));
+    device.record().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_found_by_their_names() {
+        for t in TARGETS {
+            assert!(std::ptr::eq(find(t.name).unwrap(), *t), "{} twice", t.name);
+            assert!(t.max_len > 0 && !t.about.is_empty());
+        }
+        assert!(find("nothing").is_none());
+    }
+}
