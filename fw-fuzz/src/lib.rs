@@ -40,6 +40,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod begin;
 pub mod check;
 mod commands;
 mod device;
@@ -47,10 +48,12 @@ pub mod dictionary;
 pub mod from_record;
 mod guest;
 mod known;
+pub mod reference;
 mod sequence;
 pub mod targets;
 pub mod trials;
 
+pub use begin::{begins, set_begin_hook};
 pub use commands::{Commands, MAX_INBOX, MAX_OUTBOX, UnknownCommand};
 pub use device::{Device, Reply, command};
 pub use guest::{GUEST_BYTES, Guest};

@@ -11,6 +11,7 @@ use std::{
 
 use fw_fuzz::{
     dictionary,
+    reference::compare::Pair,
     targets::{PROFILE, TARGETS, Target, find},
     trials::Inputs,
 };
@@ -24,10 +25,11 @@ Usage: fw-fuzz COMMAND
   seeds TARGET DIR [RECORD…]  writes its seeds into DIR, and those made from records of guests
   run TARGET FILE…            handles the inputs in the files, without libFuzzer
   try TARGET COUNT [SEED]     handles COUNT pseudo-random inputs, without libFuzzer
+  compare COUNT [SEED]        COUNT random sequences for the firmware and the reference model
   record TARGET FILE OUT      handles the input in FILE and writes what happened as the record OUT, for
                               `fwctl-emu replay`; the profile it needs lies beside it
 
-Exit codes: 0 done, 1 a file cannot be read or written, 2 bad usage. An input that fails panics.
+Exit codes: 0 done, 1 a file cannot be read or written or the models differ, 2 bad usage. An input that fails panics.
 ";
 
 /// What ends the program.
@@ -72,6 +74,8 @@ fn run(args: &[&str]) -> Result<(), End> {
         }
         ["try", t, count] => trial(target(t)?, number(count)?, 1),
         ["try", t, count, seed] => trial(target(t)?, number(count)?, number(seed)?),
+        ["compare", count] => compare(number(count)?, 0),
+        ["compare", count, seed] => compare(number(count)?, number(seed)?),
         ["record", t, file, out] => record(target(t)?, file, out),
         [] => Err(End::Usage("a command is missing".into())),
         [other, ..] => Err(End::Usage(format!("wrong command or arguments: {other}"))),
@@ -131,6 +135,27 @@ fn trial(t: &Target, count: u64, seed: u64) -> Result<(), End> {
     let rate = count as f64 / spent.max(1e-9);
     print(&format!(
         "{count} inputs in {spent:.1} s, {rate:.0} a second\n"
+    ))
+}
+
+/// Sequences between two lines of progress.
+const PROGRESS: u64 = 100_000;
+
+fn compare(count: u64, seed: u64) -> Result<(), End> {
+    let begin = Instant::now();
+    let mut pair = Pair::new().map_err(|e| End::File(e.to_string()))?;
+    for n in 0..count {
+        if n > 0 && n % PROGRESS == 0 {
+            eprintln!("fw-fuzz: {n} of {count}");
+        }
+        let one = seed.wrapping_add(n);
+        let agreed = pair.sequence(one);
+        agreed.map_err(|what| End::File(format!("the models differ in sequence {one}: {what}")))?;
+    }
+    let rate = count as f64 / begin.elapsed().as_secs_f64().max(1e-9);
+    let (ok, all) = pair.executed;
+    print(&format!(
+        "{count} sequences agree, {rate:.0} a second; {ok} of {all} commands succeeded\n"
     ))
 }
 

@@ -89,6 +89,7 @@ impl Sequence {
                 _ => self.device.bring_up(f),
             }
         }
+        crate::begins();
         for _ in 0..MAX_STEPS {
             if u.is_empty() {
                 break;

@@ -212,7 +212,8 @@ thread_local! {
     static DEVICE: RefCell<Option<Device>> = const { RefCell::new(None) };
 }
 
-fn run(data: &[u8]) {
+/// Handles an input.
+pub fn run(data: &[u8]) {
     DEVICE.with_borrow_mut(|d| {
         let d = d.get_or_insert_with(|| Device::of(profile(), &[EventPath::EventQueues]));
         d.renew();
@@ -243,6 +244,7 @@ fn ring(d: &mut Device, data: &[u8]) {
     if begin & 5 == 5 {
         d.command(F, &command(opcode::INIT_HCA, 0, 32), 16);
     }
+    crate::begins();
     let mem = Shifting::new(u);
     for _ in 0..4 {
         let slots: u32 = {

@@ -42,11 +42,13 @@ fn new() -> Sequence {
     Sequence::new(profile(), Commands::all())
 }
 
-fn run(data: &[u8]) {
+/// Handles an input.
+pub fn run(data: &[u8]) {
     SEQUENCE.with_borrow_mut(|s| s.get_or_insert_with(new).run(data));
 }
 
-fn run_and_save(data: &[u8]) {
+/// Handles an input, and saves the card.
+pub fn run_and_save(data: &[u8]) {
     SEQUENCE.with_borrow_mut(|s| {
         let s = s.get_or_insert_with(new);
         s.run(data);

@@ -56,7 +56,8 @@ fn new() -> Device {
     Device::of(profile(), &[EventPath::EventQueues, EventPath::Channel])
 }
 
-fn run(data: &[u8]) {
+/// Handles an input.
+pub fn run(data: &[u8]) {
     DEVICE.with_borrow_mut(|d| {
         let d = d.get_or_insert_with(new);
         d.renew();
@@ -73,6 +74,7 @@ fn access(d: &mut Device, data: &[u8]) {
     if u.arbitrary::<u8>().unwrap_or(0) & 1 == 1 {
         d.bring_up(FunctionId(0));
     }
+    crate::begins();
     for _ in 0..MAX_STEPS {
         if u.is_empty() {
             return;

@@ -24,6 +24,8 @@ pub static INBOX: Target = Target {
 const HEAD: usize = 2;
 /// States: disabled, enabled, up, up with an object of each kind that can be made from zeros.
 const STATES: usize = 4;
+/// The state by the first byte: the last one takes the longest to be brought to again.
+const STATE: [usize; 16] = [0, 1, 2, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2];
 const F: FunctionId = FunctionId(0);
 
 thread_local! {
@@ -35,12 +37,17 @@ thread_local! {
 struct Prepared {
     state: usize,
     device: Device,
+    used: bool,
 }
 
 impl Prepared {
     fn new(state: usize) -> Self {
         let device = Device::of(profile(), &[EventPath::Channel]);
-        let mut prepared = Self { state, device };
+        let mut prepared = Self {
+            state,
+            device,
+            used: false,
+        };
         prepared.bring();
         prepared
     }
@@ -75,23 +82,26 @@ fn bring(state: usize, device: &mut Device) {
 fn parse(data: &[u8]) -> Option<(usize, u32, &[u8])> {
     let (head, inbox) = data.split_at_checked(HEAD)?;
     Some((
-        usize::from(head[0]) % STATES,
+        STATE[usize::from(head[0] & 0xf)],
         u32::from(head[1]) * 16,
         inbox,
     ))
 }
 
-fn run(data: &[u8]) {
+/// Handles an input.
+pub fn run(data: &[u8]) {
     let Some((state, out_len, inbox)) = parse(data) else {
         return;
     };
     DEVICES.with_borrow_mut(|devices| {
         let devices = devices.get_or_insert_with(|| core::array::from_fn(Prepared::new));
         let d = &mut devices[state];
-        d.device.command(F, inbox, out_len);
-        if !changed_nothing(&d.device, inbox) {
+        if core::mem::take(&mut d.used) {
             d.bring();
         }
+        crate::begins();
+        d.device.command(F, inbox, out_len);
+        d.used = !changed_nothing(&d.device, inbox);
     });
 }
 

@@ -2,10 +2,10 @@
 //! The project's own fuzz targets: one table, from which scripts/fuzz, the tests and the targets for
 //! libFuzzer are made.
 
-mod chains;
-mod commands;
-mod gateway;
-mod inbox;
+pub mod chains;
+pub mod commands;
+pub mod gateway;
+pub mod inbox;
 
 use std::sync::{Arc, OnceLock};
 

@@ -110,4 +110,36 @@ mod tests {
             assert_eq!(k.id as usize, i, "{}", k.name);
         }
     }
+
+    /// A context lies where the layouts of the create command and of the query's outbox have it.
+    #[test]
+    fn contexts_are_where_the_header_has_them() {
+        use crate::table::{Action, OPS};
+        use fwctl_proto::layout::{LayoutInfo, command};
+
+        let nested = |l: &LayoutInfo, at: usize| {
+            let here = |f: &&fwctl_proto::layout::FieldInfo| f.offset as usize == at * 8;
+            let found = l.fields.iter().find(here).and_then(|f| f.nested);
+            found.map(|n| n.name)
+        };
+        let mut seen = 0;
+        for op in OPS {
+            let Action::Query(kind) = op.action else {
+                continue;
+            };
+            let of =
+                |o: &&crate::table::Op| matches!(o.action, Action::Create(k) if k.id == kind.id);
+            let create = OPS.iter().find(of).and_then(|o| command(o.opcode));
+            let (Some((from, at)), Some(query), Some(create)) =
+                (kind.context, command(op.opcode), create)
+            else {
+                continue;
+            };
+            if let Some(name) = nested(create.input, from) {
+                assert_eq!(nested(query.output, at), Some(name), "{}", query.name);
+                seen += 1;
+            }
+        }
+        assert!(seen > 10, "only {seen} contexts");
+    }
 }

@@ -244,7 +244,8 @@ pub static TIR: Kind = Kind {
 
 /// Transport interface send objects.
 pub static TIS: Kind = Kind {
-    context: Some((CTX, CTX)),
+    // QUERY_TIS's outbox has no room before the context, unlike the others'.
+    context: Some((CTX, CTX_EARLY)),
     refs: &[
         object(
             Bits::within(CTX, Tisc::TRANSPORT_DOMAIN),
