@@ -306,6 +306,31 @@ fn the_end_of_a_user_context_takes_its_objects_along() {
     assert_eq!(d.exec(&destroy, 16).status(), BAD_RES);
 }
 
+/// Found by the reference model of fw-fuzz.
+#[test]
+fn a_queue_is_still_stopped_when_what_it_refers_to_went_with_its_user_context() {
+    let mut d = up();
+    let out = d.ok(&cmd(0xa04, 0, 64), 16);
+    let uid = get(&out, "create_uctx_out", "uid");
+    let mut pd = cmd(0x800, 0, 16);
+    set(&mut pd, "alloc_pd_in", "uid", uid);
+    let pd = id(&d.ok(&pd, 16));
+    let mut rmp = cmd(0x90c, 0, 272);
+    set(&mut rmp, "create_rmp_in", "ctx.wq.pd", pd);
+    let rmp = id(&d.ok(&rmp, 16));
+    let mut destroy = cmd(0xa06, 0, 16);
+    set(&mut destroy, "destroy_uctx_in", "uid", uid);
+    d.ok(&destroy, 16);
+    // To ready, and to error.
+    for (from, to) in [(0, 1), (1, 3)] {
+        let mut modify = with_id(0x90d, rmp, 272);
+        set(&mut modify, "modify_rmp_in", "rmp_state", from);
+        set(&mut modify, "modify_rmp_in", "ctx.state", to);
+        d.ok(&modify, 16);
+    }
+    d.ok(&with_id(0x90e, rmp, 16), 16);
+}
+
 #[test]
 fn the_nic_vport_context_reads_back_as_written() {
     let mut d = up();

@@ -298,11 +298,8 @@ impl Reference {
             (opcode::INIT_HCA, _) => self.life = Life::Up,
             (opcode::SET_ISSI, _) => self.issi = field(a.inbox, SetIssiIn::CURRENT_ISSI),
             (opcode::QUERY_ISSI, _) => {
-                same(
-                    "current_issi",
-                    field(a.outbox, QueryIssiOut::CURRENT_ISSI),
-                    self.issi,
-                )?;
+                let issi = field(a.outbox, QueryIssiOut::CURRENT_ISSI);
+                same("current_issi", &issi, &self.issi)?;
             }
             (opcode::TEARDOWN_HCA, _) => {
                 self.uctx.clear();
@@ -318,7 +315,7 @@ impl Reference {
                     _ => boot + init - held,
                 };
                 let said = field(a.outbox, QueryPagesOut::NUM_PAGES) as u32 as i32;
-                same("num_pages", i64::from(said), wanted)?;
+                same("num_pages", &i64::from(said), &wanted)?;
             }
             (opcode::MANAGE_PAGES, _) => self.pages_move(a)?,
             (opcode::CREATE_UCTX, _) => {
@@ -354,7 +351,7 @@ impl Reference {
                 };
                 let wanted = count.min(self.pages.len().saturating_sub(keep));
                 let n = field(a.outbox, ManagePagesOut::OUTPUT_NUM_ENTRIES) as usize;
-                same("output_num_entries", n, wanted)?;
+                same("output_num_entries", &n, &wanted)?;
                 for page in page_list(a.outbox, n).unwrap_or_default() {
                     if !self.pages.remove(&page) {
                         return Err(format!("page {page:#x} comes back and was not given"));
@@ -394,7 +391,7 @@ impl Reference {
             Role::Query => {
                 let o = &self.objects[&(kind, k.number_in(a.inbox))];
                 if let Some(at) = k.state_out {
-                    same("state", get_bits(a.outbox, at, 4), o.state.code())?;
+                    same("state", &get_bits(a.outbox, at, 4), &o.state.code())?;
                 }
                 let mut context = vec![0; k.earlier];
                 context.extend(a.outbox);
@@ -439,7 +436,7 @@ fn refuse_if(bad: bool, status: Status) -> Refused {
     if bad { Err(status) } else { Ok(()) }
 }
 
-fn same<T: PartialEq + core::fmt::Debug>(what: &str, is: T, should: T) -> Result<(), String> {
+fn same<T: PartialEq + core::fmt::Debug>(what: &str, is: &T, should: &T) -> Result<(), String> {
     if is == should {
         Ok(())
     } else {

@@ -60,7 +60,7 @@ pub fn create(kind: &'static Kind, ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
         return Err(Syndrome::ObjectMemory.into());
     }
     (kind.check)(ctx, ctx.inbox.get(HEADER..).unwrap_or_default())?;
-    check_references(kind, ctx, &kept)?;
+    check_references(kind, ctx, &kept, &[])?;
     let id = ctx
         .f
         .objects
@@ -79,8 +79,13 @@ pub fn create(kind: &'static Kind, ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
     Ok(())
 }
 
-fn check_references(kind: &Kind, ctx: &Ctx<'_>, kept: &[u8]) -> Done {
+/// What an object refers to is there and the caller may use it. What it has referred to `before` is not
+/// looked at: it may have gone with its user context, and a driver must still be able to stop a queue.
+fn check_references(kind: &Kind, ctx: &Ctx<'_>, kept: &[u8], before: &[u8]) -> Done {
     for (to, n) in kind.references(kept) {
+        if kind.references(before).any(|r| r == (to, n)) {
+            continue;
+        }
         let uid = match to.object(n) {
             Some((id, n)) => ctx.f.objects.get(id, n).map(|o| o.uid),
             None => u8::try_from(n)
@@ -178,7 +183,7 @@ pub fn modify(kind: &'static Kind, ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
         Modify::Replace(from) => replace(&mut new, ctx.inbox, from, usize::MAX),
     }
     (kind.check)(ctx, &new)?;
-    check_references(kind, ctx, &new)?;
+    check_references(kind, ctx, &new, &o.kept)?;
     if ctx.f.objects.bytes() - o.kept.len() + new.len() > MAX_OBJECT_BYTES {
         return Err(Syndrome::ObjectMemory.into());
     }
