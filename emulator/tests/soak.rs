@@ -92,13 +92,13 @@ impl Batch for VhostDriver {
 fn client<M: Batch>(mailbox: M, commands: u64) {
     let mut d = Firmware::new(mailbox);
     d.bring_up().unwrap();
-    let mut n = stored_item(&mut d);
+    let mut n = stored_item(&mut d, 0);
     println!("\nfound {n}");
     let mut done = 0;
     while commands == 0 || done < commands {
         n += 1;
         println!("sends {n}");
-        d.ok(&access(MNVDA, WRITE, &item(n))).unwrap();
+        d.ok(&access(MNVDA, WRITE, &item(0, n))).unwrap();
         println!("has {n}");
         let mut batches = 0;
         while batches < BATCHES && (commands == 0 || done < commands) {

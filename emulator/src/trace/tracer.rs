@@ -232,7 +232,7 @@ mod tests {
     use crate::{owner::Owner, trace::Reader};
     use fw_model::{CardOptions, EventPath, MemStore, NoMemory, Profile, gateway::Place};
     use fwctl_proto::opcode;
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, fs};
     use vmm_sys_util::tempdir::TempDir;
 
     fn command(op: u16, uid: u16) -> [u8; 16] {
@@ -251,7 +251,9 @@ mod tests {
         let owner = Owner::new(card, Box::new(MemStore::default()));
         let f = owner.add_function(events).unwrap();
         let head = Entry::Lost { count: 0 };
-        owner.trace(Recorder::create(&file, &head).unwrap());
+        owner.trace(
+            Recorder::start(fs::File::create(&file).unwrap(), String::new(), &head).unwrap(),
+        );
         act(&owner, f);
         owner.end_trace();
         let all: Result<Vec<_>, _> = Reader::open(&file).unwrap().skip(1).collect();

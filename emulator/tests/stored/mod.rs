@@ -11,8 +11,8 @@ use host_driver::{
 pub const READ: u16 = 1;
 pub const WRITE: u16 = 0;
 pub const MNVDA: u16 = 0x9024;
-/// `nv_global_pci_conf`, a card's item of 12 bytes.
-const ITEM: u32 = 0x9b;
+/// `nv_customization_number`, a card's item of 16 bytes, and `nv_base_mac_guid`, another one.
+pub const ITEMS: [u32; 2] = [0x9b, 0x2];
 /// Outbox bytes in front of a register.
 pub const HEAD: usize = 16;
 
@@ -38,22 +38,27 @@ pub fn access(id: u16, op_mod: u16, register: &[u8]) -> Command {
         .out_len(HEAD + register.len())
 }
 
-/// The item with a value of `n` in each dword; its header says type, length and the next boot.
-pub fn item(n: u32) -> Vec<u8> {
-    let mut r = vec![0, 0, 0, 16];
-    r.extend(ITEM.to_be_bytes());
-    r.extend([0; 4]);
-    r.extend(n.to_be_bytes().repeat(4));
-    r
+/// Big-endian dwords.
+pub fn words(w: &[u32]) -> Vec<u8> {
+    w.iter().flat_map(|w| w.to_be_bytes()).collect()
 }
 
-/// The item's number, all of whose dwords are the same.
-pub fn stored_item<M: Mailbox>(d: &mut Firmware<M>) -> u32 {
-    let out = d.ok(&access(MNVDA, READ, &item(0))).unwrap();
-    let value = &out[HEAD + 12..];
+/// An item with a value of `n` in each dword; its header says type, length and the next boot.
+pub fn item(which: usize, n: u32) -> Vec<u8> {
+    words(&[16, ITEMS[which], 0, n, n, n, n])
+}
+
+/// All of whose dwords are the same.
+pub fn one_number(bytes: &[u8]) -> u32 {
     assert!(
-        value.chunks(4).all(|c| c == &value[..4]),
-        "torn: {value:x?}"
+        bytes.chunks(4).all(|c| c == &bytes[..4]),
+        "torn: {bytes:x?}"
     );
-    u32::from_be_bytes(value[..4].try_into().unwrap())
+    u32::from_be_bytes(bytes[..4].try_into().unwrap())
+}
+
+/// An item's number; 0 if it is not set.
+pub fn stored_item<M: Mailbox>(d: &mut Firmware<M>, which: usize) -> u32 {
+    let out = d.ok(&access(MNVDA, READ, &item(which, 0))).unwrap();
+    one_number(&out[HEAD + 12..])
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What a card acknowledged is there when its power goes at any operation on the disk: a
-//! configuration item that is set, a firmware update, a flash that is written.
+//! What a card acknowledged is there when its power goes at any operation on the disk, whatever of
+//! what was not synced has reached it: configuration items that are set and taken back, a firmware
+//! update that is activated, a flash that is written.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -16,18 +17,30 @@ use super::{
 };
 
 const MNVDA: u32 = 0x9024;
+const MNVDI: u32 = 0x9025;
+const MNVIA: u32 = 0x9033;
 const MFBA: u32 = 0x9011;
 const MFBE: u32 = 0x9012;
 const MCC: u32 = 0x9062;
 const MCDA: u32 = 0x9063;
+const MCQS: u32 = 0x9060;
 const MCQI: u32 = 0x9061;
 /// Instructions of MCC.
 const LOCK: u32 = 1;
+const RELEASE: u32 = 2;
 const UPDATE: u32 = 3;
 const VERIFY: u32 = 4;
 const ACTIVATE: u32 = 6;
-/// `nv_memic_conf`, a card's item of 4 bytes.
+/// `MCQS.component_status`.
+const PRESENT: u32 = 1;
+/// `nv_memic_conf` and `nv_roce_1_5_conf`, a card's items of 4 bytes.
 const ITEM: u32 = 6;
+const OTHER: u32 = 0x10;
+/// Index of the congestion control's component, and its bytes.
+const CONGESTION: u32 = 1;
+const ALGORITHM: &[u8; 128] = &[0x5a; 128];
+/// Ends of one power cut: which of the writes on their way happened, and in which order.
+const ENDS: u64 = 4;
 /// A sector of the flash behind the images.
 const SECTOR: u32 = 0x1f0_0000;
 const CONTROL: u32 = 0;
@@ -47,12 +60,13 @@ struct Machine {
 #[derive(Debug, PartialEq)]
 struct Off;
 
-/// What the tests look at: the item's next-boot value, the version that is to be started, two dwords
-/// of the flash.
+/// What the tests look at: the items' next-boot values, the version that is to be started, whether
+/// there is a component besides it, two dwords of the flash.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
-    item: u32,
+    items: [u32; 2],
     pending: u32,
+    algorithm: bool,
     flash: [u32; 2],
 }
 
@@ -132,15 +146,18 @@ impl Machine {
     }
 
     fn seen(&mut self) -> Seen {
-        let item = self.access(MNVDA, GET, &[4, ITEM, 0, 0]).unwrap()[3];
+        let items = [ITEM, OTHER].map(|i| self.access(MNVDA, GET, &[4, i, 0, 0]).unwrap()[3]);
+        // MCQS: component_status of the second component.
+        let algorithm = self.access(MCQS, GET, &[CONGESTION, 0, 0, 0]).unwrap()[2];
         // MCQI of the boot image: the pending one, its version.
         let mut ask = [0; 37];
         (ask[0], ask[2], ask[5]) = (1 << 31, 1, 124);
         let pending = self.access(MCQI, GET, &ask).unwrap()[7];
         let flash = self.access(MFBA, GET, &[0, 8, SECTOR, 0, 0]).unwrap();
         Seen {
-            item,
+            items,
             pending,
+            algorithm: algorithm >> 4 & 0x1f == PRESENT,
             flash: [flash[3], flash[4]],
         }
     }
@@ -152,14 +169,36 @@ fn set(m: &mut Machine, _: &[u8]) -> Result<(), Off> {
     m.access(MNVDA, SET, &[4, ITEM, 0, 0x0001_4110]).map(drop)
 }
 
+fn set_other(m: &mut Machine, _: &[u8]) -> Result<(), Off> {
+    m.access(MNVDA, SET, &[4, OTHER, 0, 0x8000_0000]).map(drop)
+}
+
+fn invalidate(m: &mut Machine, _: &[u8]) -> Result<(), Off> {
+    m.access(MNVDI, SET, &[4, ITEM, 0]).map(drop)
+}
+
+fn invalidate_all(m: &mut Machine, _: &[u8]) -> Result<(), Off> {
+    m.access(MNVIA, SET, &[0, 0]).map(drop)
+}
+
 fn burn(m: &mut Machine, image: &[u8]) -> Result<(), Off> {
+    update(m, 0, image)
+}
+
+fn update_algorithm(m: &mut Machine, _: &[u8]) -> Result<(), Off> {
+    update(m, CONGESTION, ALGORITHM)
+}
+
+/// A component is downloaded, verified and activated; then the handle is given back.
+fn update(m: &mut Machine, index: u32, bytes: &[u8]) -> Result<(), Off> {
     let handle = m.access(MCC, GET, &[0; 8])?[2] & 0xff_ffff;
     let mcc = |m: &mut Machine, what: u32| {
-        m.access(MCC, SET, &[what, 0, handle, 0, image.len() as u32, 0, 0, 0])
+        let size = bytes.len() as u32;
+        m.access(MCC, SET, &[what, index, handle, 0, size, 0, 0, 0])
     };
     mcc(m, LOCK)?;
     mcc(m, UPDATE)?;
-    for (i, piece) in (0..).zip(image.chunks(128)) {
+    for (i, piece) in (0..).zip(bytes.chunks(128)) {
         let mut words = vec![handle, 128 * i, piece.len() as u32, 0];
         // Their last byte first.
         words.extend(
@@ -170,7 +209,8 @@ fn burn(m: &mut Machine, image: &[u8]) -> Result<(), Off> {
         m.access(MCDA, SET, &words)?;
     }
     mcc(m, VERIFY)?;
-    mcc(m, ACTIVATE).map(drop)
+    mcc(m, ACTIVATE)?;
+    mcc(m, RELEASE).map(drop)
 }
 
 fn program(m: &mut Machine, _: &[u8]) -> Result<(), Off> {
@@ -182,11 +222,21 @@ fn erase(m: &mut Machine, _: &[u8]) -> Result<(), Off> {
     m.access(MFBE, SET, &[0, 0, SECTOR]).map(drop)
 }
 
-const STEPS: &[Step] = &[set, burn, program, erase];
+const STEPS: &[Step] = &[
+    set,
+    set_other,
+    burn,
+    invalidate,
+    update_algorithm,
+    program,
+    set,
+    erase,
+    invalidate_all,
+];
 
-/// The power goes at operation `fuse`, counted from the first step on. False if it did not.
+/// The power goes at operation `fuse`, counted from the first step on, with each of [`ENDS`] ends.
+/// False if it did not go.
 fn run(fuse: u64, image: &[u8], states: &[Seen]) -> bool {
-    let mut dice = Dice(fuse * 2 + 1);
     let disk = Unreliable(Rc::new(RefCell::new(Platter::default())));
     let mut m = Machine::on(&disk);
     disk.0.borrow_mut().fuse = Some(fuse);
@@ -194,13 +244,16 @@ fn run(fuse: u64, image: &[u8], states: &[Seen]) -> bool {
         .iter()
         .take_while(|step| step(&mut m, image).is_ok())
         .count();
-    disk.0.borrow_mut().power_cycle(&mut dice);
-    let mut m = Machine::on(&disk);
-    let found = m.seen();
-    assert!(
-        found == states[done] || states.get(done + 1) == Some(&found),
-        "fuse {fuse}, {done} steps acknowledged: {found:x?}"
-    );
+    for end in 0..ENDS {
+        let mut dice = Dice((fuse * ENDS + end) * 2 + 1);
+        let mut platter = disk.0.borrow().clone();
+        platter.power_cycle(&mut dice);
+        let found = Machine::on(&Unreliable(Rc::new(RefCell::new(platter)))).seen();
+        assert!(
+            found == states[done] || states.get(done + 1) == Some(&found),
+            "fuse {fuse}, end {end}, {done} steps acknowledged: {found:x?}"
+        );
+    }
     done < STEPS.len()
 }
 
@@ -215,26 +268,30 @@ fn what_a_card_acknowledged_is_there_whenever_the_power_goes() {
         states.push(m.seen());
     }
     // 28.43.1014 and 28.44.1000, as MCQI packs them.
-    let versions: Vec<u32> = states.iter().map(|s| s.pending).collect();
-    assert_eq!(
-        versions,
-        [
-            0x1c2b_03f6,
-            0x1c2b_03f6,
-            0x1c2c_03e8,
-            0x1c2c_03e8,
-            0x1c2c_03e8
-        ]
-    );
-    let items: Vec<u32> = states.iter().map(|s| s.item).collect();
-    assert_eq!(
-        items,
-        [0, 0x0001_4110, 0x0001_4110, 0x0001_4110, 0x0001_4110]
-    );
-    let flash: Vec<u32> = states.iter().map(|s| s.flash[1]).collect();
-    assert_eq!(flash, [u32::MAX, u32::MAX, u32::MAX, 0x2222_2222, u32::MAX]);
+    const OLD: u32 = 0x1c2b_03f6;
+    const NEW: u32 = 0x1c2c_03e8;
+    const UNSET: u32 = u32::MAX;
+    const VALUE: u32 = 0x0001_4110;
+    const ENABLED: u32 = 0x8000_0000;
+    let seen = |items, pending, algorithm, second| (items, pending, algorithm, second);
+    let expected = [
+        seen([0, 0], OLD, false, UNSET),
+        seen([VALUE, 0], OLD, false, UNSET),
+        seen([VALUE, ENABLED], OLD, false, UNSET),
+        seen([VALUE, ENABLED], NEW, false, UNSET),
+        seen([0, ENABLED], NEW, false, UNSET),
+        seen([0, ENABLED], NEW, true, UNSET),
+        seen([0, ENABLED], NEW, true, 0x2222_2222),
+        seen([VALUE, ENABLED], NEW, true, 0x2222_2222),
+        seen([VALUE, ENABLED], NEW, true, UNSET),
+        seen([0, 0], NEW, true, UNSET),
+    ];
+    let found = states
+        .iter()
+        .map(|s| seen(s.items, s.pending, s.algorithm, s.flash[1]));
+    assert_eq!(found.collect::<Vec<_>>(), expected);
     let points = (0..).take_while(|fuse| run(*fuse, &image, &states)).count();
-    println!("the power went at {points} operations");
+    println!("the power went at {points} operations, {ENDS} ends each");
     assert!(
         points > 150,
         "an image alone has 162 sectors, some of them empty: {points}"

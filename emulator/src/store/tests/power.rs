@@ -27,7 +27,7 @@ enum Pending {
 }
 
 /// Files as they would be found after a power cut, and what is on its way to them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Platter {
     synced: BTreeMap<String, Vec<u8>>,
     pending: Vec<(String, Pending)>,
