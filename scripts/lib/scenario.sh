@@ -64,18 +64,34 @@ pci_tools_scenario() {
     build_emulator
     flash_files
     stored_registers
+    # The database of this version is in the guest, with the interpreter that the tools need.
+    cp "$REPO/scripts/expected-parameters" "$SESSION/list-parameters"
+    cp "$REPO/scripts/expected-registers" "$SESSION/list-registers"
+    GUEST_FILES+=("$SESSION"/list-{parameters,registers} "$REPO/fw-model/profiles/connectx7.toml")
     prepare_guest '' '' '' "$1,iproute2,pciutils,kmod,util-linux"
     scenario_emulator connectx7 vfio-user
     scenario_guest
+    expect_in_guest parameters mlxconfig_dbs/mlxconfig_host.db /files/connectx7.toml 1
+    expect_in_guest registers prm_dbs/hca/ext/register_access_table.adb
     suite mlx5-probe
+    suite mst-config-list --device pci
     suite mst-config --device pci
     suite mst-fwctl --device pci
     suite mst-link --device pci
+    suite mst-refused --device pci
     suite mst-pci
     suite mst-flash --device pci
     suite mst-reset
     suite mst-regdump
     scenario_end
+}
+
+# expect_in_guest WHAT DATABASE ARGUMENT...: the guest's /files/expected-WHAT, from its own database.
+expect_in_guest() {
+    local what=$1 database=/usr/share/mstflint/$2
+    shift 2
+    guest_must guest_run "python3 /files/list-$what $database $* >/files/expected-$what"
+    [ "$GUEST_STATUS" -eq 0 ] || broken "no list of $what to expect"
 }
 
 # config_scenario PROFILE PORTS: mstconfig lists just what its database gives such a card.
@@ -97,12 +113,13 @@ config_scenario() {
     scenario_end
 }
 
-# flash_files: the files of suite mst-flash.
+# flash_files: the files of suites mst-flash and mst-refused.
 flash_files() {
     make_image --version 28.44.1000 --mfa2 "$SESSION/28.44.1000.mfa2"
     make_image --version 28.45.1000 "$SESSION/28.45.1000.bin"
     make_image --profile connectx6dx --version 22.45.1000 "$SESSION/other.bin"
-    GUEST_FILES=("$SESSION/28.44.1000.mfa2" "$SESSION/28.45.1000.bin" "$SESSION/other.bin")
+    make_image --profile connectx6dx --version 22.45.1000 --mfa2 "$SESSION/other.mfa2"
+    GUEST_FILES=("$SESSION"/{28.44.1000.mfa2,28.45.1000.bin,other.bin,other.mfa2})
 }
 
 # stored_registers: for suite mst-fwctl, the registers that the firmware merely stores.

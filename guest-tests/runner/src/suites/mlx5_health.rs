@@ -7,7 +7,7 @@ use crate::{
     suites::{
         mlx5_probe::{self, first},
         mlx5_reload::replies,
-        programs::{program, run_program},
+        programs::{program, program_output, run_program},
     },
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
 };
@@ -87,6 +87,28 @@ pub const RECOVERS: Suite = Suite {
     ],
 };
 
+/// Before the host lets it fail again.
+pub const ASKS_FIRST: Suite = Suite {
+    name: "mlx5-asks-first",
+    about: "reporter fw_fatal is not to recover by itself",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[],
+    tests: &[test("auto-recover-off", 60, auto_recover_off)],
+};
+
+/// The host has let it fail.
+pub const TOLD: Suite = Suite {
+    name: "mlx5-told-to-recover",
+    about: "a fatal syndrome that stays until devlink health recover",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: RECOVERS.expects,
+    tests: &[
+        test("fw-fatal-waits", 120, waits),
+        test("devlink-health-recover", 240, told),
+        test("rpcs-go-on", 60, goes_on),
+    ],
+};
+
 /// The line of a reporter's state.
 pub fn state(reporter: &str) -> Done<String> {
     let (_, text) = program("devlink", &["health", "show", &first()?])?;
@@ -151,5 +173,37 @@ fn dumped(_: &Ctx) -> Done {
     let (ok, text) = program("devlink", &show)?;
     check!(ok, "no dump: {}", text.trim());
     check!(text.contains("crdump_data:"), "the dump has no crdump_data");
+    Ok(())
+}
+
+fn auto_recover_off(_: &Ctx) -> Done {
+    let device = first()?;
+    let set = ["health", "set", &device, "reporter", "fw_fatal"];
+    program_output("devlink", &[&set[..], &["auto_recover", "false"]].concat())?;
+    let line = state("fw_fatal")?;
+    check!(line.contains(" auto_recover false "), "{line}");
+    Ok(())
+}
+
+fn waits(ctx: &Ctx) -> Done {
+    let line = wait_for("an error of reporter fw_fatal", 4 * APPEAR, || {
+        let line = state("fw_fatal")?;
+        Ok(line
+            .starts_with("state error error 2 recover 1")
+            .then_some(line))
+    })?;
+    ctx.note(&line);
+    Ok(())
+}
+
+fn told(ctx: &Ctx) -> Done {
+    let recover = ["health", "recover", &first()?, "reporter", "fw_fatal"];
+    program_output("devlink", &recover)?;
+    let line = state("fw_fatal")?;
+    ctx.note(&line);
+    check!(
+        line.starts_with("state healthy error 2 recover 2"),
+        "{line}"
+    );
     Ok(())
 }

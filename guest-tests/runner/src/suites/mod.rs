@@ -20,6 +20,7 @@ mod mst_flash;
 mod mst_fwctl;
 mod mst_link;
 mod mst_pci;
+mod mst_refused;
 mod programs;
 mod virtio_probe;
 mod virtio_unbind;
@@ -43,6 +44,7 @@ pub const SUITES: &[&Suite] = &[
     &mst_flash::DIRECT,
     &mst_flash::SUITE,
     &mst_fwctl::SUITE,
+    &mst_refused::SUITE,
     &mst_link::SUITE,
     &mst_pci::SUITE,
     &mst_pci::RESET,
@@ -56,6 +58,8 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_health::SICK,
     &mlx5_health::HEALED,
     &mlx5_health::RECOVERS,
+    &mlx5_health::ASKS_FIRST,
+    &mlx5_health::TOLD,
     &mlx5_removed::REMOVED,
     &mlx5_removed::PUT_BACK,
     &virtio_probe::SUITE,

@@ -17,7 +17,8 @@ use crate::{
 /// The profile's version, and those of the files.
 const FACTORY: &str = "28.43.1014";
 const FROM_DEVLINK: &str = "28.44.1000";
-const FROM_MSTFLINT: &str = "28.45.1000";
+/// What `mstflint burn` leaves behind, in this suite.
+pub const FROM_MSTFLINT: &str = "28.45.1000";
 const PACKAGE: &str = "28.44.1000.mfa2";
 const IMAGE: &str = "/files/28.45.1000.bin";
 const OTHER_CARD: &str = "/files/other.bin";
@@ -84,7 +85,8 @@ pub fn versions() -> Done<(String, String)> {
     }
 }
 
-fn expect(running: &str, stored: &str) -> Done {
+/// Checks [`versions`].
+pub fn expect(running: &str, stored: &str) -> Done {
     check_eq!(
         versions()?,
         (running.to_owned(), stored.to_owned()),

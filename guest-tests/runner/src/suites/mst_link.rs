@@ -8,7 +8,7 @@ use crate::{
     check, check_eq, fail,
     suites::{
         mlx5_probe,
-        programs::{program, program_output, tool_device},
+        programs::{program, program_code, program_output, tool_device},
     },
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
@@ -28,7 +28,9 @@ pub const SUITE: Suite = Suite {
         test("loopback", 60, loopback),
         test("fec-histogram-and-clearing-counters", 60, histogram),
         test("test-mode", 120, test_mode),
+        test("ber-monitor-is-refused", 60, ber_monitor),
         test("pcie-link", 60, pcie),
+        test("pcie-eye", 60, pcie_eye),
         test("port-down-and-up", 120, down_and_up),
     ],
 };
@@ -238,19 +240,50 @@ fn test_mode(ctx: &Ctx) -> Done {
     expect(&mstlink(ctx, &[])?, LINK)
 }
 
+/// The tool itself refuses it for a network card.
+fn ber_monitor(ctx: &Ctx) -> Done {
+    let device = tool_device(ctx)?;
+    let (code, text) = program_code("mstlink", &["-d", &device, "--show_ber_monitor"])?;
+    let said = text.lines().find(|l| l.contains("-E-")).map(str::trim);
+    check_eq!(
+        (code, said),
+        (
+            Some(1),
+            Some("-E- \"--show_ber_monitor\" option is not supported for HCA")
+        ),
+        "{text}"
+    );
+    Ok(())
+}
+
+/// Options for the PCIe link at a depth.
+fn pcie_at(depth: &str) -> [&str; 8] {
+    [
+        "--port_type",
+        "PCIE",
+        "--depth",
+        depth,
+        "--pcie_index",
+        "0",
+        "--node",
+        "0",
+    ]
+}
+
+/// Each of the 16 lanes has an eye.
+fn pcie_eye(ctx: &Ctx) -> Done {
+    let eye = mstlink(ctx, &[&pcie_at("0")[..], &["-e"]].concat())?;
+    expect(&eye, &[("Link Width Active (Enabled)", "16X (16X)")])?;
+    let grades = eye
+        .iter()
+        .filter(|(title, _)| title.starts_with("Initial FOM"));
+    let lanes: Vec<_> = grades.flat_map(|(_, v)| v.split(',')).collect();
+    check_eq!(lanes.len(), 16, "lanes: {eye:?}");
+    Ok(())
+}
+
 fn pcie(ctx: &Ctx) -> Done {
-    let at = |depth| {
-        [
-            "--port_type",
-            "PCIE",
-            "--depth",
-            depth,
-            "--pcie_index",
-            "0",
-            "--node",
-            "0",
-        ]
-    };
+    let at = pcie_at;
     expect(
         &mstlink(ctx, &at("0"))?,
         &[

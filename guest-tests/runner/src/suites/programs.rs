@@ -62,6 +62,12 @@ pub fn program_output(name: &str, args: &[&str]) -> Done<String> {
 
 /// Runs a program of the guest: whether it ended well, and all that it printed.
 pub fn program(name: &str, args: &[&str]) -> Done<(bool, String)> {
+    let (code, text) = program_code(name, args)?;
+    Ok((code == Some(0), text))
+}
+
+/// Runs a program of the guest: its exit code, `None` if a signal ended it, and all that it printed.
+pub fn program_code(name: &str, args: &[&str]) -> Done<(Option<i32>, String)> {
     let mut command = Command::new(name);
     let output = match command.args(args).stdin(Stdio::null()).output() {
         Ok(output) => output,
@@ -72,5 +78,5 @@ pub fn program(name: &str, args: &[&str]) -> Done<(bool, String)> {
     };
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
-    Ok((output.status.success(), text))
+    Ok((output.status.code(), text))
 }
