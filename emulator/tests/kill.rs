@@ -72,10 +72,10 @@ const ACTIVATE: u32 = 6;
 const READ_COMPONENT: u32 = 7;
 const FORCE_RELEASE: u32 = 0xa;
 
-/// MCDA of the whole component, whose dwords are all `n`.
+/// MCDA of the whole component: how mstflint begins one, then dwords that are all `n`.
 fn component(handle: u32, n: u32) -> Vec<u8> {
-    let mut r = words(&[handle, 0, ALGORITHM as u32, 0]);
-    r.extend(n.to_be_bytes().repeat(ALGORITHM / 4));
+    let mut r = words(&[handle, 0, ALGORITHM as u32, 0, u32::MAX]);
+    r.extend(n.to_be_bytes().repeat(ALGORITHM / 4 - 1));
     r
 }
 
@@ -139,7 +139,7 @@ fn stored_component(d: &mut Driver) -> u32 {
     let there = d.ok(&mcc(READ_COMPONENT, handle)).is_ok();
     let number = there.then(|| {
         let ask = component(handle, 0);
-        one_number(&d.ok(&access(MCDA, READ, &ask)).unwrap()[HEAD + 16..])
+        one_number(&d.ok(&access(MCDA, READ, &ask)).unwrap()[HEAD + 20..])
     });
     d.ok(&mcc(FORCE_RELEASE, 0)).unwrap();
     number.unwrap_or(0)

@@ -36,9 +36,9 @@ const PRESENT: u32 = 1;
 /// `nv_memic_conf` and `nv_roce_1_5_conf`, a card's items of 4 bytes.
 const ITEM: u32 = 6;
 const OTHER: u32 = 0x10;
-/// Index of the congestion control's component, and its bytes.
+/// Index of the congestion control's component, and bytes that begin as mstflint sends them.
 const CONGESTION: u32 = 1;
-const ALGORITHM: &[u8; 128] = &[0x5a; 128];
+const ALGORITHM: &[u8; 128] = &[0xff; 128];
 /// Ends of one power cut: which of the writes on their way happened, and in which order.
 const ENDS: u64 = 4;
 /// A sector of the flash behind the images.
