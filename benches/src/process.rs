@@ -78,6 +78,25 @@ impl Running {
     pub fn memory(&self) -> anyhow::Result<Memory> {
         Memory::of(self.peer.id())
     }
+
+    /// Processor time that its threads have had.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn processor_time(&self) -> anyhow::Result<Duration> {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.peer.id()));
+        let mut nanos = 0;
+        for task in fs::read_dir(&tasks).with_context(|| format!("read {}", tasks.display()))? {
+            let path = task?.path().join("schedstat");
+            // A thread may have ended since.
+            let Ok(text) = fs::read_to_string(path) else {
+                continue;
+            };
+            let first = text.split_ascii_whitespace().next();
+            nanos += first.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
 }
 
 /// Resident memory in KiB.

@@ -88,13 +88,10 @@ pub fn all(plan: &Plan) -> anyhow::Result<()> {
             report.lines.extend([without, with]);
         }
         progress(&format!("vfio-user, {}", placement.name()));
-        report.lines.extend(vfio::measure(
-            &cpus,
-            placement,
-            emulator,
-            &folder.0,
-            2_000 * plan.scale,
-        )?);
+        let (lines, cycle) =
+            vfio::measure(&cpus, placement, emulator, &folder.0, 2_000 * plan.scale)?;
+        report.lines.extend(lines);
+        report.cycles.push(cycle);
     }
     let serving = report.serving.rss as f64 / 1024.0;
     report.goals.push(Goal::new(
