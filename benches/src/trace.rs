@@ -2,7 +2,7 @@
 //! What tracing everything costs: a command given to the owner of a card in this process, and a round
 //! trip over a socket, with and without a trace in turns.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use fw_model::{
@@ -51,8 +51,9 @@ fn owner(profile: &Arc<Profile>, trace: Option<&Path>) -> anyhow::Result<(Arc<Ow
             profile: profile.name.clone(),
             program: String::new(),
         };
-        let made = Recorder::create(file, &head);
-        owner.trace(made.with_context(|| file.display().to_string())?);
+        let name = || file.display().to_string();
+        let made = File::create(file).and_then(|f| Recorder::start(f, name(), &head));
+        owner.trace(made.with_context(name)?);
     }
     call(&owner, f, &inbox(opcode::ENABLE_HCA, 0), 16);
     Ok((owner, f))

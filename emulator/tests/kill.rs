@@ -22,9 +22,7 @@ use host_driver::{
 };
 use process::{Emulator, Folder, LIMIT};
 use rustix::process::Signal;
-use stored::{
-    HEAD, ITEMS, MNVDA, READ, Random, WRITE, access, item, one_number, stored_item, words,
-};
+use stored::{HEAD, MNVDA, READ, Random, WRITE, access, item, one_number, stored_item, words};
 
 const KILLS: u32 = 200;
 /// A process is killed at the latest so many microseconds after it was brought up.
