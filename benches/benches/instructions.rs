@@ -44,8 +44,8 @@ fn by_mailbox(mut d: Device) -> Device {
     d
 }
 
-/// NOP given to the owner of a card; `scripts/bench --instructions` counts it a second time with a build
-/// that cannot trace.
+// NOP given to the owner of a card; `scripts/bench --instructions` counts it a second time with a build
+// that cannot trace.
 #[library_benchmark]
 #[bench::nop(owned(false))]
 #[bench::nop_traced(owned(true))]

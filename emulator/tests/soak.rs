@@ -250,7 +250,8 @@ fn settle(control: &mut Control, pid: u32, want: Option<usize>) {
 #[test]
 fn nothing_grows_and_nothing_is_lost() {
     let sessions = setting("SOAK_SESSIONS", 40);
-    let commands = setting("SOAK_COMMANDS", 100_000);
+    // A quarter fills what the flight recorder keeps.
+    let commands = setting("SOAK_COMMANDS", 400_000);
     let folder = Folder::new();
     let sockets = [folder.at("a"), folder.at("b")];
     let (control, state) = (folder.at("control"), folder.at("state"));

@@ -2,7 +2,7 @@
 //! A card with its owner, with and without a trace.
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, hint::black_box, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs::File, hint::black_box, sync::Arc};
 
 use fw_model::{
     Caller, Card, CardOptions, Delivery, EventPath, FunctionId, Input, MemStore, NoMemory, Order,
@@ -42,7 +42,9 @@ pub fn owned(traced: bool) -> Owned {
     owner.attach(function, Arc::new(Nobody));
     if traced {
         let head = Entry::Lost { count: 0 };
-        owner.trace(Recorder::create(Path::new("/dev/null"), &head).unwrap());
+        owner.trace(
+            Recorder::start(File::create("/dev/null").unwrap(), String::new(), &head).unwrap(),
+        );
     }
     let o = Owned {
         owner,

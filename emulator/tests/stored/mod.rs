@@ -11,8 +11,8 @@ use host_driver::{
 pub const READ: u16 = 1;
 pub const WRITE: u16 = 0;
 pub const MNVDA: u16 = 0x9024;
-/// `nv_customization_number`, a card's item of 16 bytes, and `nv_base_mac_guid`, another one.
-pub const ITEMS: [u32; 2] = [0x9b, 0x2];
+/// `nv_customization_number`, a card's item of 16 bytes, and `nv_file_id_vendor`, another one.
+pub const ITEMS: [u32; 2] = [0x9b, 0x10f];
 /// Outbox bytes in front of a register.
 pub const HEAD: usize = 16;
 
