@@ -6,7 +6,10 @@ mod process;
 
 use std::{
     fs::{self, Permissions},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    },
     path::Path,
     process::Command,
 };
@@ -367,6 +370,35 @@ fn a_shell_is_told_of_verbs_arguments_and_names() {
         assert!(
             text.contains("flight-dump") && text.contains(word),
             "{shell}"
+        );
+    }
+}
+
+#[test]
+fn files_that_come_with_requests_are_closed() {
+    let folder = Folder::new();
+    let (e, control) = start(&folder);
+    let mut c = Control::greeted(&control);
+    let file = fs::File::open("/dev/null").unwrap();
+    let open = || {
+        fs::read_dir(format!("/proc/{}/fd", e.pid()))
+            .unwrap()
+            .count()
+    };
+    let before = open();
+    // The last one is kept until the next request is answered, the others not at all.
+    for many in [1, 8, 20, 250] {
+        for _ in 0..20 {
+            c.send_with(
+                b"{\"execute\":\"version\"}\n",
+                &vec![file.as_raw_fd(); many],
+            );
+            assert!(c.line().contains("return"), "{many}");
+        }
+        assert!(
+            open() <= before + 1,
+            "{many}: {} files, {before} before",
+            open()
         );
     }
 }

@@ -386,7 +386,8 @@ fn a_message_on_standard_input_is_decoded() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        c.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        // It may have read enough.
+        let _ = c.stdin.take().unwrap().write_all(input.as_bytes());
         let o = c.wait_with_output().unwrap();
         let text = [o.stdout, o.stderr].concat();
         (o.status.code(), String::from_utf8(text).unwrap())
@@ -402,6 +403,13 @@ fn a_message_on_standard_input_is_decoded() {
     );
     let (code, said) = decode(&["--out"], enable);
     assert!(code == Some(2) && said.contains("give --opcode"), "{said}");
+    // A mebibyte and one dword; and without end, of which only so much is read.
+    for lines in [(1 << 16) + 1, 1 << 18] {
+        let long = "00000000 00000000 00000000 00000000\n".repeat(lines);
+        let (code, said) = decode(&[], &long);
+        let want = "line 65537: more than 1048576 bytes";
+        assert!(code == Some(2) && said.contains(want), "{said}");
+    }
     let (code, said) = decode(&["--opcode", "NOSUCH"], "");
     assert!(code == Some(2) && said.contains("list commands"), "{said}");
 }

@@ -7,6 +7,7 @@
 mod common;
 
 use common::{Driver, cmd};
+use fw_model::reg::resource_dump::MAX_DUMP;
 use fwctl_proto::{
     layout::{View, ViewMut, get_bits, set_bits},
     layouts::{CreateMkeyIn, Mkc, ResourceDump},
@@ -17,6 +18,7 @@ const READ: u16 = 1;
 const MENU: u16 = 0xffff;
 const UNKNOWN: u32 = 0x13;
 const NO_OBJECT: u32 = 2;
+const TOO_LONG: u64 = 0x14;
 
 fn up() -> Driver {
     let mut d = Driver::new("connectx7");
@@ -160,6 +162,30 @@ fn what_there_is_not_is_an_error_in_the_dump() {
         assert_eq!(types, [0xfffe, 0xfffa, 0xfffc, 0xfffb]);
         assert_eq!(get_bits(&all[2].1, 16, 16), u64::from(why));
     }
+}
+
+#[test]
+fn a_function_full_of_objects_is_dumped_up_to_the_limit() {
+    let mut d = up();
+    // Each is a segment of 4 + 12 + 264 bytes; a mebibyte is full before the last one.
+    const SEGMENT: usize = 280;
+    let keys = MAX_DUMP / SEGMENT + 10;
+    let first = mkey(&mut d);
+    for _ in 1..keys {
+        mkey(&mut d);
+    }
+    let kind = menu(&mut d);
+    let kind = kind.iter().find(|r| r.1 == "PRM_QUERY_MKEY").unwrap().0;
+    let whole = dump(&mut d, kind, 0, 0xffff);
+    assert!(whole.len() <= MAX_DUMP && whole.len() + 2 * SEGMENT > MAX_DUMP);
+    let all = segments(&whole);
+    let shown = all.iter().filter(|s| s.0 == kind).count();
+    assert!(shown < keys && shown > keys - 20, "{shown} of {keys}");
+    let (last, error) = (&all[all.len() - 1], &all[all.len() - 2]);
+    assert_eq!((last.0, error.0), (0xfffb, 0xfffc));
+    assert_eq!(get_bits(&error.1, 16, 16), TOO_LONG);
+    // One of them is dumped as before.
+    assert_eq!(segments(&dump(&mut d, kind, first >> 8, 1)).len(), 4);
 }
 
 #[test]

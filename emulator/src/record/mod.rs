@@ -98,3 +98,85 @@ fn not_a_disk(e: io::Error) -> io::Result<()> {
     }
     Err(e)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fw_model::{
+        Effects, GuestMemory, Time, Unmapped,
+        record::{Noted, Notes, Record, Step},
+    };
+    use std::{
+        io::Read as _,
+        os::fd::OwnedFd,
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Instant,
+    };
+
+    /// Bytes that each frame holds, as what was read from guest memory.
+    const DATA: usize = 16 << 10;
+    /// Frames that the file of the test takes by itself: a pipe of 64 KiB, a buffer, one being written.
+    const TAKEN: usize = 8;
+
+    /// Guest memory full of sevens.
+    struct Sevens;
+
+    impl GuestMemory for Sevens {
+        fn read(&self, _: u64, buf: &mut [u8]) -> Result<(), Unmapped> {
+            buf.fill(7);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_not_written_makes_the_device_wait_and_loses_nothing() {
+        const FRAMES: usize = 3 * QUEUE;
+        let (mut reader, writer) = io::pipe().unwrap();
+        let head = Head {
+            program: String::new(),
+            profile: String::new(),
+            overlay: None,
+            card: Vec::new(),
+        };
+        let file = File::from(OwnedFd::from(writer));
+        let mut recorder = Recorder::start(file, &head, |e| panic!("{e}")).unwrap();
+        let mut notes = Notes::default();
+        Noted::new(&Sevens, &mut notes)
+            .read(0, &mut vec![0; DATA])
+            .unwrap();
+        let effects = Effects::new();
+        let frame = Happening {
+            at: Time::ZERO,
+            step: &Step::Poll,
+            reads: &notes,
+            effects: &effects,
+            from: 0,
+            panicked: false,
+        };
+        let put = AtomicUsize::new(0);
+        thread::scope(|s| {
+            s.spawn(|| {
+                for _ in 0..FRAMES {
+                    assert!(recorder.put(&frame));
+                    put.fetch_add(1, Ordering::SeqCst);
+                }
+                drop(recorder);
+            });
+            let end = Instant::now() + Duration::from_secs(10);
+            while put.load(Ordering::SeqCst) < QUEUE {
+                assert!(Instant::now() < end, "it waits too early");
+                thread::sleep(Duration::from_millis(1));
+            }
+            // More than enough for the rest, if nothing held it.
+            thread::sleep(Duration::from_millis(200));
+            assert!(
+                put.load(Ordering::SeqCst) <= QUEUE + TAKEN,
+                "it does not wait"
+            );
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).unwrap();
+            let frames = Record::open(&all).unwrap();
+            assert_eq!(frames.map(Result::unwrap).count(), FRAMES);
+        });
+    }
+}

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmm_sys_util::tempdir::TempDir;
+use vmm_sys_util::{sock_ctrl_msg::ScmSocket as _, tempdir::TempDir};
 
 /// Longest wait for anything here.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -145,6 +145,12 @@ impl Control {
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends bytes with file descriptors.
+    pub fn send_with(&mut self, bytes: &[u8], fds: &[std::os::fd::RawFd]) {
+        let sent = self.stream.send_with_fds(&[bytes], fds).unwrap();
+        assert_eq!(sent, bytes.len());
     }
 
     /// Nothing more will be sent.
