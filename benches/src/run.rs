@@ -80,7 +80,8 @@ pub fn all(plan: &Plan) -> anyhow::Result<()> {
         for (without, with) in
             vhost::traced(&cpus, placement, emulator, &folder.0, 5_000 * plan.scale)?
         {
-            let percent = (with.stats.per_request_ns / without.stats.per_request_ns - 1.0) * 100.0;
+            let ns = |l: &Line| l.stats.p50_ns as f64;
+            let percent = (ns(&with) / ns(&without) - 1.0) * 100.0;
             let what = format!("a trace adds to {}, {}", without.what, placement.name());
             report
                 .goals
@@ -180,7 +181,7 @@ fn in_process(report: &mut Report, plan: &Plan, folder: &Path) -> anyhow::Result
     }
     progress("trace");
     for (without, with, over) in trace::in_process(&profile, folder, 500 * plan.scale)? {
-        let what = format!("a trace adds to {}", with.what);
+        let what = format!("a trace adds to {}", without.what);
         report.goals.push(Goal::new(what, over, "ns", TRACE_NS));
         report.lines.extend([without, with]);
     }

@@ -11,7 +11,7 @@ use fw_model::{
 };
 use fwctl_emu::{
     owner::{Owner, Sink},
-    trace::{Entry, Recorder},
+    trace::{Entry, Reader, Recorder},
 };
 use fwctl_proto::opcode;
 
@@ -24,7 +24,7 @@ use crate::{
 /// Commands of one sample.
 const BATCH: u32 = 100;
 /// Samples until the other one has its turn.
-const TURN: usize = 20;
+const TURN: usize = 5;
 
 /// A door that throws everything away.
 struct Nobody;
@@ -104,6 +104,19 @@ pub fn in_process(
             }
         }
         on.0.end_trace();
+        let mut lost = 0;
+        for entry in Reader::open(&file)? {
+            if let Entry::Lost { count } = entry? {
+                lost += count;
+            }
+        }
+        if lost > 0 {
+            // A command whose entry is dropped is a little cheaper.
+            eprintln!(
+                "bench: {}: {lost} entries of the trace were dropped",
+                c.name
+            );
+        }
         let (without, with) = (without.finish(false), with.finish(false));
         let over = with.per_request_ns - without.per_request_ns;
         let line = |what: &str, stats| Line::plain(&format!("{what}, {}", c.name), None, stats);

@@ -13,8 +13,8 @@ use super::{Entry, MAGIC, QUEUE, VERSION};
 
 /// How long what was put may stay in memory.
 const FLUSH: Duration = Duration::from_millis(200);
-/// Bytes that are written at once even if they are younger.
-const ENOUGH: usize = QUEUE / 4;
+/// Bytes that are written at once even if they are younger: few enough to be still in a processor's cache.
+const ENOUGH: usize = 256 << 10;
 
 /// What is to be written: entries as they lie in the file.
 #[derive(Default)]

@@ -96,7 +96,7 @@ impl Card {
                 now,
                 delivery,
                 &p.inbox,
-                &p.outbox,
+                Outbox::stored(&p.outbox, bytes),
                 fx,
             );
         }
@@ -126,16 +126,17 @@ impl Card {
         completed: Time,
         delivery: u8,
         inbox: &[u8],
-        outbox: &[u8],
+        Outbox { bytes, stored }: Outbox<'_>,
         fx: &mut Effects,
     ) {
+        let outbox = bytes;
         let times = (submitted, completed);
         self.counters
             .count(function, slot, times, delivery, inbox, outbox);
         self.trace_command(function, inbox, outbox, fx);
         if !cfg!(fwctl_emu_untraced) && self.observed {
             let inbox = fx.store(inbox);
-            let outbox = fx.store(outbox);
+            let outbox = stored.unwrap_or_else(|| fx.store(outbox));
             fx.push(Effect::Observed(Observed {
                 function,
                 slot,
@@ -145,6 +146,33 @@ impl Card {
                 inbox,
                 outbox,
             }));
+        }
+    }
+}
+
+/// An outbox as a command has it in the end.
+#[derive(Clone, Copy)]
+pub(crate) struct Outbox<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// The same, if they lie among the effects already.
+    pub stored: Option<Bytes>,
+}
+
+impl<'a> Outbox<'a> {
+    /// One that lies among the effects.
+    pub fn stored(bytes: &'a [u8], at: Bytes) -> Self {
+        Self {
+            bytes,
+            stored: Some(at),
+        }
+    }
+
+    /// One that does not.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            stored: None,
         }
     }
 }

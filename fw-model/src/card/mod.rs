@@ -55,6 +55,7 @@ use self::{
 };
 
 pub use acts::MAX_LATE;
+pub(crate) use answer::Outbox;
 pub use inspect::{EqReport, FunctionReport, ItemReport, ObjectReport, PagesReport, UctxReport};
 pub use poke::Bits;
 pub use stop::Stopped;
@@ -587,7 +588,7 @@ impl Card {
                     now,
                     status.code(),
                     &taken.inbox,
-                    &[],
+                    Outbox::new(&[]),
                     fx,
                 );
             }
@@ -647,7 +648,7 @@ impl Card {
                         now,
                         delivery,
                         &taken.inbox,
-                        &outbox,
+                        Outbox::stored(&outbox, bytes),
                         fx,
                     );
                 }
@@ -740,7 +741,8 @@ impl Card {
                 outbox: bytes,
             });
             f.deliver(fx);
-            self.ended(id, None, now, now, 0, &taken.inbox, &outbox, fx);
+            let outbox = Outbox::stored(&outbox, bytes);
+            self.ended(id, None, now, now, 0, &taken.inbox, outbox, fx);
         }
         self.outbox = outbox;
         self.taken = taken;

@@ -9,7 +9,7 @@ use fwctl_proto::{
 
 use crate::{
     Card, Effects, FunctionId, GuestMemory, Profile, Time,
-    card::{Shared, Via},
+    card::{Outbox, Shared, Via},
     function::pending::{Origin, Pending},
     syndrome::Syndrome,
     tracer::Filter,
@@ -290,7 +290,7 @@ impl Card {
             f.icmd.answer(&outbox);
             f.deliver(fx);
         }
-        self.ended(id, None, now, now, 0, &inbox, &outbox, fx);
+        self.ended(id, None, now, now, 0, &inbox, Outbox::new(&outbox), fx);
     }
 }
 
