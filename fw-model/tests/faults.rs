@@ -365,6 +365,16 @@ fn the_firmware_does_something_of_its_own() {
     let before = d.card.pages(d.f).unwrap().target;
     d.ok(&cmd(op::NOP, 0, 16), 16);
     assert_eq!(d.card.pages(d.f).unwrap().target, before + 5);
+    // An address at byte 8; one that the inbox has no room for is none.
+    let (addr, mut inbox) = (0x7_0000_0000_u64, cmd(op::NOP, 0, 16));
+    inbox[8..].copy_from_slice(&addr.to_be_bytes());
+    for (then, written) in [("stray-write=8", 0xdb), ("stray-write=9", 0)] {
+        let mut d = with(&format!("opcode=NOP : {then}"));
+        d.guest.map(addr, 4096);
+        d.ok(&inbox, 16);
+        assert_eq!(d.guest.bytes(addr, 64), [written; 64], "{then}");
+        assert_eq!(d.guest.bytes(addr + 64, 64), [0; 64], "{then}");
+    }
     // Health buffer: `rfr` is bit 31 of the dword at 0x238, the syndrome bits 16..24 of 0x23c.
     for (then, rfr) in [("health=HW_FATAL_ERR", 0), ("health=HW_FATAL_ERR fatal", 1)] {
         let mut d = with(&format!("opcode=NOP : {then}"));

@@ -8,7 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Errno, Error, ioctl, mlx5::Mlx5Info};
+use crate::{
+    Errno, Error,
+    ioctl::{self, Malformed},
+    mlx5::{self, Mlx5Info},
+};
 
 /// Bytes that [`Device::info`] asks for first; every known driver's information is shorter.
 const INFO_FIRST: usize = 64;
@@ -258,6 +262,19 @@ impl Device {
             len,
             copied: len.min(outbox.len()),
         })
+    }
+
+    /// Sends a request that is wrong in one way, for tests of the kernel.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn malformed(
+        &self,
+        which: Malformed,
+        scope: Scope,
+        inbox: [u8; mlx5::HEADER],
+    ) -> Result<(), Errno> {
+        ioctl::malformed(&self.file, which, scope.raw(), inbox)
     }
 }
 

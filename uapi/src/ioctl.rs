@@ -84,6 +84,80 @@ pub fn rpc(file: &File, scope: u32, inbox: &[u8], outbox: &mut [u8]) -> Result<u
     Ok(cmd.out_len)
 }
 
+/// A request that no sound program makes, to see what the kernel says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// An ioctl number behind those that there are.
+    UnknownNumber,
+    /// FWCTL_RPC with a direction and a size in its number, which it does not have.
+    SizedNumber,
+    /// A structure that is shorter than its first version.
+    ShortStruct,
+    /// A structure longer than the kernel's, zero behind the fields that it knows: from a newer
+    /// program, and right.
+    LongZeros,
+    /// The same with a byte behind them that is not zero.
+    LongGarbage,
+    /// FWCTL_INFO with a flag.
+    InfoFlags,
+    /// A structure at an address that is not mapped.
+    StructPointer,
+    /// An inbox at an address that is not mapped.
+    InPointer,
+    /// An outbox at an address that is not mapped.
+    OutPointer,
+}
+
+/// An address in the first page, which no program of ours maps.
+const UNMAPPED: u64 = 8;
+/// A structure longer than the kernel's.
+const LONG: usize = size_of::<FwctlRpc>() + 8;
+
+/// Sends FWCTL_RPC (or FWCTL_INFO) at `scope` with a 16-byte `inbox`, wrong in one way.
+pub fn malformed(file: &File, which: Malformed, scope: u32, inbox: [u8; 16]) -> Result<(), Errno> {
+    let mut outbox = [0u8; 16];
+    let mut cmd = [0u8; LONG];
+    let size = match which {
+        Malformed::ShortStruct => size_of::<FwctlRpc>() - 1,
+        Malformed::LongZeros | Malformed::LongGarbage => LONG,
+        Malformed::InfoFlags => size_of::<FwctlInfo>(),
+        _ => size_of::<FwctlRpc>(),
+    };
+    cmd[LONG - 1] = u8::from(which == Malformed::LongGarbage);
+    let mut word = |at: usize, n: u32| cmd[at..at + 4].copy_from_slice(&n.to_ne_bytes());
+    word(0, size as u32);
+    if which == Malformed::InfoFlags {
+        word(4, 1);
+    } else {
+        word(4, scope);
+        word(8, inbox.len() as u32);
+        word(12, outbox.len() as u32);
+        let mut pointer = |at: usize, n: u64| cmd[at..at + 8].copy_from_slice(&n.to_ne_bytes());
+        let or = |wrong, right| if which == wrong { UNMAPPED } else { right };
+        pointer(16, or(Malformed::InPointer, inbox.as_ptr() as u64));
+        pointer(24, or(Malformed::OutPointer, outbox.as_mut_ptr() as u64));
+    }
+    let number = match which {
+        Malformed::UnknownNumber => FWCTL_TYPE << 8 | 0x7f,
+        Malformed::SizedNumber => 3 << 30 | (size_of::<FwctlRpc>() as u32) << 16 | FWCTL_RPC,
+        Malformed::InfoFlags => FWCTL_INFO,
+        _ => FWCTL_RPC,
+    };
+    let cmd = if which == Malformed::StructPointer {
+        UNMAPPED
+    } else {
+        cmd.as_mut_ptr() as u64
+    };
+    // SAFETY: the size field never exceeds the LONG bytes of `cmd`; its pointers are those of
+    // `inbox` and `outbox` with their lengths, all alive until the call has returned, or an address
+    // in the first page, where the kernel finds nothing to read or write.
+    let rc = unsafe { libc::ioctl(file.as_raw_fd(), number.into(), cmd) };
+    if rc < 0 {
+        return Err(Errno::of(&std::io::Error::last_os_error()));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +177,8 @@ mod tests {
         assert_eq!(info(&null, &mut [0; 8]), Err(Errno::ENOTTY));
         assert_eq!(rpc(&null, 0, &[0; 16], &mut [0; 16]), Err(Errno::ENOTTY));
         assert_eq!(rpc(&null, 0, &[], &mut []), Err(Errno::ENOTTY));
+        for which in [Malformed::StructPointer, Malformed::LongGarbage] {
+            assert_eq!(malformed(&null, which, 0, [0; 16]), Err(Errno::ENOTTY));
+        }
     }
 }

@@ -46,5 +46,5 @@ mod sysfs;
 pub use device::{Device, DeviceType, Info, Reply, Scope};
 pub use errno::Errno;
 pub use error::Error;
-pub use ioctl::MAX_RPC_LEN;
+pub use ioctl::{MAX_RPC_LEN, Malformed};
 pub use sysfs::{DeviceEntry, DeviceNumber, PciAddress, Roots};

@@ -8,7 +8,7 @@ use fwctl_proto::eqe;
 use super::Card;
 use crate::{
     FunctionId,
-    effect::{Effect, Effects, Notice},
+    effect::{Effect, Effects, Notice, Order},
     fault::Act,
     function::{Function, eq::Event},
     health::Report,
@@ -18,10 +18,19 @@ use crate::{
 
 /// Interrupts of one function that can be late at one time; more are not late.
 pub const MAX_LATE: usize = 256;
+/// What a stray write leaves behind.
+const STRAY: [u8; 64] = [0xdb; 64];
 
 impl Card {
-    /// Lets the firmware do something of its own on behalf of a function.
-    pub(super) fn act(&mut self, id: FunctionId, act: Act, now: Time, fx: &mut Effects) {
+    /// Lets the firmware do something of its own on behalf of the function whose command `inbox` is.
+    pub(super) fn act(
+        &mut self,
+        id: FunctionId,
+        act: Act,
+        inbox: &[u8],
+        now: Time,
+        fx: &mut Effects,
+    ) {
         match act {
             Act::Raise {
                 event_type,
@@ -61,6 +70,13 @@ impl Card {
             Act::FrozenCounter => self.shared.health.freeze(now),
             Act::Starting(ms) => {
                 self.shared.health.ready = now.after(Duration::from_millis(u64::from(ms)));
+            }
+            Act::StrayWrite(at) => {
+                let from = usize::from(at);
+                if let Some(bytes) = inbox.get(from..).and_then(|b| b.first_chunk()) {
+                    let addr = u64::from_be_bytes(*bytes);
+                    fx.write(id, addr, &STRAY, Order::Relaxed);
+                }
             }
             Act::Removal => {
                 fx.push(Effect::Notice {

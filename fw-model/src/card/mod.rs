@@ -511,7 +511,7 @@ impl Card {
             f.late_interrupts(now, fx);
         }
         for (id, act) in self.shared.faults.due(now) {
-            self.act(id, act, now, fx);
+            self.act(id, act, &[], now, fx);
         }
         self.settle(now, fx);
     }

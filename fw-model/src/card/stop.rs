@@ -59,7 +59,7 @@ impl Card {
     ) -> After {
         let struck = self.struck.take().unwrap_or_default();
         for act in &struck.acts {
-            self.act(id, *act, now, fx);
+            self.act(id, *act, inbox, now, fx);
         }
         let due = self.due(inbox, now).after(struck.delay);
         let stopped = struck.stop.then(|| {

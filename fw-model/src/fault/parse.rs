@@ -162,6 +162,11 @@ pub const ACTIONS: &[(&str, &str, &str)] = &[
         "it says for so many milliseconds that it starts, and executes nothing",
     ),
     (
+        "stray-write=",
+        "effects",
+        "it writes to the guest address that the inbox has at this byte",
+    ),
+    (
         "removal",
         "effects",
         "the function is pulled out of its slot; on vfio-user only",
@@ -707,6 +712,7 @@ fn then(text: &str, layouts: &Layouts) -> Result<Then, String> {
             ("hang", None) => t.acts.push(Act::Hang),
             ("frozen-counter", None) => t.acts.push(Act::FrozenCounter),
             ("starting", Some(v)) => t.acts.push(Act::Starting(milliseconds("starting", v)?)),
+            ("stray-write", Some(v)) => t.acts.push(Act::StrayWrite(fits("stray-write", v)?)),
             ("removal", None) => t.acts.push(Act::Removal),
             ("crash", None) => t.acts.push(Act::Crash),
             ("panic", None) => t.acts.push(Act::Panic),
@@ -846,6 +852,7 @@ mod tests {
                 "starting=3600001: at most 3600000 ms",
             ),
             ("any : interrupts=256", "interrupts=256: too large"),
+            ("any : stray-write=65536", "stray-write=65536: too large"),
             ("any : fill=2", "fill=2: there are 0, 1 and random"),
             ("any : reserved=2", "reserved=2: there are 0, 1 and random"),
             (

@@ -28,20 +28,15 @@ const LINES_MAX: usize = 2000;
 /// Starts the line by which a test's process tells its outcome.
 const VERDICT: &str = "@@verdict ";
 
-/// Runs the suite, or one test of it, and writes its report; true if nothing failed.
+/// Runs the suite, or some tests of it, and writes its report; true if nothing failed.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn run_suite(
-    suite: &Suite,
-    only: Option<&str>,
-    ctx: &Ctx,
-    out: impl Write,
-) -> io::Result<bool> {
+pub fn run_suite(suite: &Suite, only: &[String], ctx: &Ctx, out: impl Write) -> io::Result<bool> {
     let tests: Vec<&Test> = suite
         .tests
         .iter()
-        .filter(|t| only.is_none_or(|name| name == t.name))
+        .filter(|t| only.is_empty() || only.iter().any(|name| name == t.name))
         .collect();
     let mut report = Report::start(out, tests.len())?;
     report.note(&format!("suite {}: {}", suite.name, suite.about))?;
@@ -109,6 +104,9 @@ fn supervised<W: Write>(
     command.args(["test-process", suite.name, test.name]);
     if let Some(device) = &ctx.device {
         command.args(["--device", device]);
+    }
+    if ctx.triggers {
+        command.arg("--triggers");
     }
     let outcome = match run_process(command, Duration::from_secs(test.limit), |line| {
         report.note(line)

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use fwctl_uapi::{Scope, mlx5};
 use guest_runner::{
     demo, engine, hex,
-    suites::{self, SUITES},
+    suites::{self, SUITES, guarantees},
     test::{Ctx, Suite, find_device},
     worker,
 };
@@ -39,12 +39,22 @@ enum Command {
     Suite {
         /// Name of the suite (see `suites`).
         name: String,
-        /// Run this test alone.
+        /// Run this test alone; again for more.
         #[arg(long)]
-        only: Option<String>,
+        only: Vec<String>,
+        /// So often, with a report for each run.
+        #[arg(long, default_value_t = 1)]
+        runs: u32,
+        /// The device is an emulator that was started with the faults of `triggers`.
+        #[arg(long)]
+        triggers: bool,
         #[command(flatten)]
         device: Device,
     },
+    /// Print the faults that some tests need (`fwctl-emu serve --faults FILE`).
+    Triggers,
+    /// Print what fwctl guarantees, how it is tested and how that test is tested (docs/guarantees.md).
+    Guarantees,
     /// List the suites, or the tests of one.
     Suites {
         /// Name of a suite.
@@ -55,6 +65,16 @@ enum Command {
     TestProcess {
         suite: String,
         test: String,
+        #[arg(long)]
+        triggers: bool,
+        #[command(flatten)]
+        device: Device,
+    },
+    /// A process that is killed with many devices open.
+    #[command(hide = true)]
+    Holder {
+        #[arg(long)]
+        count: usize,
         #[command(flatten)]
         device: Device,
     },
@@ -154,17 +174,31 @@ fn run(command: &Command) -> Result<bool> {
         Command::Info(device) => demo::info(device.name())?,
         Command::Demo(device) => return Ok(demo::run(device.name())?),
         Command::Rpc(rpc) => return send(rpc),
-        Command::Suite { name, only, device } => {
+        Command::Suite {
+            name,
+            only,
+            runs,
+            triggers,
+            device,
+        } => {
             let suite = find_suite(name)?;
-            if let Some(only) = only {
-                find_test(suite, only)?;
+            for name in only {
+                find_test(suite, name)?;
             }
             let ctx = Ctx {
                 device: device.device.clone(),
+                triggers: *triggers,
             };
-            return engine::run_suite(suite, only.as_deref(), &ctx, io::stdout())
-                .context("cannot write the report");
+            let mut good = true;
+            for _ in 0..*runs {
+                good &= engine::run_suite(suite, only, &ctx, io::stdout())
+                    .context("cannot write the report")?;
+            }
+            return Ok(good);
         }
+        Command::Triggers => print!("{}", guarantees::triggers::toml()),
+        Command::Guarantees => print!("{}", guarantees::markdown()),
+        Command::Holder { count, device } => guarantees::hold(device.name(), *count)?,
         Command::Suites { name: None } => SUITES.iter().for_each(|s| println!("{}", s.name)),
         Command::Suites { name: Some(name) } => find_suite(name)?
             .tests
@@ -173,6 +207,7 @@ fn run(command: &Command) -> Result<bool> {
         Command::TestProcess {
             suite,
             test,
+            triggers,
             device,
         } => {
             let test = find_test(find_suite(suite)?, test)?;
@@ -180,6 +215,7 @@ fn run(command: &Command) -> Result<bool> {
                 test,
                 &Ctx {
                     device: device.device.clone(),
+                    triggers: *triggers,
                 },
             )?;
         }

@@ -35,7 +35,7 @@ pub struct Suite {
 }
 
 /// One test: a stable name, a limit and a function.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Test {
     /// Identifier of its result line.
     pub name: &'static str,
@@ -119,6 +119,8 @@ macro_rules! check_eq {
 pub struct Ctx {
     /// The fwctl device to use by name; the first one if not given.
     pub device: Option<String>,
+    /// The firmware obeys the commands of `guest-runner triggers`: it is emulated.
+    pub triggers: bool,
 }
 
 impl Ctx {

@@ -44,12 +44,16 @@ pub const SUITE: Suite = Suite {
 };
 
 /// `MLX5_UCTX_OBJECT_CAP_TOOLS_RESOURCES` of `mlx5_fwctl`.
-const TOOLS_RESOURCES: u32 = 0x4;
+pub(super) const TOOLS_RESOURCES: u32 = 0x4;
 /// uids that are none of the caller's: the driver's own, likely another user's, unused, shared.
-const FOREIGN_UIDS: [u16; 4] = [0, 1, 0x7777, 0xffff];
+pub(super) const FOREIGN_UIDS: [u16; 4] = [0, 1, 0x7777, 0xffff];
 
 /// Checks that the kernel refuses with `errno`.
-fn refused<T: std::fmt::Debug>(what: &str, result: Result<T, Error>, errno: Errno) -> Done {
+pub(super) fn refused<T: std::fmt::Debug>(
+    what: &str,
+    result: Result<T, Error>,
+    errno: Errno,
+) -> Done {
     match result {
         Err(e) if e.errno() == Some(errno) => Ok(()),
         Err(e) => fail!("{what}: wanted {errno}, found: {e}"),
@@ -58,7 +62,12 @@ fn refused<T: std::fmt::Debug>(what: &str, result: Result<T, Error>, errno: Errn
 }
 
 /// A header-only RPC; returns the firmware's verdict.
-fn send(device: &Device, scope: Scope, opcode: u16, op_mod: u16) -> Result<mlx5::Status, Error> {
+pub(super) fn send(
+    device: &Device,
+    scope: Scope,
+    opcode: u16,
+    op_mod: u16,
+) -> Result<mlx5::Status, Error> {
     let mut outbox = [0; 256];
     let reply = device.rpc(
         scope,
@@ -260,7 +269,7 @@ fn scope_access_reg(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-fn scope_unknown(ctx: &Ctx) -> Done {
+pub(super) fn scope_unknown(ctx: &Ctx) -> Done {
     let device = ctx.open()?;
     for raw in [4, 0x100, u32::MAX] {
         let at = Scope::from_raw(raw);
@@ -273,7 +282,7 @@ fn scope_unknown(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-fn scope_full_needs_rawio(ctx: &Ctx) -> Done {
+pub(super) fn scope_full_needs_rawio(ctx: &Ctx) -> Done {
     let device = ctx.open()?;
     let failed = |e: rustix::io::Errno| {
         format!(
@@ -324,7 +333,7 @@ fn opcode_never(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-fn firmware_refusal(ctx: &Ctx) -> Done {
+pub(super) fn firmware_refusal(ctx: &Ctx) -> Done {
     let device = ctx.open()?;
     let rpc = named("query_hca_cap.unknown");
     let mut outbox = vec![0; rpc.out_len];
@@ -357,7 +366,7 @@ fn firmware_refusal(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-fn inbox_too_long(ctx: &Ctx) -> Done {
+pub(super) fn inbox_too_long(ctx: &Ctx) -> Done {
     let device = ctx.open()?;
     let inbox = mlx5::inbox(op::NOP, 0, MAX_RPC_LEN + 1);
     refused(
@@ -367,7 +376,7 @@ fn inbox_too_long(ctx: &Ctx) -> Done {
     )
 }
 
-fn outbox_too_long(ctx: &Ctx) -> Done {
+pub(super) fn outbox_too_long(ctx: &Ctx) -> Done {
     let device = ctx.open()?;
     let mut outbox = vec![0; MAX_RPC_LEN + 1];
     refused(
@@ -381,7 +390,7 @@ fn outbox_too_long(ctx: &Ctx) -> Done {
     )
 }
 
-fn inbox_too_short(ctx: &Ctx) -> Done {
+pub(super) fn inbox_too_short(ctx: &Ctx) -> Done {
     let device = ctx.open()?;
     let inbox = mlx5::inbox(op::NOP, 0, mlx5::HEADER);
     for len in [0, 1, 15] {
@@ -391,7 +400,7 @@ fn inbox_too_short(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-fn outbox_too_short(ctx: &Ctx) -> Done {
+pub(super) fn outbox_too_short(ctx: &Ctx) -> Done {
     let device = ctx.open()?;
     let inbox = mlx5::inbox(op::NOP, 0, mlx5::HEADER);
     let mut outbox = [0; 16];
@@ -406,7 +415,7 @@ fn outbox_too_short(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-fn inbox_longer(ctx: &Ctx) -> Done {
+pub(super) fn inbox_longer(ctx: &Ctx) -> Done {
     let device = ctx.open()?;
     for len in [17, 64, 528, 529, 8192] {
         let mut outbox = [0xaa; 16];
@@ -424,7 +433,7 @@ fn inbox_longer(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-fn outbox_shorter(ctx: &Ctx) -> Done {
+pub(super) fn outbox_shorter(ctx: &Ctx) -> Done {
     let device = ctx.open()?;
     let rpc = named("query_hca_cap.general.max");
     let whole = rpc.send(&device)?;
@@ -450,7 +459,7 @@ fn outbox_shorter(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-fn outbox_longer(ctx: &Ctx) -> Done {
+pub(super) fn outbox_longer(ctx: &Ctx) -> Done {
     let device = ctx.open()?;
     let rpc = named("query_hca_cap.general.max");
     let whole = rpc.send(&device)?;

@@ -5,6 +5,7 @@ use crate::test::Suite;
 
 mod fwctl;
 mod fwctl_stress;
+pub mod guarantees;
 mod mlx5_eth;
 mod mlx5_faults;
 mod mlx5_health;
@@ -30,6 +31,9 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_probe::SUITE,
     &fwctl::SUITE,
     &fwctl_stress::SUITE,
+    &guarantees::SUITE,
+    &guarantees::TROUBLE,
+    &guarantees::LOCKDOWN,
     &mlx5_reload::SUITE,
     &mlx5_eth::SUITE,
     &mlx5_eth::LINK,
