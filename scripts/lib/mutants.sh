@@ -12,7 +12,7 @@ mutant_modules() {
     ensure_root kernel toolchain source
     release=$(kernel_release)
     source=$(root_path source)/drivers/fwctl
-    out=$CACHE/mutants/$release-$(hash_of "$source" "$MUTANTS"/*.patch "$REPO/scripts/lib/mutants.sh")
+    out=$CACHE/mutants/$release-$(hash_of "$source" "$MUTANTS"/*.patch "$REPO/scripts/lib/modules.sh")
     [ -d "$out" ] || locked mutants build_mutants "$release" "$source" "$out"
     touch "$out"
     printf '%s\n' "$out"
@@ -55,6 +55,14 @@ mutant_faults() {
     done < <(grep -v '^#' "$1")
 }
 
+# triggers: what the tests need of an emulated device goes to EMULATOR_OPTIONS, and to a file for
+# mutant_faults.
+triggers() {
+    local line
+    "$(runner_binary)" triggers >"$SESSION/triggers.fault"
+    while read -r line; do EMULATOR_OPTIONS+=(--fault "$line"); done <"$SESSION/triggers.fault"
+}
+
 # guest_script: for the guest: puts the modules NAME.*.ko in place and binds the functions anew.
 guest_script() {
     cat <<'SCRIPT'
@@ -74,7 +82,7 @@ SCRIPT
 }
 
 # in_guest COMMAND: what it prints goes to $SESSION/mutant.ktap alone.
-in_guest() { guest_must guest_run "$1" >"$SESSION/mutant.ktap"; }
+in_guest() { guest_run $((SECONDS + SUITE_SECONDS)) "$1" >"$SESSION/mutant.ktap" || broken "$GUEST_REASON"; }
 
 # use_modules NAME: of a mutant, or `sound`.
 use_modules() {

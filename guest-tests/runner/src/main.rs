@@ -51,7 +51,7 @@ enum Command {
         #[command(flatten)]
         device: Device,
     },
-    /// Print the faults that some tests need (`fwctl-emu serve --faults FILE`).
+    /// Print the faults that some tests need (`fwctl-emu serve --fault LINE` each).
     Triggers,
     /// Print what fwctl guarantees, how it is tested and how that test is tested (docs/guarantees.md).
     Guarantees,
@@ -196,7 +196,7 @@ fn run(command: &Command) -> Result<bool> {
             }
             return Ok(good);
         }
-        Command::Triggers => print!("{}", guarantees::triggers::toml()),
+        Command::Triggers => print!("{}", guarantees::triggers::lines()),
         Command::Guarantees => print!("{}", guarantees::markdown()),
         Command::Holder { count, device } => guarantees::hold(device.name(), *count)?,
         Command::Suites { name: None } => SUITES.iter().for_each(|s| println!("{}", s.name)),

@@ -12,8 +12,11 @@ use crate::{
     test::{Ctx, Done},
 };
 
-/// NOP with this op_mod is executed and never answered.
-pub const LOST: u16 = 0x6701;
+/// NOP with this op_mod is answered [`LATE_MS`] later, when no driver waits any more.
+pub const LATE: u16 = 0x6701;
+/// How much later, in milliseconds; mlx5_core waits for 60 to 65 s. It does not unload, nor recover from a
+/// failure, while an answer is outstanding, so that one that never came would be the end of the guest.
+pub const LATE_MS: u64 = 70_000;
 /// With this one the firmware fails for good after it.
 pub const FATAL: u16 = 0x6702;
 /// With this one the reserved bytes of the outbox are ones.
@@ -31,17 +34,14 @@ pub fn statuses() -> impl Iterator<Item = Status> {
     Status::ALL.iter().copied().filter(|s| *s != Status::OK)
 }
 
-/// The faults as `fwctl-emu serve --faults FILE` reads them.
+/// The faults, one a line (`fwctl-emu serve --fault LINE`).
 #[must_use]
-pub fn toml() -> String {
-    let mut text = "# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause\n".to_owned();
+pub fn lines() -> String {
+    let mut text = String::new();
     let mut fault = |op_mod: u16, then: &str| {
-        let _ = writeln!(
-            text,
-            "[[fault]]\nwhen = \"opcode=NOP op_mod={op_mod:#x}\"\nthen = \"{then}\"\ntimes = 0"
-        );
+        let _ = writeln!(text, "opcode=NOP op_mod={op_mod:#x} : {then} : times=0");
     };
-    fault(LOST, "lost");
+    fault(LATE, &format!("delay={LATE_MS}"));
     fault(FATAL, "health=HW_FATAL_ERR fatal");
     fault(ONES, "fill=1");
     for s in statuses() {
@@ -70,14 +70,10 @@ pub fn pull(device: &Device, op_mod: u16) -> Result<[u8; mlx5::HEADER], Error> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_list_is_toml_of_faults() {
-        let text = super::toml();
-        assert_eq!(
-            text.matches("[[fault]]").count(),
-            3 + super::statuses().count()
-        );
-        assert!(text.contains(
-            "when = \"opcode=NOP op_mod=0x6803\"\nthen = \"status=BAD_PARAM syndrome=0x5a000003\"\n"
-        ));
+    fn the_list_is_of_faults() {
+        let text = super::lines();
+        assert_eq!(text.lines().count(), 3 + super::statuses().count());
+        let refused = "opcode=NOP op_mod=0x6803 : status=BAD_PARAM syndrome=0x5a000003 : times=0\n";
+        assert!(text.contains(refused), "{text}");
     }
 }
