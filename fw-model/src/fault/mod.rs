@@ -103,14 +103,14 @@ pub enum Act {
     FrozenCounter,
     /// It says for so many milliseconds that it starts.
     Starting(u32),
-    /// It writes to the address that the inbox has from this byte on.
-    StrayWrite(u16),
     /// The function is pulled out of its slot.
     Removal,
     /// The emulator ends at once.
     Crash,
     /// The model fails, as by a bug.
     Panic,
+    /// It writes to the address that the inbox has from this byte on.
+    StrayWrite(u16),
 }
 
 /// What happens.

@@ -118,7 +118,7 @@ const REPEATABLE: [Guarantee; 17] = [
         requests::errno_table,
         [
             "The error numbers of include/uapi/fwctl/fwctl.h, and structures that can grow",
-            "17 wrong requests: numbers, sizes, flags, pointers, lengths, scopes",
+            "wrong requests, each in one way: numbers, sizes, flags, pointers, lengths, scopes",
             "an unknown scope ends with EINVAL",
         ],
     ),
