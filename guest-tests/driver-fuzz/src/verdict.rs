@@ -76,6 +76,8 @@ fn stable(line: &str) -> String {
         let hex = bare.len() >= 8 && bare.chars().all(|c| c.is_ascii_hexdigit());
         let address = bare.starts_with("0x") && bare.len() > 6 || word.starts_with("[mlx5");
         let process = ["PID", "CPU", "Comm"].contains(&word.trim_end_matches(':'));
+        // A path as of the machine that built the kernel.
+        let word = word.find("/drivers/").map_or(word, |at| &word[at + 1..]);
         (!hex && !address && !process).then(|| word.split("+0x").next().unwrap_or(word))
     });
     let mut text = words.collect::<Vec<_>>().join(" ");
@@ -132,6 +134,15 @@ mod tests {
         assert_eq!(
             signature(SLAB).as_deref(),
             Some("BUG kmalloc-8 in give_pages")
+        );
+    }
+
+    #[test]
+    fn where_a_kernel_was_built_is_left_out() {
+        let line = "[ 9.4] UBSAN: array-index-out-of-bounds in /build/linux-7.3.4/drivers/net/x/fw_tracer.c:226:30";
+        assert_eq!(
+            signature(line).as_deref(),
+            Some("UBSAN: array-index-out-of-bounds in drivers/net/x/fw_tracer.c:226:30")
         );
     }
 
