@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fw_model::record::flight::GENERATION;
 use fwctl_proto::{opcode, virtio::Status};
 use host_driver::{
     firmware::Firmware,
@@ -33,6 +34,9 @@ use stored::{MNVDA, Random, WRITE, access, item, stored_item};
 const CLIENT: &str = "SOAK_CLIENT";
 /// By how much resident memory may grow after the first quarter.
 const GROWTH: u64 = 64 << 10;
+/// What the flight recorder may still take in a short run on a busy machine, where the thread that follows
+/// the card gets behind later than in the first quarter.
+const BEHIND: u64 = 3 * GENERATION as u64;
 /// Commands between two numbers that are stored.
 const BATCHES: u64 = 50;
 /// A client or an emulator is killed at the latest so many microseconds after the first number of its life.
@@ -311,7 +315,9 @@ fn nothing_grows_and_nothing_is_lost() {
         known.low
     );
     assert!(done >= commands);
-    assert!(now < memory + GROWTH, "it grew by {} bytes", now - memory);
+    let short = std::env::var_os("SOAK_COMMANDS").is_none();
+    let most = memory + GROWTH + if short { BEHIND } else { 0 };
+    assert!(now < most, "it grew by {} bytes", now - memory);
     drop(asks);
     e.signal(Signal::TERM);
     assert_eq!(e.end().0.code(), Some(0));

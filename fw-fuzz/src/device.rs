@@ -92,6 +92,17 @@ impl Device {
         device
     }
 
+    /// A card that there is already. [`Device::renew`] makes one without functions of it.
+    #[must_use]
+    pub fn with_card(card: Card) -> Self {
+        let profile = Arc::new(card.profile().clone());
+        let now = card.time();
+        let mut device = Self::of(profile, &[]);
+        device.card = card;
+        device.now = now;
+        device
+    }
+
     /// Powered anew, with empty memory: as [`Device::of`] made it.
     pub fn renew(&mut self) {
         let options = CardOptions::default();
@@ -176,6 +187,17 @@ impl Device {
         inbox: &[u8],
         outbox_len: u32,
     ) -> bool {
+        self.send(function, caller, inbox, outbox_len);
+        self.check_reply(inbox, outbox_len);
+        self.reply().is_some_and(|r| r.is_ok())
+    }
+
+    /// As [`Device::command`], and the answer may be any: something was told to go wrong.
+    pub fn submit_command(&mut self, f: FunctionId, inbox: &[u8], outbox_len: u32) {
+        self.send(f, Caller::Driver, inbox, outbox_len);
+    }
+
+    fn send(&mut self, function: FunctionId, caller: Caller, inbox: &[u8], outbox_len: u32) {
         self.tag += 1;
         self.submit(Input::Command {
             function,
@@ -184,8 +206,6 @@ impl Device {
             inbox,
             outbox_len,
         });
-        self.check_reply(inbox, outbox_len);
-        self.reply().is_some_and(|r| r.is_ok())
     }
 
     /// What the last command was answered with; none if it is not answered yet.

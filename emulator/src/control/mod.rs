@@ -139,8 +139,8 @@ impl Server {
                 let desc = "the line does not end; end each request with a newline";
                 return stream.put(&error("GenericError", desc));
             }
-            let (reply, id) = self.request(&line, reader.get_mut().file.take());
-            let answered = stream.put(&with_id(reply, id.as_ref()));
+            let file = reader.get_mut().file.take();
+            let answered = stream.put(&self.answer(&line, file));
             if self.quitting.load(Ordering::Acquire) {
                 (self.quit)();
             }
@@ -148,7 +148,14 @@ impl Server {
         }
     }
 
-    /// The answer to one line that came with a file or without, and its id.
+    /// The answer to one line that came with a file or without.
+    #[must_use]
+    pub fn answer(&self, line: &[u8], file: Option<File>) -> Value {
+        let (reply, id) = self.request(line, file);
+        with_id(reply, id.as_ref())
+    }
+
+    /// The answer to one line, and its id.
     fn request(&self, line: &[u8], file: Option<File>) -> (Value, Option<Value>) {
         let request = match serde_json::from_slice::<Value>(line) {
             Ok(Value::Object(o)) => o,

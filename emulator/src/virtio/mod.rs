@@ -15,6 +15,7 @@ mod rings;
 mod rings_tests;
 mod serve;
 
+pub use door::Door;
 pub use serve::serve;
 
 /// Index of the command queue.

@@ -4,8 +4,18 @@
 
 pub mod chains;
 pub mod commands;
+#[cfg(feature = "emulator")]
+pub mod config;
+#[cfg(feature = "emulator")]
+pub mod control;
+#[cfg(feature = "emulator")]
+pub mod files;
 pub mod gateway;
 pub mod inbox;
+#[cfg(feature = "emulator")]
+pub mod sockets;
+#[cfg(feature = "emulator")]
+pub mod virtqueue;
 
 use std::sync::{Arc, OnceLock};
 
@@ -44,7 +54,37 @@ pub struct Target {
 }
 
 /// All of them.
-pub static TARGETS: &[&Target] = &[&INBOX, &COMMANDS, &CHAINS, &GATEWAY, &SAVE];
+pub static TARGETS: &[&Target] = &[
+    &INBOX,
+    &COMMANDS,
+    &CHAINS,
+    &GATEWAY,
+    &SAVE,
+    #[cfg(feature = "emulator")]
+    &config::CONFIG,
+    #[cfg(feature = "emulator")]
+    &virtqueue::VIRTQUEUE,
+    #[cfg(feature = "emulator")]
+    &sockets::VHOST_USER,
+    #[cfg(feature = "emulator")]
+    &sockets::VFIO_USER,
+    #[cfg(feature = "emulator")]
+    &control::CONTROL,
+    #[cfg(feature = "emulator")]
+    &files::STATE,
+    #[cfg(feature = "emulator")]
+    &files::CARD,
+    #[cfg(feature = "emulator")]
+    &files::TRACE,
+    #[cfg(feature = "emulator")]
+    &files::RECORD,
+    #[cfg(feature = "emulator")]
+    &files::PROFILE,
+    #[cfg(feature = "emulator")]
+    &files::OVERLAY,
+    #[cfg(feature = "emulator")]
+    &files::FAULTS,
+];
 
 /// The target with this name.
 #[must_use]
