@@ -120,6 +120,9 @@ struct Rpc {
     /// Bytes of the outbox.
     #[arg(long, default_value_t = 4112)]
     out_len: usize,
+    /// Send it so often, one after the other; the last reply is shown.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    times: u32,
     #[command(flatten)]
     device: Device,
 }
@@ -259,7 +262,10 @@ fn send(rpc: &Rpc) -> Result<bool> {
     let mut inbox = mlx5::inbox(rpc.opcode, rpc.op_mod, 8 + rpc.payload.0.len());
     inbox[8..8 + rpc.payload.0.len()].copy_from_slice(&rpc.payload.0);
     let mut outbox = vec![0; rpc.out_len];
-    let reply = device.rpc(rpc.scope, &inbox, &mut outbox)?;
+    let mut reply = device.rpc(rpc.scope, &inbox, &mut outbox)?;
+    for _ in 1..rpc.times {
+        reply = device.rpc(rpc.scope, &inbox, &mut outbox)?;
+    }
     println!("{} bytes, {} in the outbox", reply.len, reply.copied);
     outbox.truncate(reply.copied);
     println!("{}", mlx5::status(&outbox)?);
