@@ -70,7 +70,12 @@ fn of_driver(line: &str) -> Option<&str> {
 
 /// A message without numbers that mean nothing in another run.
 fn stable(line: &str) -> String {
+    let mut before = "";
     let words = line.split_whitespace().filter_map(|word| {
+        // "task NAME:PID blocked", "task kworker/u8:1:14 blocked".
+        if core::mem::replace(&mut before, word) == "task" {
+            return word.split([':', '/']).next();
+        }
         let digits = |w: &str| w.trim_matches(|c: char| !c.is_alphanumeric()).to_owned();
         let bare = digits(word);
         let hex = bare.len() >= 8 && bare.chars().all(|c| c.is_ascii_hexdigit());
@@ -135,6 +140,17 @@ mod tests {
             signature(SLAB).as_deref(),
             Some("BUG kmalloc-8 in give_pages")
         );
+    }
+
+    #[test]
+    fn a_task_that_hangs_is_known_by_its_name() {
+        for (line, says) in [
+            ("[ 91.3] INFO: task sh:112 blocked for more than 30 seconds.", "sh"),
+            ("[ 62.4] INFO: task kworker/u8:1:14 blocked for more than 30 seconds.", "kworker"),
+        ] {
+            let want = format!("INFO: task {says} blocked for more than 30 seconds.");
+            assert_eq!(signature(line), Some(want));
+        }
     }
 
     #[test]
