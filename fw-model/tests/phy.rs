@@ -138,7 +138,7 @@ fn a_port_has_one_plane_and_a_passive_cable_monitors_nothing() {
 }
 
 #[test]
-fn a_time_stamp_is_kept_and_the_running_image_has_its_version() {
+fn a_time_stamp_is_kept_and_the_running_image_has_none() {
     let mut d = up();
     let running = |d: &mut Driver| {
         let part = [("running_flag", 1)];
@@ -150,7 +150,7 @@ fn a_time_stamp_is_kept_and_the_running_image_has_its_version() {
         ]
         .map(|f| shown(d, "MVTS", &part, f))
     };
-    assert_eq!(running(&mut d), [28, 43, 1014, 0]);
+    assert_eq!(running(&mut d), [0; 4]);
     let stamp = [
         ("fw_version_major", 28),
         ("ts_year", 0x2026),
@@ -158,7 +158,7 @@ fn a_time_stamp_is_kept_and_the_running_image_has_its_version() {
         ("ts_day", 7),
     ];
     access(&mut d, "MVTS", WRITE, &stamp).unwrap();
-    assert_eq!(running(&mut d), [28, 43, 1014, 0]);
+    assert_eq!(running(&mut d), [0; 4]);
     assert_eq!(shown(&mut d, "MVTS", &[], "ts_year"), 0x2026);
     // An image from before is refused, one of that time or later is not; neither is kept.
     let check = |d: &mut Driver, month, day| {

@@ -326,15 +326,11 @@ fn stamp(given: &[u8], before: &[u8], image: &mut [u8]) -> Result<(), Syndrome> 
     Ok(())
 }
 
-/// MVTS: what was kept; of the running image its version, and no time, as ours have none.
-fn stamped(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
+/// MVTS: what was kept; nothing of the running image, as ours have no time. A version without a time would
+/// let mstflint refuse to burn ("No valid timestamp detected").
+fn stamped(_: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     if take(given, MVTS, "running_flag") == 1 {
         image.fill(0);
-        put(image, MVTS, "running_flag", [1]);
-        let names = ["major", "minor", "subminor"].map(|n| format!("fw_version_{n}"));
-        for (name, value) in names.iter().zip(ctx.shared.firmware.running.version) {
-            put(image, MVTS, name, [u64::from(value)]);
-        }
     }
     Ok(())
 }

@@ -145,8 +145,14 @@ mod tests {
     #[test]
     fn a_task_that_hangs_is_known_by_its_name() {
         for (line, says) in [
-            ("[ 91.3] INFO: task sh:112 blocked for more than 30 seconds.", "sh"),
-            ("[ 62.4] INFO: task kworker/u8:1:14 blocked for more than 30 seconds.", "kworker"),
+            (
+                "[ 91.3] INFO: task sh:112 blocked for more than 30 seconds.",
+                "sh",
+            ),
+            (
+                "[ 62.4] INFO: task kworker/u8:1:14 blocked for more than 30 seconds.",
+                "kworker",
+            ),
         ] {
             let want = format!("INFO: task {says} blocked for more than 30 seconds.");
             assert_eq!(signature(line), Some(want));
