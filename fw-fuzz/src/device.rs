@@ -388,3 +388,40 @@ pub fn command(opcode: u16, op_mod: u16, len: usize) -> Vec<u8> {
     set_bits(&mut inbox, 48, 16, u64::from(op_mod));
     inbox
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fw_model::{Unmapped, record::Record};
+
+    /// Memory that makes whoever reads it panic, as a fault of the model would.
+    struct Broken;
+
+    impl GuestMemory for Broken {
+        fn read(&self, _: u64, _: &mut [u8]) -> Result<(), Unmapped> {
+            panic!("found something");
+        }
+    }
+
+    #[test]
+    fn a_record_ends_with_the_step_that_panicked() {
+        let mut d = Device::new("connectx7", &[EventPath::EventQueues]).unwrap();
+        d.set_record();
+        d.renew();
+        d.bring_up(FunctionId(0));
+        let doorbell = Input::SegmentWrite {
+            function: FunctionId(0),
+            offset: 0x18,
+            data: &[0, 0, 0, 1],
+        };
+        let end = catch_unwind(AssertUnwindSafe(|| d.submit_with(doorbell, &Broken)));
+        assert!(end.is_err());
+        let frames: Vec<_> = Record::open(d.record())
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let panicked: Vec<_> = frames.iter().map(|f| f.panicked).collect();
+        // A function, ENABLE_HCA, pages, INIT_HCA, the doorbell.
+        assert_eq!(panicked, [false, false, false, false, true]);
+    }
+}

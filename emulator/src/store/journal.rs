@@ -12,6 +12,8 @@ pub const FRAME: usize = 512;
 const HEAD: usize = 20;
 const CONTENT: usize = FRAME - HEAD;
 const VERSION: u8 = 1;
+/// Largest number of a record in a file: there are as many left to write, so that none overflows.
+const MAX_NUMBER: u64 = u64::MAX / 2;
 
 /// Where a journal stops making sense, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +107,9 @@ pub fn read(bytes: &[u8]) -> (Read, Option<Damage>) {
             Ok(f) => f,
             Err(what) => return (read, damage(what)),
         };
+        if f.record > MAX_NUMBER {
+            return (read, damage("a record's number is too large"));
+        }
         if at == 0 {
             read.next = f.record;
         }
@@ -194,6 +199,18 @@ mod tests {
             let frame = at / FRAME;
             assert_eq!(damage.unwrap().at, frame * FRAME, "byte {at}");
             assert_eq!(kept.end, [0, 1, 1, 1, 4][frame] * FRAME, "byte {at}");
+        }
+    }
+
+    /// Found by scripts/fuzz.
+    #[test]
+    fn the_last_number_that_there_is_is_no_number_of_a_record() {
+        let (kept, damage) = read(&frames(MAX_NUMBER, &change("a", &[1])).unwrap());
+        assert_eq!((kept.next, damage), (MAX_NUMBER + 1, None));
+        for number in [MAX_NUMBER + 1, u64::MAX] {
+            let (kept, damage) = read(&frames(number, &change("a", &[1])).unwrap());
+            assert_eq!(damage.unwrap().what, "a record's number is too large");
+            assert_eq!(kept, Read::default());
         }
     }
 
