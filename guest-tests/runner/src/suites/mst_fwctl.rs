@@ -9,7 +9,7 @@ use fwctl_proto::mst::{Access, REGISTERS};
 use crate::{
     check, check_eq, fail, skip,
     suites::{
-        mlx5_probe,
+        mlx5_probe, mst_refused,
         programs::{program, program_output, tool_device},
     },
     test::{Ctx, Done, Suite, test},
@@ -40,9 +40,10 @@ pub const SUITE: Suite = Suite {
         test("mstresourcedump-query", 60, dump_menu),
         test("mstresourcedump-dump", 60, dump),
         // The last: what it leaves behind are not the values of a card.
+        test("mstreg-maps-a-dscp", 60, maps_dscp),
         test(
             "mstreg-sets-every-register-with-a-meaning",
-            300,
+            600,
             sets_meaning,
         ),
         test("mstreg-sets-every-stored-register", 600, sets),
@@ -114,10 +115,10 @@ fn reads_item(ctx: &Ctx) -> Done {
     let index = "type_class=0,parameter_index=0x81,access_mode=2,host_id_valid=0";
     let (ok, text) = mstreg(ctx, &["--reg_name", "MNVDA", "--get", "-i", index])?;
     check!(ok, "{text}");
-    for (i, word) in [(0, 0x8000_0000), (1, 0x8000_0000 | 127), (2, 0)] {
-        let name = format!("configuration_item_data[{i}]");
-        check_eq!(field(&text, &name), Some(word), "{name}");
-    }
+    let word = |i: u8| field(&text, &format!("configuration_item_data[{i}]")).unwrap_or(0);
+    check_eq!(word(0) >> 31, 1, "max_vfs_per_pf_valid");
+    check_eq!(word(1) >> 31, 1, "sriov_support");
+    check_eq!(word(1) & 0xffff, 127, "max_vfs_per_pf");
     Ok(())
 }
 
@@ -186,14 +187,16 @@ fn printed(name: &str) -> &str {
 }
 
 /// A field that can be written, of a register of the database, and that mstreg shows in `text`: of a
-/// register with pages it shows one. It has names of its own for the elements of arrays.
-fn writable(name: &str, text: &str) -> Option<&'static str> {
+/// register with pages it shows one. If there are only arrays, the first element of one.
+fn writable(name: &str, text: &str) -> Option<String> {
     let r = REGISTERS.iter().find(|r| r.layout.name == name)?;
     let fields = r.layout.fields.iter().zip(r.access);
-    let mut writable = fields
-        .filter(|(f, a)| **a == Access::Rw && f.count == 1 && !f.name.contains('['))
-        .map(|(f, _)| f.name);
-    writable.find(|name| field(text, printed(name)).is_some())
+    let writable = fields.filter(|(f, a)| **a == Access::Rw && !f.name.contains('['));
+    let (plain, arrays): (Vec<_>, Vec<_>) = writable.map(|(f, _)| f).partition(|f| f.count == 1);
+    let plain = plain.iter().map(|f| f.name.to_owned());
+    let arrays = arrays.iter().map(|f| format!("{}[0]", f.name));
+    let mut names = plain.chain(arrays);
+    names.find(|name| field(text, printed(name)).is_some())
 }
 
 /// Of the registers that are more than stored, each that can be set, in each way: indices, a field, and
@@ -215,6 +218,15 @@ const MEANING: &[(&str, &str, &str, u64)] = &[
     ("MTMP", "sensor_index=0", "mte", 1),
     ("MLCR", "local_port=1,lp_msb=0", "beacon_duration", 5),
     ("HOST_ENDIANNESS", "", "he", 1),
+    ("SET_NODE", "", "node_description[0]", 0x6675_6a69),
+    ("MVTS", "", "ts_year", 0x2025),
+    ("PPCR", "local_port=1,lp_msb=0", "split", 1),
+    (
+        "PEMI",
+        "local_port=1,lp_msb=0,pnat=0,module_ind_type=0,page_select=2",
+        "els_laser_temperature",
+        1,
+    ),
     (
         "SLTP",
         "local_port=1,lp_msb=0,pnat=0,lane=0,port_type=0",
@@ -241,8 +253,56 @@ const MEANING: &[(&str, &str, &str, u64)] = &[
     ),
 ];
 
-/// What another test writes, because a write does something: by name, with the test.
-const ELSEWHERE: &[(&str, &str)] = &[];
+/// What is set in another test, because a write does something, or reads back otherwise.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("QPDPM", "mst-fwctl: mstreg-maps-a-dscp"),
+    ("PAOS", "mst-link: port-down-and-up"),
+    ("PPCNT", "mst-link: fec-histogram-and-clearing-counters"),
+    ("PPTT", "mst-link: test-mode"),
+    ("PPRT", "mst-link: test-mode"),
+    (
+        "SLRG",
+        "mst-link: counters-eye-and-fec; no page that a 100G port has can be set",
+    ),
+    ("MFBA", "mst-flash: mstflint-burns-a-newer-image"),
+    ("MNVDA", "mst-config: set-is-for-the-next-boot"),
+    ("MNVDI", "mst-config: backup-reset-and-set-raw"),
+    ("MNVIA", "mst-config: reset"),
+    ("MFRL", "mst-config: set-is-for-the-next-boot"),
+    ("MRTC", "fw-model/tests: it runs on"),
+    ("MTRC_CAP", "mlx5-tracer"),
+    ("MTRC_CONF", "mlx5-tracer"),
+    ("MTRC_CTRL", "mlx5-tracer"),
+    (
+        "MCC",
+        "mst-refused, mst-flash: mstflint-burns-congestion-control",
+    ),
+    (
+        "MCDA",
+        "mst-refused, mst-flash: mstflint-burns-congestion-control",
+    ),
+    ("Resource_dump_registers", "mst-fwctl: mstresourcedump-dump"),
+];
+
+/// A DSCP's priority: set with its enable bit (`qpdpm_dscp_reg.e`), read without.
+fn maps_dscp(ctx: &Ctx) -> Done {
+    const PORT: [&str; 2] = ["-i", "local_port=1"];
+    let shown = || -> Done<Option<u64>> {
+        let (_, text) = mstreg(
+            ctx,
+            &[&["--reg_name", "QPDPM", "--get"], &PORT[..]].concat(),
+        )?;
+        Ok(field(&text, "dscp[3]"))
+    };
+    let before = shown()?;
+    for (set, after) in [("dscp[3]=0x8005", Some(5)), ("dscp[3]=0x8000", before)] {
+        let args = ["--reg_name", "QPDPM", "--set", set, "--yes"];
+        let (ok, text) = mstreg(ctx, &[&args, &PORT[..]].concat())?;
+        check!(ok, "{set}: {text}");
+        check_eq!(shown()?, after, "{set}");
+    }
+    Ok(())
+}
 
 fn sets_meaning(ctx: &Ctx) -> Done {
     for &(name, index, field_name, value) in MEANING {
@@ -277,6 +337,7 @@ fn sets_meaning(ctx: &Ctx) -> Done {
         stored.iter().any(|s| s == name)
             || MEANING.iter().any(|m| m.0 == name)
             || ELSEWHERE.iter().any(|e| e.0 == name)
+            || mst_refused::READ_ONLY.iter().any(|r| r.0 == name)
     };
     let settable = REGISTERS.iter().filter(|r| r.access.contains(&Access::Rw));
     let left: Vec<_> = settable
@@ -293,8 +354,51 @@ fn stored() -> Done<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Stored registers of which the database says no field that mstreg shows can be set.
-const NOTHING_TO_SET: &[&str] = &[];
+/// Stored registers that the database gives no field with access RW; of SLLM, none on the page that mstreg
+/// shows. In the order of ids.
+const NOTHING_TO_SET: &[&str] = &[
+    "UNIT_PERF_COUNTERS_GLOBAL_CTRL",
+    "UNIT_PERF_COUNTERS_DATA",
+    "MISC_COUNTERS",
+    "CWCAM",
+    "DCBX_APPLICATION",
+    "PRTL",
+    "PBSR",
+    "SLLM",
+    "PMPD",
+    "PGUID",
+    "MVCR",
+    "MIDFV",
+    "MISOC",
+    "MSCI",
+    "MVCAP",
+    "MGCR",
+    "MMHI",
+    "MPCIR",
+    "MTCQ",
+    "MKDC",
+    "MGLS",
+    "MRFV",
+    "MDTR",
+    "MDSR",
+    "MQDIK",
+    "MTEIM",
+    "MDIR",
+    "MRSI",
+    "MSECQ",
+    "MRSV",
+    "MFCDR",
+    "MPCS",
+    "MTCTR",
+    "MRTCQ",
+    "MPCAM",
+    "MPLH",
+    "SBCAM",
+    "IMPORT_KEK_HANDLE",
+    "CREDENTIAL_HANDLE",
+    "ZTT",
+    "NIC_CAP_EXT_REG",
+];
 
 fn sets(ctx: &Ctx) -> Done {
     let stored = stored()?;
@@ -312,7 +416,7 @@ fn sets(ctx: &Ctx) -> Done {
         let same_name = |text: &str| {
             let lines = text.lines();
             lines
-                .filter(|l| field(l, printed(field_name)) == Some(1))
+                .filter(|l| field(l, printed(&field_name)) == Some(1))
                 .count()
         };
         if ok && same_name(&after) > same_name(&before) {

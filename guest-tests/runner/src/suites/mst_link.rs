@@ -274,11 +274,15 @@ fn pcie_at(depth: &str) -> [&str; 8] {
 fn pcie_eye(ctx: &Ctx) -> Done {
     let eye = mstlink(ctx, &[&pcie_at("0")[..], &["-e"]].concat())?;
     expect(&eye, &[("Link Width Active (Enabled)", "16X (16X)")])?;
-    let grades = eye
-        .iter()
-        .filter(|(title, _)| title.starts_with("Initial FOM"));
-    let lanes: Vec<_> = grades.flat_map(|(_, v)| v.split(',')).collect();
-    check_eq!(lanes.len(), 16, "lanes: {eye:?}");
+    for title in [
+        "Physical Grade",
+        "Height Eye Opening [mV]",
+        "Phase  Eye Opening [psec]",
+    ] {
+        let values = eye.get(title).map(|v| v.split(',').map(str::trim));
+        let open = values.into_iter().flatten().filter(|v| *v != "0");
+        check_eq!(open.count(), 16, "{title}: {eye:?}");
+    }
     Ok(())
 }
 

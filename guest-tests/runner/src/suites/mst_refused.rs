@@ -31,6 +31,7 @@ pub const SUITE: Suite = Suite {
         test("an-unknown-name-of-a-register", 60, unknown_name),
         test("an-unknown-register", 60, unknown_register),
         test("a-field-that-is-read-only", 60, read_only),
+        test("registers-that-only-tell", 120, only_tell),
         test("a-port-out-of-range", 60, port),
         test("an-unknown-configuration-item", 60, unknown_item),
         test("a-configuration-item-of-a-port-out-of-range", 60, item_port),
@@ -141,10 +142,11 @@ fn mstreg(ctx: &Ctx, args: &[&str], error: &str) -> Done {
     refused("mstreg", &[&["-d", &*device], args].concat(), 1, error)
 }
 
-/// `mstreg --set FIELDS` of a register is refused by the firmware.
+/// `mstreg --set FIELDS` of a register is refused by the firmware. With `-w` the tool does not read first:
+/// MCDA cannot be read while a component comes in.
 fn set(ctx: &Ctx, register: &str, fields: &str, says: Says) -> Done {
     let error = format!("-E- Failed to send access register: {}", says.text(ctx));
-    let args = ["--reg_name", register, "--set", fields, "--yes"];
+    let args = ["--reg_name", register, "--set", fields, "-w", "--yes"];
     mstreg(ctx, &args, &error)
 }
 
@@ -158,6 +160,7 @@ fn set_ok(ctx: &Ctx, register: &str, fields: &str) -> Done {
         register,
         "--set",
         fields,
+        "-w",
         "--yes",
     ];
     let (ok, text) = program("mstreg", &args)?;
@@ -191,6 +194,37 @@ fn read_only(ctx: &Ctx) -> Done {
         &["--reg_name", "MGIR", "--set", "device_id=1", "--yes"],
         "-E- Field: device_id is ReadOnly",
     )
+}
+
+/// Registers that the firmware does not let be set although the database calls a field RW: indices and
+/// that field. In several the field chooses what is told; docs/registers.md calls them RO.
+pub const READ_ONLY: &[(&str, &str, &str)] = &[
+    ("PCAP", "local_port=1", "cm2_en"),
+    ("PMLP", "local_port=1", "width"),
+    ("PDDR", "local_port=1", "cable_breakout"),
+    ("MFPA", "", "boot_address"),
+    ("MCIA", "module=0", "l"),
+    ("MNVGN", "", "version"),
+    ("MPCNT", "", "outbound_read_data_dword_low"),
+    ("MCQI", "component_index=0", "offset"),
+    ("MQIS", "", "read_length"),
+];
+
+fn only_tell(ctx: &Ctx) -> Done {
+    let says = Says::ReadOnly.text(ctx);
+    let error = format!("-E- Failed to send access register: {says}");
+    for (name, index, field) in READ_ONLY {
+        let set = format!("{field}=1");
+        // All at once: the tool else reads first, and shows what it will write.
+        let args = ["--reg_name", name, "--set", &set, "-w", "--yes"];
+        let at: &[&str] = if index.is_empty() {
+            &[]
+        } else {
+            &["-i", index]
+        };
+        mstreg(ctx, &[&args, at].concat(), &error)?;
+    }
+    Ok(())
 }
 
 fn port(ctx: &Ctx) -> Done {
