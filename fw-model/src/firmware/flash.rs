@@ -2,7 +2,10 @@
 //! The card's flash: NOR with two slots for images and the device's own data at its end. What is
 //! kept is how it differs from what the factory wrote.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use super::fs4::{self, Info, MAGIC};
 use crate::{
@@ -33,12 +36,23 @@ struct Factory {
     device: Vec<u8>,
 }
 
+/// What the factory wrote to the cards of a profile: made when it is first read, and then for all of them.
+/// It follows from the profile, so that it tells no two of them apart.
+#[derive(Clone, Debug, Default)]
+pub struct FromFactory(OnceLock<Arc<Factory>>);
+
+impl PartialEq for FromFactory {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for FromFactory {}
+
 /// The flash.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Flash {
     pages: BTreeMap<u32, Box<[u8]>>,
-    #[serde(skip)]
-    factory: OnceLock<Factory>,
 }
 
 /// What an image for this card is made for.
@@ -62,6 +76,19 @@ pub fn spec(p: &Profile, version: [u16; 3]) -> fs4::Spec<'_> {
     }
 }
 
+fn factory(p: &Profile) -> &Factory {
+    p.factory.0.get_or_init(|| {
+        let mac = p.mac(FunctionId(0));
+        let guid = guid(mac);
+        let mac = mac.iter().fold(0, |n, b| n << 8 | u64::from(*b));
+        let from = FLASH_BYTES - DEVICE_BYTES;
+        Arc::new(Factory {
+            image: fs4::build(&spec(p, p.firmware.version)),
+            device: fs4::device_area(&p.firmware.psid, mac, guid, from, FLASH_BYTES),
+        })
+    })
+}
+
 impl Flash {
     /// The flash of a card's store; keys that are not ours are left alone.
     #[must_use]
@@ -73,7 +100,6 @@ impl Flash {
         });
         Self {
             pages: pages.collect(),
-            factory: OnceLock::new(),
         }
     }
 
@@ -91,22 +117,9 @@ impl Flash {
         Ok(())
     }
 
-    fn factory(&self, p: &Profile) -> &Factory {
-        self.factory.get_or_init(|| {
-            let mac = p.mac(FunctionId(0));
-            let guid = guid(mac);
-            let mac = mac.iter().fold(0, |n, b| n << 8 | u64::from(*b));
-            let from = FLASH_BYTES - DEVICE_BYTES;
-            Factory {
-                image: fs4::build(&spec(p, p.firmware.version)),
-                device: fs4::device_area(&p.firmware.psid, mac, guid, from, FLASH_BYTES),
-            }
-        })
-    }
-
     /// A page as the factory left it.
-    fn factory_page(&self, p: &Profile, page: u32) -> Box<[u8]> {
-        let f = self.factory(p);
+    fn factory_page(p: &Profile, page: u32) -> Box<[u8]> {
+        let f = factory(p);
         let at = page as usize * PAGE;
         let device = FLASH_BYTES - DEVICE_BYTES;
         let (part, at) = if at < device {
@@ -121,12 +134,12 @@ impl Flash {
 
     fn page(&self, p: &Profile, page: u32) -> Box<[u8]> {
         let kept = self.pages.get(&page).cloned();
-        kept.unwrap_or_else(|| self.factory_page(p, page))
+        kept.unwrap_or_else(|| Self::factory_page(p, page))
     }
 
     fn put(&mut self, p: &Profile, page: u32, content: Box<[u8]>, batch: &mut Batch) {
         let key = format!("{PREFIX}{page:05x}");
-        if content == self.factory_page(p, page) {
+        if content == Self::factory_page(p, page) {
             if self.pages.remove(&page).is_some() {
                 batch.puts.insert(key, None);
             }
@@ -244,11 +257,7 @@ impl Flash {
         let behind = ((from + MAX_IMAGE) / PAGE) as u32;
         let last = self.pages.range(first..behind).next_back();
         let kept = last.map_or(0, |(n, _)| (*n as usize + 1) * PAGE - from);
-        let factory = if slot == 0 {
-            self.factory(p).image.len()
-        } else {
-            0
-        };
+        let factory = if slot == 0 { factory(p).image.len() } else { 0 };
         self.read(p, from, kept.max(factory))
     }
 }

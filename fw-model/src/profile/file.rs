@@ -17,7 +17,10 @@ use serde::Deserialize;
 use super::{
     BUILTIN, CAP_PAGE_BYTES, Cap, Firmware, PageDemand, Pci, Profile, ProfileError, Timeouts, guid,
 };
-use crate::{FunctionId, limits::MAX_FUNCTIONS, nv::NvStore, reg, settings, settings::InForce};
+use crate::{
+    FunctionId, firmware::flash::FromFactory, limits::MAX_FUNCTIONS, nv::NvStore, reg, settings,
+    settings::InForce,
+};
 
 /// Profiles that inherit from one another, at most.
 const MAX_DEPTH: usize = 4;
@@ -175,6 +178,7 @@ impl Profile {
             without,
             nv: items,
             in_force: InForce::default(),
+            factory: FromFactory::default(),
             overlay: None,
         };
         profile.in_force = settings::computed(&profile, &NvStore::default(), FunctionId(0));

@@ -16,7 +16,7 @@ use fwctl_proto::{
 };
 use serde::Deserialize;
 
-use crate::{FunctionId, Overlay, settings::InForce, table};
+use crate::{FunctionId, Overlay, firmware::flash::FromFactory, settings::InForce, table};
 
 /// Capability type of the general page.
 pub const CAP_GENERAL: u16 = cap_type::GENERAL;
@@ -209,6 +209,8 @@ pub struct Profile {
     nv: BTreeMap<(u8, u32), Box<[u8]>>,
     // What follows from `nv` as long as no item is set.
     in_force: InForce,
+    // What the flash of every card begins with.
+    pub(crate) factory: FromFactory,
     /// What an overlay adds to the firmware.
     pub overlay: Option<Arc<Overlay>>,
 }
