@@ -29,8 +29,12 @@ extract_vmlinux() {
     7f454c46*) unpack=(cat) ;;
     *) die "$image: its compression is not known here; give the vmlinux file instead" ;;
     esac
-    # The last four bytes are the unpacked size, not part of the compressed data.
-    dd if="$image" bs=64K iflag=skip_bytes,count_bytes skip="$start" count="$((length - 4))" \
+    # The last four bytes are the unpacked size; gzip's format has it already, of the others it is no part.
+    case ${unpack[0]} in
+    gzip | cat) ;;
+    *) length=$((length - 4)) ;;
+    esac
+    dd if="$image" bs=64K iflag=skip_bytes,count_bytes skip="$start" count="$length" \
         status=none | "${unpack[@]}" >"$out" ||
         die "cannot unpack the kernel in $image"
     [ "$(magic "$out" 0 4)" = 7f454c46 ] || die "$image holds no ELF kernel"
