@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use rustix::{
-    fs::{FlockOperation, Mode, flock},
+    fs::{FlockOperation, Mode, OFlags, fcntl_getfl, fcntl_setfl, flock},
     io::Errno,
     net::{
         self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -228,6 +228,16 @@ fn adopt(fd: RawFd) -> anyhow::Result<UnixListener> {
         .set_nonblocking(false)
         .with_context(|| format!("socket fd:{fd}"))?;
     Ok(listener)
+}
+
+/// Makes reads and writes of a client's `fd` fail instead of block: he must not hold up the card with a
+/// full pipe or eventfd.
+///
+/// # Errors
+///
+/// The flags of the file cannot be changed.
+pub fn never_block(fd: &fs::File) -> io::Result<()> {
+    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::{fs::File, io, io::Write};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use crate::socket::never_block;
 
 /// `VFIO_IRQ_SET_DATA_NONE`.
 const DATA_NONE: u32 = 1;
@@ -84,13 +84,6 @@ impl Irqs {
         }
     }
 }
-
-/// Makes writes to `fd` fail instead of block: a client must not hold up the card with a full
-/// pipe or a full eventfd.
-fn never_block(fd: &File) -> io::Result<()> {
-    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

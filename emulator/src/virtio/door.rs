@@ -20,7 +20,7 @@ use fw_model::{
 use fwctl_proto::virtio::{Config, DEVICE_TYPE_MLX5, Status};
 use log::debug;
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
-use vhost_user_backend::{VhostUserBackend, VringMutex, VringT as _};
+use vhost_user_backend::{VhostUserBackend, VringT as _};
 use virtio_queue::QueueT as _;
 use vm_memory::{
     Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryBackend as _,
@@ -38,6 +38,7 @@ use super::{
     limits::{MAX_QUEUE_SIZE, MAX_REGIONS, MAX_ROUND},
     request,
     rings::Rings,
+    vring::Vring,
 };
 use crate::{clients::Clients, memory::Files, owner::Owner};
 
@@ -205,7 +206,7 @@ impl Door {
     }
 
     /// Serves the event queue.
-    fn events(&self, vring: &VringMutex) {
+    fn events(&self, vring: &Vring) {
         let Some(mut round) = self.next_round() else {
             return;
         };
@@ -264,7 +265,7 @@ impl GuestMemory for View<'_> {
 
 impl VhostUserBackend for Door {
     type Bitmap = ();
-    type Vring = VringMutex;
+    type Vring = Vring;
 
     fn num_queues(&self) -> usize {
         QUEUES
@@ -323,9 +324,16 @@ impl VhostUserBackend for Door {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         for region in mem.iter() {
-            match region.file_offset() {
-                Some(file) => self.files.check(file.file())?,
-                None => return Err(io::ErrorKind::InvalidInput.into()),
+            let Some(file) = region.file_offset() else {
+                return Err(io::ErrorKind::InvalidInput.into());
+            };
+            self.files.check(file.file())?;
+            // An access behind the file's end raises SIGBUS; its seal keeps the end where it is.
+            let held = file.file().metadata()?;
+            let behind = file.start().checked_add(region.len());
+            if held.is_file() && behind.is_none_or(|b| b > held.len()) {
+                let text = "a region of guest memory is longer than its file";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
         }
         let ours = self.mem.lock().unwrap_or_else(PoisonError::into_inner);
@@ -359,7 +367,7 @@ impl VhostUserBackend for Door {
         &self,
         event: u16,
         _set: EventSet,
-        vrings: &[VringMutex],
+        vrings: &[Vring],
         _thread: usize,
     ) -> io::Result<()> {
         self.rings.adopt(vrings);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The virtio door: a function of the card behind a vhost-user socket, as docs/virtio-fwctl.md
 //! specifies it. `chain` walks descriptors, `door` makes inputs of kicks, `rings` carries out
-//! effects, `serve` goes from client to client.
+//! effects, `serve` goes from client to client, `vring` is a queue.
 
 mod chain;
 mod config;
@@ -14,9 +14,11 @@ mod rings;
 #[cfg(test)]
 mod rings_tests;
 mod serve;
+mod vring;
 
 pub use door::Door;
 pub use serve::serve;
+pub use vring::Vring;
 
 /// Index of the command queue.
 const COMMAND_QUEUE: usize = fwctl_proto::virtio::COMMAND_QUEUE as usize;

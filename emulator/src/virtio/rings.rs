@@ -15,7 +15,7 @@ use std::{
 use fw_model::{Delivery, Order};
 use fwctl_proto::virtio::{RESPONSE_HEADER_BYTES, ResponseHeader, Status};
 use log::debug;
-use vhost_user_backend::{VringMutex, VringT as _};
+use vhost_user_backend::VringT as _;
 use virtio_queue::{QueueOwnedT as _, QueueT as _};
 use vm_memory::{
     Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryMmap,
@@ -27,6 +27,7 @@ use super::{
     events::Backlog,
     held::Held,
     limits::{MAX_EVENT_BACKLOG, MAX_HELD, MAX_ROUND},
+    vring::Vring,
 };
 use crate::owner::Sink;
 
@@ -47,7 +48,7 @@ struct State {
 /// The rings of one connection.
 pub struct Rings {
     mem: GuestMemoryAtomic<GuestMemoryMmap>,
-    vrings: OnceLock<Vec<VringMutex>>,
+    vrings: OnceLock<Vec<Vring>>,
     indirect: AtomicBool,
     // A round is being served: its end tells the driver.
     in_round: AtomicBool,
@@ -80,11 +81,11 @@ impl Rings {
     }
 
     /// The queues, as the crate hands them to each event: the same ones every time.
-    pub fn adopt(&self, vrings: &[VringMutex]) {
+    pub fn adopt(&self, vrings: &[Vring]) {
         self.vrings.get_or_init(|| vrings.to_vec());
     }
 
-    fn vring(&self, queue: usize) -> Option<&VringMutex> {
+    fn vring(&self, queue: usize) -> Option<&Vring> {
         self.vrings.get()?.get(queue)
     }
 
@@ -260,7 +261,7 @@ impl Rings {
 }
 
 /// Signals used buffers if the driver asked for it.
-fn signal(vring: &VringMutex, mem: &GuestMemoryMmap) -> io::Result<()> {
+fn signal(vring: &Vring, mem: &GuestMemoryMmap) -> io::Result<()> {
     let mut vring = vring.get_mut();
     let wanted = vring.get_queue_mut().needs_notification(mem);
     if !wanted.map_err(io::Error::other)? {

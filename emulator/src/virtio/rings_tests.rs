@@ -3,12 +3,15 @@
 
 use fw_model::{Delivery, Order};
 use fwctl_proto::virtio::{EVENT_BYTES, Event};
-use vhost_user_backend::{VringMutex, VringT as _};
+use vhost_user_backend::VringT as _;
 use vm_memory::{
     Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryMmap,
 };
 
-use super::{COMMAND_QUEUE, EVENT_QUEUE, chain::Segment, limits::MAX_EVENT_BACKLOG, rings::Rings};
+use super::{
+    COMMAND_QUEUE, EVENT_QUEUE, chain::Segment, limits::MAX_EVENT_BACKLOG, rings::Rings,
+    vring::Vring,
+};
 use crate::owner::Sink as _;
 
 const SIZE: u16 = 128;
@@ -26,7 +29,7 @@ fn used(queue: usize) -> u64 {
 
 struct Bench {
     mem: GuestMemoryAtomic<GuestMemoryMmap>,
-    vrings: Vec<VringMutex>,
+    vrings: Vec<Vring>,
     rings: Rings,
 }
 
@@ -35,7 +38,7 @@ impl Bench {
         let map = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10_0000)]).unwrap();
         let mem = GuestMemoryAtomic::new(map);
         let vrings: Vec<_> = (0..2)
-            .map(|_| VringMutex::new(mem.clone(), SIZE).unwrap())
+            .map(|_| Vring::new(mem.clone(), SIZE).unwrap())
             .collect();
         for (queue, v) in vrings.iter().enumerate() {
             v.set_queue_size(SIZE);

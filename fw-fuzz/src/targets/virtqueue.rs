@@ -6,10 +6,15 @@ use std::{collections::BTreeMap, fs::File, sync::Arc};
 
 use arbitrary::Unstructured;
 use fw_model::{Card, CardOptions, EventPath, FunctionId, Input, MemStore, NoMemory};
-use fwctl_emu::{clients::Clients, memory::Files, owner::Owner, virtio::Door};
+use fwctl_emu::{
+    clients::Clients,
+    memory::Files,
+    owner::Owner,
+    virtio::{Door, Vring},
+};
 use fwctl_proto::virtio::{QUEUES, REQUEST_HEADER_BYTES, RequestHeader, SCOPE_DRIVER};
 use rustix::fs::{MemfdFlags, memfd_create};
-use vhost_user_backend::{VhostUserBackend as _, VringMutex, VringT as _};
+use vhost_user_backend::{VhostUserBackend as _, VringT as _};
 use vm_memory::{Bytes as _, FileOffset, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
@@ -54,7 +59,7 @@ fn used(queue: u64) -> u64 {
 struct Bench {
     owner: Arc<Owner>,
     door: Door,
-    vrings: Vec<VringMutex>,
+    vrings: Vec<Vring>,
     mem: GuestMemoryMmap,
 }
 
@@ -73,7 +78,7 @@ impl Bench {
         let shared = GuestMemoryAtomic::new(mem.clone());
         door.update_memory(shared.clone()).expect("memory");
         let vring = |queue: u64| {
-            let v = VringMutex::new(shared.clone(), SIZE).expect("a queue");
+            let v = Vring::new(shared.clone(), SIZE).expect("a queue");
             v.set_queue_size(SIZE);
             v.set_queue_info(table(queue), avail(queue), used(queue))
                 .expect("in memory");

@@ -66,6 +66,19 @@ fn memory_that_can_be_taken_away_or_is_in_too_many_pieces_ends_its_client() {
     assert!(f.set_mem_table(&[region(0, &unsealed())]).is_err());
     drop(d);
     device.wait_for("disabled");
+    // Longer than its file, which nobody can shrink: an access behind its end would kill us.
+    for (size, offset) in [(4 * BYTES, 0), (BYTES, BYTES), (BYTES, 1)] {
+        let mut d = fresh(&device);
+        let f = d.mailbox.session.frontend();
+        let long = VhostUserMemoryRegionInfo {
+            memory_size: size,
+            mmap_offset: offset,
+            ..region(0, &file)
+        };
+        assert!(f.add_mem_region(&long).is_err(), "{size:#x} {offset:#x}");
+        drop(d);
+        device.wait_for("disabled");
+    }
     // One region is the guest's own.
     let mut d = fresh(&device);
     for n in 1..MAX_REGIONS as u64 {
