@@ -12,6 +12,8 @@ source "$_lib/roots.sh"
 source "$_lib/sandbox.sh"
 # shellcheck source=modules.sh
 source "$_lib/modules.sh"
+# shellcheck source=kasan.sh
+source "$_lib/kasan.sh"
 # shellcheck source=kernel.sh
 source "$_lib/kernel.sh"
 # shellcheck source=initramfs.sh

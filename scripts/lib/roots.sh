@@ -4,6 +4,7 @@
 #
 #   tools      QEMU and the programs that build an initramfs, each run by its own dynamic linker
 #   toolchain  compiler, make and kernel headers, entered with chroot
+#   builder    what builds a whole kernel, entered with chroot (kasan.sh)
 #   kernel     kernel image and modules
 #   source     drivers/fwctl of the kernel's source
 #   mstflint   the vendor's tools of the next release, for their databases

@@ -57,6 +57,7 @@ impl Results {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let path = folder.join(FILE);
         let mut all: Vec<Outcome> = Vec::new();
+        let mut seeds = BTreeSet::new();
         if path.exists() {
             let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             for (n, line) in text.split_inclusive('\n').enumerate() {
@@ -66,13 +67,17 @@ impl Results {
                     break;
                 }
                 let wrong = || format!("{}:{}", path.display(), n + 1);
-                all.push(serde_json::from_str(line).with_context(wrong)?);
+                let one: Outcome = serde_json::from_str(line).with_context(wrong)?;
+                // Results of several machines, one file after the other, may have a seed twice.
+                if seeds.insert(one.seed) {
+                    all.push(one);
+                }
             }
         }
         let file = OpenOptions::new().create(true).append(true).open(&path);
         Ok(Self(Mutex::new(Inner {
             file: file.with_context(|| path.display().to_string())?,
-            seeds: all.iter().map(|o| o.seed).collect(),
+            seeds,
             all,
         })))
     }
