@@ -174,6 +174,14 @@ fn byte(u: &mut Unstructured<'_>) -> u8 {
     u.arbitrary().unwrap_or(0)
 }
 
+/// A length that a fuzzer says: itself up to `most`, and a short one instead of what is longer, as most
+/// numbers are: long boxes of zeros take time and show little.
+pub(crate) fn length(said: u16, most: u32) -> u32 {
+    const SHORT: u32 = 1024;
+    let said = u32::from(said);
+    if said <= most { said } else { said % SHORT }
+}
+
 impl Template {
     fn of(op: &table::Op) -> Self {
         let input = layout::command(op.opcode).map(|c| c.input);
@@ -234,7 +242,7 @@ impl Template {
             // An inbox a little shorter or longer than the layout; an outbox of any length.
             let at = u.arbitrary::<i8>().unwrap_or(0);
             in_len = in_len.saturating_add_signed(isize::from(at) * 4);
-            out_len = u32::from(u.arbitrary::<u16>().unwrap_or(0)).min(MAX_OUTBOX);
+            out_len = length(u.arbitrary().unwrap_or(0), MAX_OUTBOX);
         }
         let arm = self.choice.as_ref().and_then(|c| {
             let n = usize::from(u.arbitrary::<u16>().unwrap_or(0));
@@ -398,6 +406,12 @@ fn is_register(op: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_that_are_too_long_become_short_ones() {
+        let lengths = [0, 16, 8192, 8193, u16::MAX].map(|n| length(n, 8192));
+        assert_eq!(lengths, [0, 16, 8192, 1, 1023]);
+    }
 
     #[test]
     fn a_command_names_the_objects_that_there_are() {

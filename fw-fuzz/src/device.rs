@@ -106,7 +106,8 @@ impl Device {
     /// Powered anew, with empty memory: as [`Device::of`] made it.
     pub fn renew(&mut self) {
         let options = CardOptions::default();
-        self.card = Card::new(self.profile.clone(), options, &BTreeMap::new());
+        self.card
+            .renew(self.profile.clone(), options, &BTreeMap::new());
         self.guest.clear();
         self.fx.clear();
         self.now = Time::ZERO;
@@ -151,27 +152,44 @@ impl Device {
     /// If the firmware refuses that.
     pub fn bring_up(&mut self, f: FunctionId) {
         let enabled = self.bring_to_enabled(f);
-        let up = enabled && self.command(f, &command(opcode::INIT_HCA, 0, 32), 16);
+        let up = enabled && self.made(f, opcode::INIT_HCA, 0, 32, |_| {});
         assert!(up, "function {} is not brought up", f.0);
     }
 
     /// ENABLE_HCA and all pages; false if the firmware refuses that.
     pub fn bring_to_enabled(&mut self, f: FunctionId) -> bool {
         let (boot, init) = (self.profile.pages.boot, self.profile.pages.init);
-        self.command(f, &command(opcode::ENABLE_HCA, 0, 16), 16)
-            && self.give_pages(f, 0, boot + init)
+        self.made(f, opcode::ENABLE_HCA, 0, 16, |_| {}) && self.give_pages(f, 0, boot + init)
     }
 
     /// MANAGE_PAGES: gives `count` pages, the first of which is number `first` of the function's;
     /// true if the firmware took them.
     pub fn give_pages(&mut self, f: FunctionId, first: u32, count: u32) -> bool {
-        let mut inbox = command(opcode::MANAGE_PAGES, 1, 16 + 8 * count as usize);
-        set_bits(&mut inbox, 0x60, 32, u64::from(count));
-        for (place, n) in inbox[16..].chunks_exact_mut(8).zip(u64::from(first)..) {
-            let page = PAGES * (u64::from(f.0) + 1) + n * PAGE;
-            place.copy_from_slice(&page.to_be_bytes());
-        }
-        self.command(f, &inbox, 16)
+        let len = 16 + 8 * count as usize;
+        self.made(f, opcode::MANAGE_PAGES, 1, len, |inbox| {
+            set_bits(inbox, 0x60, 32, u64::from(count));
+            for (place, n) in inbox[16..].chunks_exact_mut(8).zip(u64::from(first)..) {
+                let page = PAGES * (u64::from(f.0) + 1) + n * PAGE;
+                place.copy_from_slice(&page.to_be_bytes());
+            }
+        })
+    }
+
+    /// A command with an inbox of `len` bytes, made in the memory of the one before; true if it succeeded.
+    fn made(
+        &mut self,
+        f: FunctionId,
+        opcode: u16,
+        op_mod: u16,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> bool {
+        let mut inbox = self.take_buffer();
+        command_in(&mut inbox, opcode, op_mod, len);
+        fill(&mut inbox);
+        let ok = self.command(f, &inbox, 16);
+        self.return_buffer(inbox);
+        ok
     }
 
     /// A command of the driver's; true if it succeeded at once. [`Device::reply`] has its outbox.
@@ -389,10 +407,16 @@ fn is_zero(bytes: &[u8]) -> bool {
 /// An inbox of `len` bytes with opcode and op_mod.
 #[must_use]
 pub fn command(opcode: u16, op_mod: u16, len: usize) -> Vec<u8> {
-    let mut inbox = vec![0; len];
-    set_bits(&mut inbox, 0, 16, u64::from(opcode));
-    set_bits(&mut inbox, 48, 16, u64::from(op_mod));
+    let mut inbox = Vec::new();
+    command_in(&mut inbox, opcode, op_mod, len);
     inbox
+}
+
+fn command_in(inbox: &mut Vec<u8>, opcode: u16, op_mod: u16, len: usize) {
+    inbox.clear();
+    inbox.resize(len, 0);
+    set_bits(inbox, 0, 16, u64::from(opcode));
+    set_bits(inbox, 48, 16, u64::from(op_mod));
 }
 
 #[cfg(test)]
@@ -429,5 +453,24 @@ mod tests {
         let panicked: Vec<_> = frames.iter().map(|f| f.panicked).collect();
         // A function, ENABLE_HCA, pages, INIT_HCA, the doorbell.
         assert_eq!(panicked, [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_renewed_device_shows_nothing_of_what_was() {
+        let paths = [EventPath::EventQueues, EventPath::Channel];
+        let mut d = Device::new("connectx7", &paths).unwrap();
+        for f in [0, 1].map(FunctionId) {
+            d.bring_up(f);
+            assert!(d.command(f, &command(opcode::CREATE_UCTX, 0, 64), 16));
+            d.give_pages(f, 1000, 3);
+        }
+        d.submit(Input::Hang(true));
+        d.renew();
+        let fresh = Device::new("connectx7", &paths).unwrap();
+        assert_eq!(d.card.save(), fresh.card.save());
+        assert_eq!(d.card.counters().answered().count(), 0);
+        assert_eq!(d.card.counters().recent().count(), 0);
+        assert_eq!((d.now, d.tag), (fresh.now, fresh.tag));
+        assert!(d.command(FunctionId(0), &command(opcode::ENABLE_HCA, 0, 16), 16));
     }
 }

@@ -13,7 +13,11 @@ use fwctl_proto::{
     opcode,
 };
 
-use crate::{Device, commands::Commands, known::Known};
+use crate::{
+    Device,
+    commands::{Commands, MAX_INBOX, MAX_OUTBOX, length},
+    known::Known,
+};
 
 /// Most steps of a sequence.
 pub const MAX_STEPS: usize = 16;
@@ -279,13 +283,13 @@ fn bits(u: &mut Unstructured<'_>) -> Bits {
 
 /// A command as the bytes have it: its length (2, little-endian), the outbox's (2), and itself.
 fn raw(u: &mut Unstructured<'_>, inbox: &mut Vec<u8>) -> u32 {
-    let len = usize::from(u.arbitrary::<u16>().unwrap_or(0)).min(crate::commands::MAX_INBOX);
-    let out_len = u32::from(u.arbitrary::<u16>().unwrap_or(0));
+    let len = length(u.arbitrary().unwrap_or(0), MAX_INBOX as u32) as usize;
+    let out_len = length(u.arbitrary().unwrap_or(0), MAX_OUTBOX);
     inbox.clear();
     let there = len.min(u.len());
     inbox.extend_from_slice(u.bytes(there).unwrap_or_default());
     inbox.resize(len, 0);
-    out_len.min(crate::commands::MAX_OUTBOX)
+    out_len
 }
 
 /// Remembers what a command that succeeded has made.

@@ -53,6 +53,13 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// None, in the memory of others.
+    pub(super) fn cleared(mut self) -> Self {
+        self.answered.clear();
+        self.recent.clear();
+        self
+    }
+
     /// All counts.
     pub fn answered(&self) -> impl Iterator<Item = (Answered, u64)> + '_ {
         self.answered.iter().map(|(a, n)| (*a, *n))

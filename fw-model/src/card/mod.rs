@@ -233,6 +233,24 @@ impl Card {
         }
     }
 
+    /// The card becomes one that was just powered, as [`Card::new`] makes it, and goes on with the memory
+    /// that it has: a fuzzer makes a card for each input, and most of what that costs is the heap's.
+    pub fn renew(
+        &mut self,
+        profile: Arc<Profile>,
+        options: CardOptions,
+        stored: &BTreeMap<String, Vec<u8>>,
+    ) {
+        let mut old = core::mem::replace(self, Self::new(profile, options, stored));
+        old.functions.clear();
+        old.shared.ports.clear();
+        self.functions = old.functions;
+        self.shared.ports = old.shared.ports;
+        self.counters = old.counters.cleared();
+        self.taken = old.taken;
+        self.outbox = old.outbox;
+    }
+
     /// A card with this state, which was checked.
     pub(crate) fn restored(
         profile: Arc<Profile>,

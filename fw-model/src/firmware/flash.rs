@@ -117,8 +117,8 @@ impl Flash {
         Ok(())
     }
 
-    /// A page as the factory left it.
-    fn factory_page(p: &Profile, page: u32) -> Box<[u8]> {
+    /// A page as the factory left it: what it wrote, and erased behind that.
+    fn factory_page(p: &Profile, page: u32) -> impl Iterator<Item = u8> + '_ {
         let f = factory(p);
         let at = page as usize * PAGE;
         let device = FLASH_BYTES - DEVICE_BYTES;
@@ -127,19 +127,18 @@ impl Flash {
         } else {
             (&f.device, at - device)
         };
-        let there = part.iter().skip(at).take(PAGE).copied();
-        let erased = core::iter::repeat(0xff);
-        there.chain(erased).take(PAGE).collect()
+        let there = part.get(at..).unwrap_or_default().iter().copied();
+        there.chain(core::iter::repeat(0xff)).take(PAGE)
     }
 
     fn page(&self, p: &Profile, page: u32) -> Box<[u8]> {
         let kept = self.pages.get(&page).cloned();
-        kept.unwrap_or_else(|| Self::factory_page(p, page))
+        kept.unwrap_or_else(|| Self::factory_page(p, page).collect())
     }
 
     fn put(&mut self, p: &Profile, page: u32, content: Box<[u8]>, batch: &mut Batch) {
         let key = format!("{PREFIX}{page:05x}");
-        if content == Self::factory_page(p, page) {
+        if Self::factory_page(p, page).eq(content.iter().copied()) {
             if self.pages.remove(&page).is_some() {
                 batch.puts.insert(key, None);
             }
@@ -159,9 +158,12 @@ impl Flash {
                 out.resize(len, 0xff);
                 break;
             }
-            let page = self.page(p, (here / PAGE) as u32);
-            let rest = len - out.len();
-            out.extend(page.iter().skip(here % PAGE).take(rest));
+            let page = (here / PAGE) as u32;
+            let (skip, rest) = (here % PAGE, len - out.len());
+            match self.pages.get(&page) {
+                Some(kept) => out.extend(kept.iter().skip(skip).take(rest)),
+                None => out.extend(Self::factory_page(p, page).skip(skip).take(rest)),
+            }
         }
         out
     }
