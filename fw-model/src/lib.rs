@@ -37,6 +37,7 @@ pub mod table;
 pub mod tables;
 pub mod time;
 pub mod tracer;
+mod unstored;
 pub mod vpd;
 pub mod vport;
 pub mod work;

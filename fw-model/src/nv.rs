@@ -5,7 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::{store::Batch, syndrome::Syndrome};
+use crate::{
+    store::{Batch, Token},
+    syndrome::Syndrome,
+    unstored::Unstored,
+};
 
 /// Items that a card keeps.
 pub const MAX_ITEMS: usize = 4096;
@@ -24,6 +28,8 @@ pub struct NvStore {
     current: BTreeMap<u32, Vec<u8>>,
     /// `writer_id` of those who set next-boot values; none is 0, unspecified.
     writers: BTreeMap<u32, u8>,
+    /// Next-boot values, and who set them, before changes that are not stored yet.
+    unstored: Unstored<u32, (Vec<u8>, u8)>,
 }
 
 impl NvStore {
@@ -47,6 +53,7 @@ impl NvStore {
             writers: writers.collect(),
             current: Self::load_current(stored),
             next,
+            unstored: Unstored::default(),
         }
     }
 
@@ -73,7 +80,31 @@ impl NvStore {
         if bad(&self.next) || bad(&self.current) || stray {
             return Err("configuration items");
         }
-        Ok(())
+        let long = |(v, _): &(Vec<u8>, u8)| v.len() > MAX_ITEM_BYTES;
+        if self.unstored.before().any(|(_, v)| v.is_some_and(long)) {
+            return Err("configuration items");
+        }
+        self.unstored.check()
+    }
+
+    /// A batch with changes of these items has this token.
+    pub(crate) fn waits_for(&mut self, token: Token) {
+        self.unstored.waits_for(token);
+    }
+
+    /// A batch is stored; or it cannot be, and what it changed is as before.
+    pub(crate) fn settled(&mut self, token: Token, stored: bool) {
+        for (item, before) in self.unstored.settled(token, stored) {
+            self.writers.remove(&item);
+            let Some((value, writer)) = before else {
+                self.next.remove(&item);
+                continue;
+            };
+            self.next.insert(item, value);
+            if writer != 0 {
+                self.writers.insert(item, writer);
+            }
+        }
     }
 
     /// The next-boot value of an item.
@@ -136,12 +167,20 @@ impl NvStore {
         if !self.next.contains_key(&item) && self.next.len() >= MAX_ITEMS {
             return Err(Syndrome::NvLimit);
         }
-        self.next.insert(item, value.to_vec());
+        let before = self.next.insert(item, value.to_vec());
+        self.remember(item, before);
         batch
             .puts
             .insert(format!("{PREFIX}{item:08x}"), Some(value.to_vec()));
         self.sign(item, writer, batch);
         Ok(())
+    }
+
+    /// Remembers the value that an item had before it is signed anew.
+    fn remember(&mut self, item: u32, before: Option<Vec<u8>>) {
+        let writer = self.writer(item);
+        self.unstored
+            .replaced(item, before.map(|value| (value, writer)));
     }
 
     /// Notes who set an item; 0 is nobody who is known.
@@ -165,7 +204,8 @@ impl NvStore {
 
     /// Takes a next-boot value back and adds the change to `batch`.
     pub fn unset(&mut self, item: u32, batch: &mut Batch) {
-        if self.next.remove(&item).is_some() {
+        if let Some(before) = self.next.remove(&item) {
+            self.remember(item, Some(before));
             batch.puts.insert(format!("{PREFIX}{item:08x}"), None);
             self.sign(item, 0, batch);
         }
@@ -173,9 +213,10 @@ impl NvStore {
 
     /// Takes all next-boot values back.
     pub fn unset_all(&mut self, batch: &mut Batch) {
-        for item in core::mem::take(&mut self.next).keys() {
+        for (item, before) in core::mem::take(&mut self.next) {
+            self.remember(item, Some(before));
             batch.puts.insert(format!("{PREFIX}{item:08x}"), None);
-            self.sign(*item, 0, batch);
+            self.sign(item, 0, batch);
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use common::cmd;
 use fw_model::{
     Caller, Card, CardOptions, Delivery, Effect, Effects, EventPath, FunctionId, Input, NoMemory,
-    Profile, ResetKind, Scope, Store, Time, store::MemStore,
+    Profile, ResetKind, Scope, Store, Time, Token, store::MemStore,
 };
 
 struct Channel {
@@ -260,24 +260,64 @@ fn a_configuration_item_is_answered_only_when_it_is_stored() {
     }
 }
 
+/// MNVDA of item 0x80, four bytes: SET of `value`, or GET of the next-boot value.
+fn mnvda(op_mod: u16, value: u32) -> Vec<u8> {
+    let mut c = cmd(0x805, op_mod, 16 + 268);
+    c[10..12].copy_from_slice(&0x9024u16.to_be_bytes());
+    c[16 + 3] = 4;
+    c[16 + 7] = 0x80;
+    c[16 + 12..16 + 16].copy_from_slice(&value.to_be_bytes());
+    c
+}
+
+impl Channel {
+    /// SET of `value`, which the store is told of; its token.
+    fn set(&mut self, value: u32) -> Token {
+        assert_eq!(self.command(Caller::Driver, &mnvda(0, value), 284), None);
+        let token = self.fx.iter().find_map(|e| match e {
+            Effect::Commit { token, .. } => Some(*token),
+            _ => None,
+        });
+        token.unwrap()
+    }
+
+    /// The next-boot value that is shown.
+    fn next_boot(&mut self) -> u32 {
+        let (_, out) = self.driver(&mnvda(1, 0), 284);
+        u32::from_be_bytes(out[16 + 12..16 + 16].try_into().unwrap())
+    }
+
+    /// The status and syndrome that a batch's end is answered with.
+    fn stored(&mut self, token: Token, stored: bool) -> (u8, u32) {
+        self.submit(Input::Committed { token, stored });
+        let (_, out) = self.reply().unwrap();
+        (out[0], u32::from_be_bytes(out[4..8].try_into().unwrap()))
+    }
+}
+
 #[test]
-fn what_cannot_be_stored_fails_and_says_so() {
+fn what_cannot_be_stored_fails_and_is_as_before() {
+    const FAILED: (u8, u32) = (1, 0x00e0_000a);
     let mut c = Channel::new();
-    let mut set = cmd(0x805, 0, 16 + 268);
-    set[10..12].copy_from_slice(&0x9024u16.to_be_bytes());
-    set[16 + 3] = 4;
-    set[16 + 7] = 0x80;
-    assert_eq!(c.command(Caller::Driver, &set, 284), None);
-    let token = c.fx.iter().find_map(|e| match e {
-        Effect::Commit { token, .. } => Some(*token),
-        _ => None,
-    });
+    let before = c.next_boot();
+    let token = c.set(0x0102_0304);
+    assert_eq!(c.stored(token, false), FAILED);
+    assert_eq!(c.next_boot(), before);
+    let token = c.set(0x0102_0304);
+    assert_eq!(c.stored(token, true), (0, 0));
+    assert_eq!(c.next_boot(), 0x0102_0304);
+    // The first of two fails, and then the second: what was stored counts.
+    let (first, second) = (c.set(1), c.set(2));
     c.submit(Input::Committed {
-        token: token.unwrap(),
+        token: first,
         stored: false,
     });
-    let (_, out) = c.reply().unwrap();
-    assert_eq!((out[0], &out[4..8]), (1, &0x00e0_000au32.to_be_bytes()[..]));
+    assert_eq!(c.next_boot(), 2);
+    c.submit(Input::Committed {
+        token: second,
+        stored: false,
+    });
+    assert_eq!(c.next_boot(), 0x0102_0304);
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn what_cannot_be_is_refused_with_its_status() {
     for (words, status) in [
         (register(0x1, GET, 4, &[]), 4),
         (register(MGIR, SET, 40, &[]), 6),
-        (register(MNVDA, GET, 67, &[256, 0x0300_1234]), 3),
+        (register(MNVDA, GET, 67, &[1 << 9 | 256, 0x0300_1234]), 3),
         (register(MNVDA, SET, 6, &[5 << 12 | 12, ITEM]), 2),
         (register(MNVDA, SET, 6, &[7, ITEM]), 7),
         (register(MNVDA, SET, 6, &[12, 0x80, 0, 0, 128]), 0x20),

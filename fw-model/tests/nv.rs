@@ -22,6 +22,8 @@ const MNVDI: u16 = 0x9025;
 const MNVQC: u16 = 0x9030;
 const MNVIA: u16 = 0x9033;
 const MNVGC: u16 = 0x9034;
+const MNVGN: u16 = 0x9035;
+const HOST_ID_VALID: u16 = 1 << 9;
 const NEXT: u8 = 0;
 const CURRENT: u8 = 1;
 const DEFAULT: u8 = 2;
@@ -51,10 +53,11 @@ fn word(i: &Item) -> u32 {
     u32::from(i.class) << 24 | port | i.id
 }
 
+/// A header whose host and function count: host_id_valid is set.
 fn header(mode: u8, length: usize, word: u32) -> Vec<u8> {
     let mut r = vec![0; 12];
     r[1] = mode << 6;
-    r[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+    r[2..4].copy_from_slice(&(length as u16 | HOST_ID_VALID).to_be_bytes());
     r[4..8].copy_from_slice(&word.to_be_bytes());
     r
 }
@@ -234,7 +237,13 @@ fn what_is_not_there_is_refused() {
             READ,
             &[&word.to_be_bytes()[..], &[0; 4]].concat(),
         );
-        assert_eq!(q.unwrap()[4..], [0; 4], "{word:#x}");
+        // It has no host_id_valid: what it says is of the function that asks.
+        let there = if word >> 24 == 3 {
+            [0, 0, 0, 3]
+        } else {
+            [0; 4]
+        };
+        assert_eq!(q.unwrap()[4..], there, "{word:#x}");
     }
     assert_eq!(
         set(&mut d, 0x80, &[0; 16]),
@@ -298,12 +307,12 @@ fn a_profile_says_what_nobody_has_set() {
 fn the_registers_say_what_can_be_read() {
     let mut d = up("connectx7");
     let gc = access(&mut d, MNVGC, READ, &[0; 16]).unwrap();
-    assert_eq!(gc[..4], [0, 0, 0, 3], "current and factory settings");
+    let what = "items of other hosts, current and factory settings";
+    assert_eq!(gc[..4], [0, 0, 0, 7], "{what}");
 }
 
 #[test]
 fn what_was_set_is_gone_through_one_by_one() {
-    const MNVGN: u16 = 0x9035;
     let mut d = up("connectx7");
     let next = |d: &mut Driver, pointer: u32| {
         let mut r = vec![0; 28 + 128];
@@ -338,7 +347,6 @@ fn what_was_set_is_gone_through_one_by_one() {
 /// `tools_open_mnvgn` has 16 bytes, an item's header of 12 and 128 of data: more would overrun a tool.
 #[test]
 fn of_a_long_item_mnvgn_tells_the_beginning() {
-    const MNVGN: u16 = 0x9035;
     // nv_global_pci_gpio_conf.
     const LONG: u32 = 0x9a;
     let mut d = up("connectx7");
@@ -371,7 +379,6 @@ fn of_a_long_item_mnvgn_tells_the_beginning() {
 /// `writer_id`, bits 20:16 of the first dword: 9 is mstconfig, 0xc its set_raw.
 #[test]
 fn who_set_an_item_is_remembered() {
-    const MNVGN: u16 = 0x9035;
     let mut d = up("connectx7");
     let writer = |d: &mut Driver| {
         let mut r = header(NEXT, 256, 0x80);
@@ -430,6 +437,56 @@ fn a_type_word_may_name_all_ports_or_functions() {
             [0, 0, 0, 2]
         );
     }
+}
+
+/// nv_pf_pci_conf as devlink and mstconfig ask for it: class 3, no host_id_valid, no function.
+#[test]
+fn without_host_id_valid_an_item_is_the_asking_functions() {
+    let mut d = up("connectx7");
+    let first = d.f;
+    let second = d.card.add_function(EventPath::EventQueues).unwrap();
+    d.f = second;
+    d.set_up_queue();
+    d.bring_up();
+    let pf = |f: u32| 0x0300_0080 | f << 10;
+    let own = |word: u32| {
+        let mut r = header(NEXT, 16, word);
+        r[2] &= !2;
+        r
+    };
+    let set_own = |d: &mut Driver, word, n: u8| {
+        access(d, MNVDA, WRITE, &[own(word), vec![n; 16]].concat()).map(|_| ())
+    };
+    let both = |d: &mut Driver| [0, 1].map(|f| get(d, NEXT, pf(f)).unwrap().1[0]);
+    // The numbers in the word mean nothing, also those of what there is not.
+    for (f, n, word, expected) in [
+        (second, 1, pf(0), [0, 1]),
+        (first, 2, pf(0), [2, 1]),
+        (first, 3, pf(1), [3, 1]),
+        (second, 4, pf(200) | 63 << 18, [3, 4]),
+    ] {
+        d.f = f;
+        set_own(&mut d, word, n).unwrap();
+        assert_eq!(both(&mut d), expected, "{f:?} {word:#x}");
+        let read = access(&mut d, MNVDA, READ, &[own(word), vec![0; 16]].concat()).unwrap();
+        assert_eq!(read[..12], own(word)[..], "the header as it was sent");
+        assert_eq!(read[12..], [n; 16]);
+    }
+    d.f = second;
+    access(&mut d, MNVDI, WRITE, &own(pf(0))).unwrap();
+    assert_eq!(both(&mut d), [3, 0]);
+    // MNVQC has no host_id_valid, and says what the kind of item can do.
+    for word in [pf(0), pf(200)] {
+        let q = [&word.to_be_bytes()[..], &[0; 4]].concat();
+        assert_eq!(access(&mut d, MNVQC, READ, &q).unwrap()[7] & 3, 3);
+    }
+    // MNVGN names the function: host_id_valid is set.
+    set_own(&mut d, pf(0), 5).unwrap();
+    let mut ask = vec![0; 172];
+    ask[..4].copy_from_slice(&pf(0).to_be_bytes());
+    let gn = access(&mut d, MNVGN, READ, &ask).unwrap();
+    assert_eq!(gn[..4], pf(1).to_be_bytes());
+    assert_eq!(gn[16..24], header(NEXT, 16, pf(1))[..8]);
 }
 
 /// Fields of the general capability page, current or at most.

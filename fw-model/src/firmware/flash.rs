@@ -11,7 +11,8 @@ use super::fs4::{self, Info, MAGIC};
 use crate::{
     FunctionId,
     profile::{Profile, guid},
-    store::Batch,
+    store::{Batch, Token},
+    unstored::Unstored,
 };
 
 /// Bytes of the flash.
@@ -53,6 +54,8 @@ impl Eq for FromFactory {}
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Flash {
     pages: BTreeMap<u32, Box<[u8]>>,
+    /// Pages before changes that are not stored yet; none is as the factory left it.
+    unstored: Unstored<u32, Box<[u8]>>,
 }
 
 /// What an image for this card is made for.
@@ -100,6 +103,7 @@ impl Flash {
         });
         Self {
             pages: pages.collect(),
+            unstored: Unstored::default(),
         }
     }
 
@@ -111,10 +115,27 @@ impl Flash {
         let last = FLASH_BYTES / PAGE - 1;
         let all_right = self.pages.keys().all(|n| *n as usize <= last)
             && self.pages.values().all(|p| p.len() == PAGE);
-        if !all_right {
+        let mut before = self.unstored.before();
+        let right = before.all(|(n, p)| *n as usize <= last && p.is_none_or(|p| p.len() == PAGE));
+        if !all_right || !right {
             return Err("a page of the flash that is not there");
         }
-        Ok(())
+        self.unstored.check()
+    }
+
+    /// A batch with changes of pages has this token.
+    pub(crate) fn waits_for(&mut self, token: Token) {
+        self.unstored.waits_for(token);
+    }
+
+    /// A batch is stored; or it cannot be, and its pages are as before.
+    pub(crate) fn settled(&mut self, token: Token, stored: bool) {
+        for (page, before) in self.unstored.settled(token, stored) {
+            match before {
+                Some(content) => self.pages.insert(page, content),
+                None => self.pages.remove(&page),
+            };
+        }
     }
 
     /// A page as the factory left it: what it wrote, and erased behind that.
@@ -139,12 +160,14 @@ impl Flash {
     fn put(&mut self, p: &Profile, page: u32, content: Box<[u8]>, batch: &mut Batch) {
         let key = format!("{PREFIX}{page:05x}");
         if Self::factory_page(p, page).eq(content.iter().copied()) {
-            if self.pages.remove(&page).is_some() {
+            if let Some(before) = self.pages.remove(&page) {
+                self.unstored.replaced(page, Some(before));
                 batch.puts.insert(key, None);
             }
         } else if self.pages.get(&page) != Some(&content) {
             batch.puts.insert(key, Some(content.to_vec()));
-            self.pages.insert(page, content);
+            let before = self.pages.insert(page, content);
+            self.unstored.replaced(page, before);
         }
     }
 

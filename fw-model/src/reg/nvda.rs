@@ -49,6 +49,8 @@ const ACCESS_MODE: (u32, u32) = (8, 2);
 const WRITER: (u32, u32) = (11, 5);
 /// `version`: bits 16..20.
 const VERSION: (u32, u32) = (16, 4);
+/// `host_id_valid`: the type word's host and function count; else it names whoever asks.
+const HOST_ID_VALID: (u32, u32) = (22, 1);
 /// `length` in bytes: bits 23..32.
 const LENGTH: (u32, u32) = (23, 9);
 /// `type`: the second dword.
@@ -61,10 +63,13 @@ const NEXT: u64 = 0;
 const CURRENT: u64 = 1;
 const DEFAULT: u64 = 2;
 
-/// The item that a type word names, if this card has it, and the type words of each: more than one
-/// if it names all ports or functions.
-fn find_all(ctx: &Ctx<'_>, word: u32) -> Result<(&'static Item, Vec<u32>), Syndrome> {
-    let t = Type::of(word);
+/// The item that a header's type word names, if this card has it, and the type words of each: more than
+/// one if it names all ports or functions.
+fn find_all(ctx: &Ctx<'_>, given: &[u8]) -> Result<(&'static Item, Vec<u32>), Syndrome> {
+    let mut t = Type::of(get_bits(given, TYPE.0, TYPE.1) as u32);
+    if get_bits(given, HOST_ID_VALID.0, HOST_ID_VALID.1) == 0 {
+        (t.host, t.function) = (0, ctx.f.id.0);
+    }
     let item = t.item().ok_or(Syndrome::NvTypeUnknown)?;
     // Each function has a port and a module of its own, and all have one host.
     let functions = ctx.others.functions();
@@ -88,7 +93,7 @@ fn find_all(ctx: &Ctx<'_>, word: u32) -> Result<(&'static Item, Vec<u32>), Syndr
         class::MODULE if usize::from(t.unit) >= functions => Vec::new(),
         class::FUNCTION if t.host != 0 || usize::from(t.function) >= functions => Vec::new(),
         class::HOST if t.host != 0 => Vec::new(),
-        _ => vec![word],
+        _ => vec![t.word()],
     };
     if words.is_empty() || item.layout.bytes() > MAX_ITEM_BYTES {
         return Err(Syndrome::NvTypeUnknown);
@@ -96,14 +101,11 @@ fn find_all(ctx: &Ctx<'_>, word: u32) -> Result<(&'static Item, Vec<u32>), Syndr
     Ok((item, words))
 }
 
-/// The item that a type word names, and the type word of the first.
-fn find(ctx: &Ctx<'_>, word: u32) -> Result<(&'static Item, u32), Syndrome> {
-    let (item, words) = find_all(ctx, word)?;
-    Ok((item, words.first().copied().unwrap_or(word)))
-}
-
-fn word(given: &[u8]) -> u32 {
-    get_bits(given, TYPE.0, TYPE.1) as u32
+/// The item that a header's type word names, and the type word of the first.
+fn find(ctx: &Ctx<'_>, given: &[u8]) -> Result<(&'static Item, u32), Syndrome> {
+    let (item, words) = find_all(ctx, given)?;
+    let first = words.first().copied();
+    Ok((item, first.ok_or(Syndrome::NvTypeUnknown)?))
 }
 
 /// Reads an item: what was set, or else the profile's value, or zeros.
@@ -112,7 +114,7 @@ pub fn read(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
         // What was set stands in the image.
         return Ok(());
     }
-    let (item, word) = find(ctx, word(given))?;
+    let (item, word) = find(ctx, given)?;
     let nv = &ctx.shared.nv;
     let (set, writer) = match get_bits(given, ACCESS_MODE.0, ACCESS_MODE.1) {
         _ if item.capability => (None, 0),
@@ -134,7 +136,7 @@ pub fn read(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
 
 /// Sets an item's next-boot value; answered when it is stored.
 pub fn write(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    let (item, words) = find_all(ctx, word(given))?;
+    let (item, words) = find_all(ctx, given)?;
     if item.capability {
         return Err(Syndrome::RegisterReadOnly.into());
     }
@@ -222,7 +224,7 @@ fn header(given: &[u8], image: &mut [u8], item: &Item) {
 
 /// MNVDI: the next-boot value of an item is the profile's again.
 pub fn invalidate(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
-    let (item, words) = find_all(ctx, word(given))?;
+    let (item, words) = find_all(ctx, given)?;
     if item.capability {
         return Err(Syndrome::RegisterReadOnly.into());
     }
@@ -247,7 +249,10 @@ pub fn invalidate_all(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Don
 pub fn capabilities(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     let word = get_bits(given, 0, 32);
     put(image, MNVQC, "type", [word]);
-    if let Ok((item, _)) = find(ctx, word as u32) {
+    // It has a type word without a header, and no data: whose item it is does not matter.
+    let mut asked = [0; DATA];
+    set_bits(&mut asked, TYPE.0, TYPE.1, word);
+    if let Ok((item, _)) = find(ctx, &asked) {
         put(image, MNVQC, "version", [u64::from(item.version)]);
         put(image, MNVQC, "support_rd", [1]);
         put(image, MNVQC, "support_wr", [u64::from(!item.capability)]);
@@ -275,9 +280,12 @@ pub fn next_item(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     let told = value.len().min(MNVGN_DATA).min(room & !3);
     set_bits(item, LENGTH.0, LENGTH.1, told as u64);
     set_bits(item, TYPE.0, TYPE.1, u64::from(word));
+    let t = Type::of(word);
+    let of_one = matches!(t.class, class::FUNCTION | class::HOST);
+    set_bits(item, HOST_ID_VALID.0, HOST_ID_VALID.1, u64::from(of_one));
     let writer = ctx.shared.nv.writer(word);
     set_bits(item, WRITER.0, WRITER.1, u64::from(writer));
-    let version = Type::of(word).item().map_or(0, |i| i.version);
+    let version = t.item().map_or(0, |i| i.version);
     set_bits(item, VERSION.0, VERSION.1, u64::from(version));
     for (to, from) in item.iter_mut().skip(DATA).zip(value.iter().take(told)) {
         *to = *from;
@@ -285,9 +293,10 @@ pub fn next_item(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     Ok(())
 }
 
-/// MNVGC: current and default values can be read.
+/// MNVGC: current and default values can be read, and the items of other functions.
 #[allow(clippy::unnecessary_wraps)]
 pub fn modes(_: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
+    put(image, MNVGC, "priv_nv_other_host", [1]);
     put(image, MNVGC, "nvda_read_current_settings", [1]);
     put(image, MNVGC, "nvda_read_factory_settings", [1]);
     Ok(())

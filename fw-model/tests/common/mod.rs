@@ -112,9 +112,14 @@ impl Driver {
             token: 0,
         };
         d.guest.map(CMDQ, 4096);
-        d.segment_write(0x10, &0u32.to_be_bytes());
-        d.segment_write(0x14, &(CMDQ as u32).to_be_bytes());
+        d.set_up_queue();
         d
+    }
+
+    /// Says to the function where its command queue is.
+    pub fn set_up_queue(&mut self) {
+        self.segment_write(0x10, &0u32.to_be_bytes());
+        self.segment_write(0x14, &(CMDQ as u32).to_be_bytes());
     }
 
     pub fn submit(&mut self, input: Input<'_>) {

@@ -128,6 +128,23 @@ impl Type {
         }
     }
 
+    /// The type word; numbers that do not fit are cut.
+    #[must_use]
+    pub fn word(self) -> u32 {
+        let bits = |v: u32, low: u32, width: u32| (v & ((1 << width) - 1)) << low;
+        let top = bits(u32::from(self.class | self.all), 24, 8);
+        let (unit, host) = (u32::from(self.unit), u32::from(self.host));
+        top | match self.class {
+            class::PORT => bits(unit, 16, 8) | bits(self.id, 0, 16),
+            class::FUNCTION => {
+                bits(host, 18, 6) | bits(u32::from(self.function), 10, 8) | bits(self.id, 0, 10)
+            }
+            class::HOST => bits(host, 18, 6) | bits(self.id, 0, 18),
+            class::MODULE => bits(unit, 14, 10) | bits(self.id, 0, 14),
+            _ => bits(self.id, 0, 24),
+        }
+    }
+
     /// The kind of item that it names.
     #[must_use]
     pub fn item(self) -> Option<&'static Item> {
@@ -183,6 +200,19 @@ mod tests {
         assert_eq!((t.host, t.function, t.id), (2, 1, 0x80));
         let t = Type::of(0x0102_0012);
         assert_eq!((t.class, t.unit, t.id), (1, 2, 0x12));
+        for i in ITEMS {
+            let word = u32::from(i.class) << 24 | i.id;
+            assert_eq!(Type::of(word).word(), word, "{}", i.layout.name);
+        }
+        for word in [
+            0x0102_0012,
+            0x0308_0480,
+            0x0704_0001,
+            0x0900_4001,
+            0x0f12_3456,
+        ] {
+            assert_eq!(Type::of(word).word(), word, "{word:#x}");
+        }
         // All ports; all functions of a host, a function of all hosts, all functions of all hosts.
         for (byte, class, all) in [
             (0x81, 1, 0x80),

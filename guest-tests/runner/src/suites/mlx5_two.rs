@@ -32,6 +32,7 @@ pub const SUITE: Suite = Suite {
         test("addresses-differ", 60, addresses),
         test("vhca-ids-and-guids", 60, identities),
         test("configuration-is-shared", 60, configuration),
+        test("configuration-of-each-function", 60, own_configuration),
     ],
 };
 
@@ -117,7 +118,13 @@ const VALUE: [u8; 4] = [0, 1, 0x41, 0x10];
 /// Bytes of MNVDA.
 const MNVDA: usize = 268;
 
-fn mnvda(device: &Device, value: Option<[u8; 4]>) -> Done<Vec<u8>> {
+/// The type word of `nv_pf_pci_conf` (class 3, id 0x80), as mlx5_core asks for it: whose it is stays open.
+const OWN: [u8; 4] = [3, 0, 0, 0x80];
+/// pf_total_vf_en, and five of them.
+const OWN_VALUE: [u8; 4] = [0, 0x40, 0, 5];
+
+/// The first dword of an item: sets it, or reads the next-boot value.
+fn mnvda(device: &Device, item: [u8; 4], value: Option<[u8; 4]>) -> Done<Vec<u8>> {
     let mut inbox = mlx5::inbox(
         op::ACCESS_REG,
         u16::from(value.is_none()),
@@ -125,7 +132,7 @@ fn mnvda(device: &Device, value: Option<[u8; 4]>) -> Done<Vec<u8>> {
     );
     inbox[10..12].copy_from_slice(&register::MNVDA.to_be_bytes());
     inbox[19] = 4;
-    inbox[20..24].copy_from_slice(&ITEM);
+    inbox[20..24].copy_from_slice(&item);
     if let Some(value) = value {
         inbox[28..32].copy_from_slice(&value);
     }
@@ -145,12 +152,26 @@ fn configuration(_: &Ctx) -> Done {
     let [first, second] = &devices[..] else {
         fail!("{} functions", devices.len())
     };
-    mnvda(first, Some(VALUE))?;
+    mnvda(first, ITEM, Some(VALUE))?;
     check_eq!(
-        mnvda(second, None)?,
+        mnvda(second, ITEM, None)?,
         VALUE,
         "the item through the other function"
     );
+    Ok(())
+}
+
+/// What one function sets of its own is not the other's.
+fn own_configuration(_: &Ctx) -> Done {
+    for devices in [devices()?, devices()?.into_iter().rev().collect()] {
+        let [one, other] = &devices[..] else {
+            fail!("{} functions", devices.len())
+        };
+        mnvda(one, OWN, Some(OWN_VALUE))?;
+        check_eq!(mnvda(one, OWN, None)?, OWN_VALUE, "what was set");
+        check_eq!(mnvda(other, OWN, None)?, [0; 4], "the other function's");
+        mnvda(one, OWN, Some([0; 4]))?;
+    }
     Ok(())
 }
 
