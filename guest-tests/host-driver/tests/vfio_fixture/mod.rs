@@ -19,7 +19,8 @@ use std::{
 };
 
 use fw_model::{
-    Card, CardOptions, EventPath, FunctionId, MemStore, card::FunctionReport, profile::Profile,
+    Card, CardOptions, EventPath, FunctionId, Input, MemStore, NoMemory, card::FunctionReport,
+    profile::Profile,
 };
 use fwctl_emu::{
     clients::{Clients, Slot},
@@ -53,17 +54,22 @@ impl Device {
 
     /// A card with one function that takes memory of any kind.
     pub fn trusting() -> Self {
-        Self::serving(1, Files::Any)
+        Self::serving(PROFILE, 1, Files::Any)
+    }
+
+    /// A card of a profile with one function.
+    pub fn of_profile(profile: &str) -> Self {
+        Self::serving(profile, 1, Files::Sealed)
     }
 
     /// Listens for each function. The threads that serve end with the process.
     pub fn with_functions(count: usize) -> Self {
-        Self::serving(count, Files::Sealed)
+        Self::serving(PROFILE, count, Files::Sealed)
     }
 
-    fn serving(count: usize, files: Files) -> Self {
+    fn serving(profile: &str, count: usize, files: Files) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let profile = Profile::builtin(PROFILE).unwrap();
+        let profile = Profile::builtin(profile).unwrap();
         let card = Card::new(profile, CardOptions::default(), &BTreeMap::new());
         let owner = Owner::new(card, Box::new(MemStore::default()));
         let clients = Clients::new(|| {});
@@ -97,6 +103,11 @@ impl Device {
             assert!(served.is_err());
             ended();
         });
+    }
+
+    /// The card is powered off and on.
+    pub fn power_cycle(&self) {
+        self.owner.submit(Input::PowerCycle, &NoMemory);
     }
 
     /// The first function's slot.
