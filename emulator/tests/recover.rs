@@ -42,7 +42,7 @@ fn a_damaged_card_is_refused_and_recovered_when_told() {
     bytes[last - 1] ^= 1;
     fs::write(&file, &bytes).unwrap();
     let (code, said) = refused(&args);
-    assert_eq!(code, 1, "{said}");
+    assert_eq!(code, 2, "found before anything is served: {said}");
     let place = format!(
         "{state_arg}: file card is damaged: at byte {}: ",
         last - 512
