@@ -18,7 +18,10 @@ use fwctl_proto::{
     status::Status,
 };
 
-use crate::{faults, list::register_name};
+use crate::{
+    faults,
+    list::{register_name, register_number},
+};
 
 /// Places that are told of a name that many fields have.
 const MOST: usize = 12;
@@ -43,8 +46,8 @@ pub fn explain(what: &str) -> Result<String, String> {
     );
     let found = opcode::number(&upper).or_else(|| u16::try_from(number?).ok());
     parts.extend(found.and_then(command));
-    let found = register::number(&upper)
-        .or_else(|| mst::named(&upper).map(|r| r.id))
+    let found = register_number(what)
+        .or_else(|| register::number(&upper))
         .or_else(|| u16::try_from(number?).ok());
     parts.extend(found.and_then(access_register));
     let found = event::number(&upper).or_else(|| u8::try_from(number?).ok());
@@ -84,8 +87,7 @@ pub fn explain(what: &str) -> Result<String, String> {
 /// Every name that there is something to tell about.
 fn names() -> impl Iterator<Item = &'static str> {
     let opcodes = (0..=u16::MAX).filter_map(opcode::name);
-    let registers = (0..=u16::MAX).filter_map(register::name);
-    let tools = mst::REGISTERS.iter().map(|r| r.layout.name);
+    let registers = (0..=u16::MAX).filter_map(register_name);
     let statuses = Status::ALL.iter().map(|s| s.name());
     let syndromes = Syndrome::ALL.iter().map(|s| s.name());
     let events = (0..=u8::MAX).filter_map(event::name);
@@ -98,7 +100,6 @@ fn names() -> impl Iterator<Item = &'static str> {
     let fields = layouts::ALL.iter().flat_map(|l| l.fields).map(|f| f.name);
     opcodes
         .chain(registers)
-        .chain(tools)
         .chain(statuses)
         .chain(syndromes)
         .chain(events)
@@ -528,6 +529,25 @@ mod tests {
         assert!(text.contains("\n  0x1 IB\n  0x2 ETH\n"), "{text}");
         let item = explain("nv_global_pci_cap").unwrap();
         assert!(item.contains("(a capability)") && item.contains(" bits max_vfs_per_pf\n"));
+    }
+
+    #[test]
+    fn every_register_that_is_listed_is_explained() {
+        let json = crate::list::list_registers(crate::list::Format::Json);
+        let all: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+        assert!(all.len() > 180);
+        for r in all {
+            let (name, id) = (r["name"].as_str().unwrap(), r["id"].as_u64().unwrap());
+            // The kernel's name comes first, where it has one of its own.
+            let start = format!(" ({id:#x})\n");
+            for name in [name.to_owned(), name.to_lowercase()] {
+                let text = explain(&name).unwrap();
+                assert!(
+                    text.starts_with("register ") && text.contains(&start),
+                    "{name}: {text}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -189,6 +189,13 @@ pub fn register_name(id: u16) -> Option<&'static str> {
         .or_else(|| reg::find(id)?.name)
 }
 
+/// The register that is listed with a name, in capitals or not.
+#[must_use]
+pub fn register_number(name: &str) -> Option<u16> {
+    let named = |r: &Row| r.name.eq_ignore_ascii_case(name);
+    registers().into_iter().find(named).map(|r| r.id)
+}
+
 /// The register table.
 #[must_use]
 pub fn list_registers(format: Format) -> String {
