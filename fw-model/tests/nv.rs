@@ -439,6 +439,20 @@ fn a_type_word_may_name_all_ports_or_functions() {
     }
 }
 
+/// The three columns of `mstconfig -e q` on a card that nobody has set anything on.
+#[test]
+fn on_a_fresh_card_all_three_values_are_the_same() {
+    for profile in Profile::names() {
+        let mut d = up(profile);
+        for i in ITEMS.iter().filter(|i| i.layout.bytes() <= 256) {
+            let [next, current, default] =
+                [NEXT, CURRENT, DEFAULT].map(|mode| get(&mut d, mode, word(i)).unwrap());
+            assert_eq!(next, default, "{profile} {}", i.layout.name);
+            assert_eq!(current, default, "{profile} {}", i.layout.name);
+        }
+    }
+}
+
 /// nv_pf_pci_conf as devlink and mstconfig ask for it: class 3, no host_id_valid, no function.
 #[test]
 fn without_host_id_valid_an_item_is_the_asking_functions() {
