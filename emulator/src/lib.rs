@@ -13,6 +13,7 @@ pub mod list;
 pub mod memory;
 pub mod observe;
 pub mod owner;
+pub mod passed;
 pub mod pci;
 pub mod qmp;
 pub mod record;

@@ -32,6 +32,7 @@ use crate::{
     control, files,
     memory::Files,
     owner::Owner,
+    passed::Passed,
     pci, qmp,
     record::{FlightRecorder, Recorder},
     sandbox,
@@ -181,11 +182,13 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
     }
     let mut places: Vec<&Place> = options.doors.iter().map(|d| &d.at).collect();
     places.extend(&options.control);
+    let fds: Vec<RawFd> = places.iter().filter_map(|p| p.fd()).collect();
     while let Some(p) = places.pop() {
         if places.contains(&p) {
             bail!("socket {p}: given twice");
         }
     }
+    let mut passed = Passed::take(&fds, options.ready_fd)?;
     let mut profile = profile(&options.profile)?;
     if let Some(file) = &options.overlay {
         profile = profile.with_overlay(overlay(file)?);
@@ -199,12 +202,15 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
     // Signals are blocked before the first thread, so that all threads inherit it.
     block_signals().context("signals")?;
     let signals = signal_fd().context("signals")?;
-    let ready = options.ready_fd.map(ready_file).transpose()?;
     let mut doors = Vec::new();
     for d in &options.doors {
-        doors.push((d.clone(), socket::listen(&d.at)?));
+        doors.push((d.clone(), socket::listen(&d.at, &mut passed)?));
     }
-    let control = options.control.as_ref().map(socket::listen).transpose()?;
+    let control = options
+        .control
+        .as_ref()
+        .map(|at| socket::listen(at, &mut passed))
+        .transpose()?;
     let kept = profile.clone();
     let card = match &options.load {
         Some(file) => load(file, profile, &options)?,
@@ -244,7 +250,7 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
         owner.trace(recorder.with_context(|| format!("--trace {name}"))?);
     }
     Ok((
-        ready,
+        passed.ready(),
         Prepared {
             options,
             owner,
@@ -414,19 +420,6 @@ pub fn profile(name: &str) -> anyhow::Result<Arc<Profile>> {
 pub fn overlay(file: &Path) -> anyhow::Result<Arc<Overlay>> {
     let text = files::text("--overlay", file)?;
     Ok(Overlay::parse(&text, &file.display().to_string())?)
-}
-
-fn ready_file(fd: RawFd) -> anyhow::Result<File> {
-    // SAFETY: F_GETFL takes any number and only says whether and how it is open.
-    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
-    if flags < 0 {
-        bail!("--ready-fd {fd}: not an open file descriptor");
-    }
-    if flags & libc::O_ACCMODE == libc::O_RDONLY {
-        bail!("--ready-fd {fd}: not open for writing");
-    }
-    // SAFETY: the descriptor is open and was passed to this process for this one use.
-    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use std::{
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::{
-        fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        fd::{OwnedFd, RawFd},
         unix::{
             fs::{FileTypeExt, MetadataExt},
             net::{UnixListener, UnixStream},
@@ -25,10 +25,12 @@ use rustix::{
     io::Errno,
     net::{
         self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-        SocketAddrUnix, SocketFlags, SocketType, sockopt,
+        SocketAddrUnix, SocketFlags, SocketType,
     },
     process::umask,
 };
+
+use crate::passed::Passed;
 
 /// Bytes of a socket path that `sockaddr_un` holds, its NUL left out.
 const MAX_PATH: usize = 107;
@@ -45,6 +47,17 @@ pub enum Place {
     Path(PathBuf),
     /// A listening socket that was passed in.
     Fd(RawFd),
+}
+
+impl Place {
+    /// The number of a file descriptor that was passed in.
+    #[must_use]
+    pub fn fd(&self) -> Option<RawFd> {
+        match self {
+            Self::Path(_) => None,
+            Self::Fd(fd) => Some(*fd),
+        }
+    }
 }
 
 impl FromStr for Place {
@@ -100,17 +113,20 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens at `at`, for this user alone. A socket that nobody listens on any more is replaced.
+/// Listens at `at`, for this user alone. A socket that nobody listens on any more is replaced; one that was
+/// passed in is that of `passed`.
 ///
 /// Call it before there are other threads: the process's umask changes for a moment.
 ///
 /// # Errors
 /// One line that says which path or fd, what is wrong with it and what to do.
-pub fn listen(at: &Place) -> anyhow::Result<Listening> {
+pub fn listen(at: &Place, passed: &mut Passed) -> anyhow::Result<Listening> {
     match at {
         Place::Path(p) => bind(p),
         Place::Fd(fd) => Ok(Listening {
-            listener: adopt(*fd)?,
+            listener: passed
+                .socket(*fd)
+                .with_context(|| format!("socket {at}: was not passed"))?,
             file: None,
         }),
     }
@@ -211,25 +227,6 @@ fn someone_listens(path: &Path) -> anyhow::Result<bool> {
     }
 }
 
-fn adopt(fd: RawFd) -> anyhow::Result<UnixListener> {
-    const STANDARD: RawFd = 2;
-    if fd <= STANDARD {
-        bail!("socket fd:{fd}: not a file descriptor that was passed for this");
-    }
-    // SAFETY: borrowed for two questions; a number that is not open is answered with an error.
-    let asked = unsafe { BorrowedFd::borrow_raw(fd) };
-    let listens = sockopt::socket_acceptconn(asked).unwrap_or(false);
-    if !listens || sockopt::socket_domain(asked) != Ok(AddressFamily::UNIX) {
-        bail!("socket fd:{fd}: not a listening unix socket");
-    }
-    // SAFETY: the descriptor is open and was passed to this process for this one use.
-    let listener = UnixListener::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    listener
-        .set_nonblocking(false)
-        .with_context(|| format!("socket fd:{fd}"))?;
-    Ok(listener)
-}
-
 /// Makes reads and writes of a client's `fd` fail instead of block: he must not hold up the card with a
 /// full pipe or eventfd.
 ///
@@ -250,25 +247,25 @@ mod tests {
         let dir = vmm_sys_util::tempdir::TempDir::new().unwrap();
         let path = dir.as_path().join("s");
         let at = Place::Path(path.clone());
-        let first = listen(&at).unwrap();
+        let first = listen(&at, &mut Passed::default()).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        let e = listen(&at).unwrap_err().to_string();
+        let e = listen(&at, &mut Passed::default()).unwrap_err().to_string();
         assert!(e.contains("another process listens"), "{e}");
         // Dropped with its file.
         drop(first);
         assert!(!path.exists());
         // Left behind by a process that was killed.
         drop(UnixListener::bind(&path).unwrap());
-        let second = listen(&at).unwrap();
+        let second = listen(&at, &mut Passed::default()).unwrap();
         // Another took its place: that one stays.
         fs::remove_file(&path).unwrap();
         let other = UnixDatagram::bind(&path).unwrap();
         drop(second);
         assert!(path.exists());
-        let e = listen(&at).unwrap_err().to_string();
+        let e = listen(&at, &mut Passed::default()).unwrap_err().to_string();
         assert!(e.contains("another process listens"), "{e}");
         drop(other);
     }
@@ -276,7 +273,12 @@ mod tests {
     #[test]
     fn unusable_places_are_named() {
         let dir = vmm_sys_util::tempdir::TempDir::new().unwrap();
-        let e = |p: &Path| format!("{:#}", listen(&Place::Path(p.into())).unwrap_err());
+        let e = |p: &Path| {
+            format!(
+                "{:#}",
+                listen(&Place::Path(p.into()), &mut Passed::default()).unwrap_err()
+            )
+        };
         let file = dir.as_path().join("f");
         fs::write(&file, b"x").unwrap();
         assert!(e(&file).ends_with("there is a file that is no socket; choose another path"));
@@ -285,8 +287,7 @@ mod tests {
                 .contains("/no/such/folder/s: cannot be made: No such file")
         );
         assert!(e(Path::new(&"x".repeat(108))).contains("longer than 107 bytes"));
-        for fd in ["fd:0", "fd:999"] {
-            assert!(listen(&fd.parse().unwrap()).is_err());
-        }
+        let e = listen(&Place::Fd(999), &mut Passed::default()).unwrap_err();
+        assert_eq!(e.to_string(), "socket fd:999: was not passed");
     }
 }
