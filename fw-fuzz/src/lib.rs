@@ -48,6 +48,7 @@ pub mod dictionary;
 pub mod from_record;
 mod guest;
 mod known;
+pub mod panics;
 pub mod reference;
 mod sequence;
 pub mod targets;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fw_fuzz::{
-    dictionary,
+    dictionary, panics,
     reference::compare::Pair,
     targets::{PROFILE, TARGETS, Target, find},
     trials::Inputs,
@@ -29,7 +29,8 @@ Usage: fw-fuzz COMMAND
   record TARGET FILE OUT      handles the input in FILE and writes what happened as the record OUT, for
                               `fwctl-emu replay`; the profile it needs lies beside it
 
-Exit codes: 0 done, 1 a file cannot be read or written or the models differ, 2 bad usage. An input that fails panics.
+Exit codes: 0 done; 1 an input fails (a panic counts also where the process contains it), the models differ, or a
+file cannot be read or written; 2 bad usage.
 ";
 
 /// What ends the program.
@@ -68,7 +69,9 @@ fn run(args: &[&str]) -> Result<(), End> {
         ["seeds", t, dir, records @ ..] => seeds(target(t)?, dir, records),
         ["run", t, files @ ..] => {
             for file in files {
-                (target(t)?.run)(&read(file)?);
+                let (t, input) = (target(t)?, read(file)?);
+                panics::none_in(|| (t.run)(&input))
+                    .map_err(|what| End::File(format!("{file}: {what}")))?;
             }
             Ok(())
         }
@@ -128,8 +131,13 @@ fn seeds(t: &Target, dir: &str, records: &[&str]) -> Result<(), End> {
 
 fn trial(t: &Target, count: u64, seed: u64) -> Result<(), End> {
     let begin = Instant::now();
-    for input in Inputs::of(t, seed).take(count as usize) {
-        (t.run)(&input);
+    for (n, input) in Inputs::of(t, seed).take(count as usize).enumerate() {
+        panics::none_in(|| (t.run)(&input)).map_err(|what| {
+            End::File(format!(
+                "target {}, input {n}: {what}: {input:02x?}",
+                t.name
+            ))
+        })?;
     }
     let spent = begin.elapsed().as_secs_f64();
     let rate = count as f64 / spent.max(1e-9);

@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use fw_fuzz::targets::TARGETS;
+use fw_fuzz::{panics::none_in, targets::TARGETS};
 
 #[test]
 fn corpora_run() {
@@ -17,7 +17,9 @@ fn corpora_run() {
         };
         for file in files {
             let path = file.unwrap().path();
-            (t.run)(&fs::read(path).unwrap());
+            let input = fs::read(&path).unwrap();
+            let ran = none_in(|| (t.run)(&input));
+            assert_eq!(ran, Ok(()), "{}", path.display());
         }
     }
 }

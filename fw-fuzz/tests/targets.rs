@@ -3,6 +3,7 @@
 //! with every change.
 
 use fw_fuzz::{
+    panics::none_in,
     targets::{TARGETS, Target, find},
     trials::Inputs,
 };
@@ -39,12 +40,9 @@ const SLOW_INPUTS: usize = 400;
 
 fn trial(t: &Target) {
     for (n, input) in Inputs::of(t, 1).take(inputs(t)).enumerate() {
-        let end = std::panic::catch_unwind(|| (t.run)(&input));
-        assert!(
-            end.is_ok(),
-            "target {} fails with input {n}: {input:02x?}",
-            t.name
-        );
+        if let Err(what) = none_in(|| (t.run)(&input)) {
+            panic!("target {}, input {n}: {what}: {input:02x?}", t.name);
+        }
     }
 }
 
