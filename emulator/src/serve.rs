@@ -8,12 +8,14 @@ use std::{
         fd::{AsRawFd, FromRawFd, RawFd},
         unix::fs::{DirBuilderExt as _, MetadataExt as _},
     },
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{Receiver, Sender, channel},
     },
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, anyhow, bail};
@@ -475,15 +477,15 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
     }));
     if let Some(l) = p.control {
         let quit = ends.clone();
-        let server = control::Server {
+        let server = Arc::new(control::Server {
             owner: p.owner.clone(),
             clients: clients.clone(),
             events,
             quit: Box::new(move || drop(quit.send(End::Quit))),
             stored: p.options.state.is_some(),
             quitting: false.into(),
-        };
-        spawn("control", move || server.serve(&l.listener))?;
+        });
+        spawn("control", move || server.clone().serve(&l.listener))?;
     }
     log::info!(
         "serving profile {}: {}",
@@ -527,10 +529,13 @@ fn open(
         (owner.clone(), clients.clone(), ends.clone(), door.transport);
     spawn(&format!("function {}", function.0), move || {
         let end = match transport {
-            Transport::VfioUser => pci::door::serve(owner, function, &l.listener, &clients, files),
-            Transport::VhostUser => {
-                virtio::serve(&owner, function, &name, l.listener, &clients, files)
+            Transport::VfioUser => {
+                pci::door::serve(owner.clone(), function, &l.listener, &clients, files)
             }
+            Transport::VhostUser => l
+                .listener
+                .try_clone()
+                .and_then(|l| virtio::serve(&owner, function, &name, l, &clients, files)),
         };
         if let Err(e) = end {
             let _ = ends.send(End::Failed(anyhow!("socket {name}: {e}")));
@@ -538,10 +543,21 @@ fn open(
     })
 }
 
-fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+/// Pause after a service has failed, so that one that always does leaves time to others.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// Runs a service of the process in a thread of its own. A panic of ours does not end it: it begins again.
+fn spawn(name: &str, mut service: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
+    let called = name.to_owned();
+    let live = move || {
+        while catch_unwind(AssertUnwindSafe(&mut service)).is_err() {
+            log::error!("the thread {called} failed and begins again; see above; this is a bug");
+            thread::sleep(AFTER_FAILURE);
+        }
+    };
     thread::Builder::new()
         .name(name.into())
-        .spawn(f)
+        .spawn(live)
         .with_context(|| format!("thread {name}"))?;
     Ok(())
 }
@@ -579,5 +595,29 @@ fn signal_fd() -> std::io::Result<File> {
         let f = File::from_raw_fd(fd);
         debug_assert_eq!(f.as_raw_fd(), fd);
         Ok(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_fails_begins_again() {
+        let (told, heard) = channel();
+        let mut runs = 0;
+        let service = move || {
+            runs += 1;
+            told.send(runs).unwrap();
+            assert!(runs > 2, "on purpose: run {runs}");
+        };
+        spawn("failing", service).unwrap();
+        let limit = Duration::from_secs(10);
+        assert_eq!(
+            [1, 2, 3].map(|_| heard.recv_timeout(limit)),
+            [1, 2, 3].map(Ok)
+        );
+        // It has ended: nobody will send any more.
+        assert!(heard.recv_timeout(limit).is_err());
     }
 }

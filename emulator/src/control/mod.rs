@@ -6,7 +6,9 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
+    net::Shutdown,
     os::unix::net::{UnixListener, UnixStream},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -58,8 +60,7 @@ pub struct Server {
 
 impl Server {
     /// Serves connections until the process ends.
-    pub fn serve(self, listener: &UnixListener) {
-        let me = Arc::new(self);
+    pub fn serve(self: Arc<Self>, listener: &UnixListener) {
         let open = Arc::new(AtomicUsize::new(0));
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else {
@@ -74,21 +75,26 @@ impl Server {
                 );
                 continue;
             }
-            if open.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
-                open.fetch_sub(1, Ordering::AcqRel);
+            let Some(place) = Place::take(&open) else {
                 let _ = writeln!(
                     stream,
                     "{}",
                     error("TooMany", "too many connections; close one and try again")
                 );
                 continue;
-            }
-            let (me, open) = (me.clone(), open.clone());
+            };
+            let me = self.clone();
             let work = move || {
-                if let Err(e) = me.connection(stream) {
-                    log::debug!("control connection: {e}");
+                // Given back however this thread ends, also if it cannot begin.
+                let _place = place;
+                let connection = stream.try_clone();
+                match catch_unwind(AssertUnwindSafe(|| me.connection(stream))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(e)) => log::debug!("control connection: {e}"),
+                    Err(_) => log::error!("a control connection failed; see above"),
                 }
-                open.fetch_sub(1, Ordering::AcqRel);
+                // The thread that tells of events holds it a while longer.
+                let _ = connection.map(|c| c.shutdown(Shutdown::Both));
             };
             if thread::Builder::new()
                 .name("control connection".into())
@@ -219,10 +225,33 @@ impl Server {
                 id,
             );
         }
-        match (verb.run)(self, &Arguments::new(arguments, file)) {
-            Ok(v) => (json!({ "return": v }), id),
-            Err(e) => (error("GenericError", &e), id),
+        let run = || (verb.run)(self, &Arguments::new(arguments, file));
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(v)) => (json!({ "return": v }), id),
+            Ok(Err(e)) => (error("GenericError", &e), id),
+            Err(_) => {
+                let desc =
+                    "the emulator failed over this command, and its log says where; this is a bug";
+                (error("GenericError", desc), id)
+            }
         }
+    }
+}
+
+/// One of [`MAX_CONNECTIONS`]; dropping it gives it back.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
+        let place = Self(open.clone());
+        let before = place.0.fetch_add(1, Ordering::AcqRel);
+        (before < MAX_CONNECTIONS).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

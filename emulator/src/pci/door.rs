@@ -137,7 +137,9 @@ pub fn serve(
             Ok(Err(e)) => log::warn!("function {}: client broke the protocol: {e}", function.0),
             Err(_) => log::error!("function {}: the server failed; see above", function.0),
         }
-        backend.client_gone();
+        if catch_unwind(AssertUnwindSafe(|| backend.client_gone())).is_err() {
+            log::error!("function {}: the server failed; see above", function.0);
+        }
     }
 }
 

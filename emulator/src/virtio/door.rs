@@ -2,13 +2,15 @@
 //! The vhost-user backend of one connection: kicks become inputs of the card.
 //!
 //! Nothing that a guest does makes `handle_event` fail: an error there would end the worker, and
-//! with it the device. A chain that cannot be served is given back with a delivery status.
+//! with it the device. A chain that cannot be served is given back with a delivery status. A panic of ours
+//! ends the client; the next one finds a fresh device.
 
 use std::{
     io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
 };
@@ -20,7 +22,7 @@ use fw_model::{
 use fwctl_proto::virtio::{Config, DEVICE_TYPE_MLX5, Status};
 use log::debug;
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
-use vhost_user_backend::{VhostUserBackend, VringT as _};
+use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VringT as _};
 use virtio_queue::QueueT as _;
 use vm_memory::{
     Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryBackend as _,
@@ -85,6 +87,9 @@ pub struct Door {
     stopping: AtomicBool,
     spoken: AtomicBool,
     exit: AtomicI32,
+    // How the connection is ended, and that it must be.
+    connection: OnceLock<ShutdownHandle>,
+    failed: AtomicBool,
     clients: Clients,
     files: Files,
 }
@@ -111,6 +116,8 @@ impl Door {
             stopping: AtomicBool::new(false),
             spoken: AtomicBool::new(false),
             exit: AtomicI32::new(-1),
+            connection: OnceLock::new(),
+            failed: AtomicBool::new(false),
             clients,
             files,
         }
@@ -126,6 +133,25 @@ impl Door {
     #[must_use]
     pub fn spoken(&self) -> bool {
         self.spoken.load(Ordering::Relaxed)
+    }
+
+    /// The front-end is connected; `connection` ends that if the door fails.
+    pub fn connected(&self, connection: ShutdownHandle) {
+        let connection = self.connection.get_or_init(|| connection);
+        // The worker may have been faster.
+        if self.failed.load(Ordering::SeqCst) {
+            connection.shutdown();
+        }
+    }
+
+    /// The door has failed, by a bug: nothing more is served, and the client goes.
+    fn fail(&self) {
+        log::error!("{}: the server failed; see above", self.name);
+        self.stop();
+        self.failed.store(true, Ordering::SeqCst);
+        if let Some(connection) = self.connection.get() {
+            connection.shutdown();
+        }
     }
 
     /// No round begins any more. The worker can be joined.
@@ -370,15 +396,20 @@ impl VhostUserBackend for Door {
         vrings: &[Vring],
         _thread: usize,
     ) -> io::Result<()> {
-        self.rings.adopt(vrings);
-        match usize::from(event) {
-            COMMAND_QUEUE => self.commands(),
-            EVENT_QUEUE => {
-                if let Some(vring) = vrings.get(EVENT_QUEUE) {
-                    self.events(vring);
+        let serve = || {
+            self.rings.adopt(vrings);
+            match usize::from(event) {
+                COMMAND_QUEUE => self.commands(),
+                EVENT_QUEUE => {
+                    if let Some(vring) = vrings.get(EVENT_QUEUE) {
+                        self.events(vring);
+                    }
                 }
+                _ => {}
             }
-            _ => {}
+        };
+        if catch_unwind(AssertUnwindSafe(serve)).is_err() {
+            self.fail();
         }
         Ok(())
     }

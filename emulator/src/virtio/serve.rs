@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One client after the other on one socket.
 
-use std::{io, os::unix::net::UnixListener, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::unix::net::UnixListener,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use fw_model::{FunctionId, Input, NoMemory, ResetKind};
 use log::warn;
@@ -40,7 +46,15 @@ pub fn serve(
 ) -> io::Result<()> {
     let mut listener = Listener::from(listener);
     loop {
-        if let Err(e) = one_client(owner, function, name, &mut listener, clients, files) {
+        let one = || one_client(owner, function, name, &mut listener, clients, files);
+        let Ok(end) = catch_unwind(AssertUnwindSafe(one)) else {
+            // A panic of ours ends the client, not the device.
+            log::error!("{name}: the server failed; see above");
+            gone(owner, function);
+            std::thread::sleep(AFTER_FAILURE);
+            continue;
+        };
+        if let Err(e) = end {
             match e {
                 DaemonError::CreateBackendListener(ProtocolError::SocketError(e))
                     if !is_shortage(&e) =>
@@ -70,19 +84,17 @@ fn one_client(
     let shared = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let mut daemon = VhostUserDaemon::new(format!("vhost {}", function.0), door.clone(), shared)?;
     owner.attach(function, door.rings().clone());
-    let served = daemon.start(listener).map(|()| daemon.wait());
+    let served = daemon.start(listener).map(|()| {
+        if let Some(connection) = daemon.shutdown_handle() {
+            door.connected(connection);
+        }
+        daemon.wait()
+    });
     // First no more commands, then the reset: nothing of the old life comes after it.
     door.stop();
     drop(daemon);
     door.close();
-    owner.submit(
-        Input::Reset {
-            function,
-            kind: ResetKind::ClientGone,
-        },
-        &NoMemory,
-    );
-    owner.detach(function);
+    gone(owner, function);
     if let Ok(Err(e)) = &served
         && !is_goodbye(e)
     {
@@ -92,6 +104,18 @@ fn one_client(
         clients.went(function);
     }
     served.map(|_| ())
+}
+
+/// Nobody is there for the function any more.
+fn gone(owner: &Owner, function: FunctionId) {
+    owner.submit(
+        Input::Reset {
+            function,
+            kind: ResetKind::ClientGone,
+        },
+        &NoMemory,
+    );
+    owner.detach(function);
 }
 
 /// True for the ways in which a client leaves without having broken the protocol.
