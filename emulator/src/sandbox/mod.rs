@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the process may still do once it serves (docs/hardening.md): Landlock bounds its files, seccomp
-//! its system calls. What is outside fails with an error; nothing is killed.
+//! its system calls. What is outside fails with an error; only calls of another architecture kill.
 
 mod calls;
 
