@@ -69,7 +69,7 @@ fn faults_strike_as_often_as_was_said() {
     assert_eq!(
         ctl(&control, &["faults"]).unwrap()[2],
         json!({"id": 3, "fault": "any : status=LIM_ERR : times=2", "matched": 1, "struck": 1, "followed": 0,
-               "left": 1})
+               "changed": 1, "consumed": 0, "left": 1})
     );
     assert_eq!(
         ctl(&control, &["fault-clear", "id=3"]),

@@ -57,10 +57,19 @@ impl Card {
         now: Time,
         fx: &mut Effects,
     ) -> After {
-        let struck = self.struck.take().unwrap_or_default();
-        for act in &struck.acts {
-            self.act(id, *act, inbox, now, fx);
+        let mut struck = self.struck.take().unwrap_or_default();
+        if struck.lost {
+            struck.forget_changes();
         }
+        for (fault, act) in core::mem::take(&mut struck.acts) {
+            let from = fx.len();
+            self.act(id, act, inbox, now, fx);
+            let mut new = fx.iter().skip(from);
+            if new.any(|e| matches!(e, Effect::Write { .. } | Effect::Event { .. })) {
+                struck.wrote(fault);
+            }
+        }
+        self.shared.faults.count_changes(&struck);
         let due = self.due(inbox, now).after(struck.delay);
         let stopped = struck.stop.then(|| {
             self.shared.last_stop = self.shared.last_stop.wrapping_add(1);

@@ -152,6 +152,20 @@ pub struct Twist {
     pub telling: Telling,
 }
 
+impl Twist {
+    /// True if a byte is written that is not as it should be; what does not come is none.
+    fn changes(&self) -> bool {
+        let values = [
+            self.delivery,
+            self.token,
+            self.other_slot,
+            self.telling.event_type,
+        ];
+        let flags = [self.signature, self.owner, self.twice, self.telling.owner];
+        values.iter().any(Option::is_some) || flags.contains(&true)
+    }
+}
+
 /// A fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -169,6 +183,13 @@ pub struct Fault {
     pub struck: u64,
     /// Of those, the ones after which its function sent another command: what the driver went on from.
     pub followed: u64,
+    /// Strikes that changed a byte which a driver reads: of an answer that was given, of its entry, of an event.
+    /// Not those that only refrain or take time. Counted since the card was made or loaded, as the next.
+    #[serde(skip)]
+    pub changed: u64,
+    /// Of those, the ones after which another command came.
+    #[serde(skip)]
+    pub consumed: u64,
     // When it happens by itself.
     due: Option<Time>,
 }
@@ -196,9 +217,12 @@ pub struct Struck {
     pub delay: Duration,
     /// How its slot is answered.
     pub twist: Twist,
-    /// What the firmware does besides.
-    pub acts: Vec<Act>,
-    replies: Vec<Then>,
+    /// What the firmware does besides, and for which fault.
+    pub acts: Vec<(u32, Act)>,
+    // Changes of the answer, and whose they are.
+    replies: Vec<(u32, Then)>,
+    // Faults that changed something besides.
+    changed: Vec<u32>,
     dice: u64,
 }
 
@@ -343,13 +367,25 @@ impl Faults {
         let dice = &mut self.dice;
         for fault in &mut self.list {
             fault.followed = fault.struck;
+            fault.consumed = fault.changed;
             if fault.strikes(dice, f, state, inbox) {
                 any = true;
-                all.add(&fault.then);
+                all.add(fault.id, &fault.then);
             }
         }
         all.dice = next(dice);
         any.then_some(all)
+    }
+
+    /// The command that was struck is through: counts the faults that changed what the driver reads of it.
+    pub(crate) fn count_changes(&mut self, struck: &Struck) {
+        for fault in self
+            .list
+            .iter_mut()
+            .filter(|f| struck.changed.contains(&f.id))
+        {
+            fault.changed += 1;
+        }
     }
 
     /// Bytes from the card's source of chance.
@@ -382,7 +418,10 @@ impl Faults {
 }
 
 impl Struck {
-    fn add(&mut self, t: &Then) {
+    fn add(&mut self, id: u32, t: &Then) {
+        if t.status.is_some() || t.twist.changes() {
+            self.changed.push(id);
+        }
         if let Some(status) = t.status {
             self.refused.get_or_insert((status, t.syndrome));
         }
@@ -404,7 +443,7 @@ impl Struck {
         all.event_type = all.event_type.or(one.event_type);
         all.late = all.late.or(one.late);
         all.more = all.more.saturating_add(one.more);
-        self.acts.extend(&t.acts);
+        self.acts.extend(t.acts.iter().map(|a| (id, *a)));
         let changes = [
             t.fill.is_some(),
             t.reserved.is_some(),
@@ -412,7 +451,7 @@ impl Struck {
             t.mutate.is_some(),
         ];
         if changes.contains(&true) || !t.set.is_empty() {
-            self.replies.push(t.clone());
+            self.replies.push((id, t.clone()));
         }
     }
 
@@ -420,6 +459,16 @@ impl Struck {
     #[must_use]
     pub fn stops(&self) -> bool {
         self.silent || self.refused.is_some()
+    }
+
+    /// One of the acts of this fault wrote something that a driver reads.
+    pub(crate) fn wrote(&mut self, fault: u32) {
+        self.changed.push(fault);
+    }
+
+    /// What was changed is never seen.
+    pub(crate) fn forget_changes(&mut self) {
+        self.changed.clear();
     }
 
     /// Changes the outbox of the command in `inbox`.
@@ -430,7 +479,8 @@ impl Struck {
             Fill::Random => (next(dice) >> 32) as u8,
         };
         let dice = &mut self.dice;
-        for t in &self.replies {
+        for (id, t) in &self.replies {
+            let before = outbox.to_vec();
             if let (Some(fill), Some(body)) = (t.fill, outbox.get_mut(STATUS_BYTES..)) {
                 body.fill_with(|| with(fill, dice));
             }
@@ -451,6 +501,9 @@ impl Struck {
             }
             if let Some(rest) = t.cut.and_then(|n| outbox.get_mut(n..)) {
                 rest.fill(0);
+            }
+            if before != outbox {
+                self.changed.push(*id);
             }
         }
     }

@@ -228,6 +228,8 @@ pub(super) fn parts(when: &str, then: &str, times: Option<u64>) -> Result<Fault,
         matched: 0,
         struck: 0,
         followed: 0,
+        changed: 0,
+        consumed: 0,
         due: None,
         text,
     })

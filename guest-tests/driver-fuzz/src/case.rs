@@ -79,6 +79,45 @@ impl Case {
     }
 }
 
+/// Which of a case's faults can change a byte that the driver reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// Each of them.
+    All,
+    /// One does, another only takes time or refrains.
+    Some,
+    /// None.
+    None,
+}
+
+impl Case {
+    /// Whether its faults change bytes, or only let the device be late or silent.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        let only_time = |f: &String| {
+            let then = f.split(" : ").nth(1).unwrap_or_default();
+            then.starts_with("delay=") || ["no-event", "lost"].contains(&then)
+        };
+        match self.faults.iter().filter(|f| only_time(f)).count() {
+            0 => Changes::All,
+            n if n == self.faults.len() => Changes::None,
+            _ => Changes::Some,
+        }
+    }
+
+    /// A hash of all that it says: cases of one seed differ when the generator or its tables do.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        format!("{:016x}", fnv(self.to_string().as_bytes()))
+    }
+}
+
+/// FNV-1a of 64 bits, as published.
+fn fnv(bytes: &[u8]) -> u64 {
+    let fold = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold)
+}
+
 /// One fault. Those that end an answer for good are rare: each costs the driver's time-out.
 fn line(dice: &mut Dice) -> String {
     let nth = 1 + dice.below(60);
@@ -193,5 +232,38 @@ mod tests {
         for w in WORKLOADS {
             assert!((0..100).any(|s| Case::of(s).workload == w), "{w}");
         }
+    }
+
+    #[test]
+    fn a_case_knows_whether_it_changes_bytes() {
+        let case = |faults: &[&str]| Case {
+            seed: 1,
+            faults: faults.iter().map(|f| (*f).into()).collect(),
+            workload: "probe",
+        };
+        let (late, lost) = (
+            "any percent=5 : delay=7 : times=0",
+            "any nth=4 : lost : times=1",
+        );
+        let wrong = "any percent=2 : mutate=3 : times=0";
+        let quiet = "any nth=3 : no-event : times=1";
+        assert_eq!(case(&[late]).changes(), Changes::None);
+        assert_eq!(case(&[lost, quiet]).changes(), Changes::None);
+        assert_eq!(case(&[late, wrong]).changes(), Changes::Some);
+        assert_eq!(case(&[wrong]).changes(), Changes::All);
+        assert_eq!(
+            case(&[wrong, "any : status=BAD_RES"]).changes(),
+            Changes::All
+        );
+        // The vectors of its authors.
+        assert_eq!(
+            (fnv(b""), fnv(b"a"), fnv(b"foobar")),
+            (
+                0xcbf2_9ce4_8422_2325,
+                0xaf63_dc4c_8601_ec8c,
+                0x8594_4171_f739_67e8
+            )
+        );
+        assert_ne!(Case::of(1).hash(), Case::of(2).hash());
     }
 }

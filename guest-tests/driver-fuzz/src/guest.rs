@@ -51,7 +51,11 @@ impl Machine {
 
 /// A guest that is up, with its drivers loaded and without a device, as a file.
 #[derive(Debug)]
-pub struct Snapshot(PathBuf);
+pub struct Snapshot {
+    file: PathBuf,
+    /// Its kernel, as it calls itself.
+    pub kernel: String,
+}
 
 impl Snapshot {
     /// Starts a guest, and writes it to a file in `session`.
@@ -86,8 +90,16 @@ impl Snapshot {
         if !done {
             bail!("QEMU does not write the guest in time");
         }
-        Ok(Self(file))
+        let kernel =
+            release(&guest.console()).context("the console does not say which kernel it is")?;
+        Ok(Self { file, kernel })
     }
+}
+
+/// The release in the line that Linux begins with.
+fn release(console: &str) -> Option<String> {
+    let line = console.split_once("Linux version ")?.1;
+    line.split_whitespace().next().map(Into::into)
 }
 
 /// A guest that runs; it ends with this value.
@@ -105,7 +117,7 @@ impl Guest {
     /// # Errors
     /// QEMU does not restore it.
     pub fn restore(machine: &Machine, snapshot: &Snapshot, folder: &Path) -> Result<Self> {
-        let mut guest = Self::start(machine, folder, Some(&snapshot.0))?;
+        let mut guest = Self::start(machine, folder, Some(&snapshot.file))?;
         // It was stopped when it was written, so it stands once it is there.
         let runs = guest.settles(QEMU, |q| {
             if q.execute("query-status", &json!({}))?["status"] != "paused" {
@@ -255,5 +267,17 @@ fn connect(process: &mut Child, socket: &Path) -> Result<Client> {
             bail!("QEMU ended ({status}); qemu.log says why");
         }
         thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_says_who_it_is() {
+        let line = "[    0.000000] Linux version 7.3.4+deb14-amd64 (debian-kernel@x) (gcc 15)\n[ 1.0] Linux version 1";
+        assert_eq!(release(line).as_deref(), Some("7.3.4+deb14-amd64"));
+        assert_eq!(release("nothing"), None);
     }
 }

@@ -21,7 +21,7 @@ use driver_fuzz::{
     case::Case,
     guest::{Machine, Snapshot},
     results::{Outcome, Results},
-    run::{Paths, keep, run},
+    run::{Done, MAX_KEPT, Paths, keep, run, with},
 };
 
 /// Fuzzes mlx5_core in guests: every case is a seed, and says of itself what goes wrong.
@@ -116,7 +116,7 @@ fn only(seed: u64, machine: &Machine, snapshot: &Snapshot, paths: &Paths) -> Res
     let case = Case::of(seed);
     println!("{case}");
     let done = run(&case, 0, machine, snapshot, paths)?;
-    keep(&done, paths)?;
+    tell_kept(&done, paths)?;
     println!("{}", done.console);
     println!("{}", serde_json::to_string_pretty(&done.outcome)?);
     Ok(done.outcome.signature.is_none())
@@ -144,17 +144,18 @@ fn all(
             if seed >= seeds.end || broken.load(Ordering::Relaxed) >= MAX_BROKEN {
                 return;
             }
-            if results.has(seed) {
+            let case = Case::of(seed);
+            if results.has(seed, &with(&case, snapshot)) {
                 continue;
             }
-            let done = run(&Case::of(seed), job, machine, snapshot, paths);
+            let done = run(&case, job, machine, snapshot, paths);
             let written = done.and_then(|d| {
                 tell(&d.outcome);
                 let found = d.outcome.signature.as_ref();
                 if !d.outcome.answered
                     || found.is_some_and(|s| !results.signatures().contains_key(s))
                 {
-                    keep(&d, paths)?;
+                    tell_kept(&d, paths)?;
                 }
                 results.add(d.outcome)
             });
@@ -180,11 +181,25 @@ fn all(
     failure.into_inner().ok().flatten()
 }
 
+/// Keeps a case, or says that it does not.
+fn tell_kept(done: &Done, paths: &Paths) -> Result<()> {
+    if !keep(done, paths)? {
+        let seed = done.outcome.seed;
+        eprintln!(
+            "driver-fuzz: seed {seed}: {MAX_KEPT} findings are kept already; --only {seed} --out DIR keeps it"
+        );
+    }
+    Ok(())
+}
+
 fn tell(o: &Outcome) {
     let counts = if o.counts { "counts" } else { "does not count" };
     let found = o.signature.as_deref().unwrap_or("nothing found");
     println!(
-        "seed {}: {} struck, {} followed, {counts}, {:.1} s: {found}",
-        o.seed, o.struck, o.followed, o.seconds
+        "seed {}: {} struck, {} consumed, {counts}, {:.1} s: {found}",
+        o.seed,
+        o.struck,
+        o.consumed.unwrap_or(0),
+        o.seconds
     );
 }

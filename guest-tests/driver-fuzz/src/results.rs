@@ -13,6 +13,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::case::Case;
+
 /// The file in the folder of results.
 const FILE: &str = "results.jsonl";
 
@@ -27,7 +29,14 @@ pub struct Outcome {
     pub struck: u64,
     /// Of those, the ones after which the driver sent another command.
     pub followed: u64,
-    /// The driver consumed something that was wrong.
+    /// Strikes that changed a byte which the driver reads. Results before version 2 of the rule have neither
+    /// this nor the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<u64>,
+    /// Of those, the ones after which the driver sent another command: it had consumed what was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumed: Option<u64>,
+    /// The driver consumed a changed byte; in older results, a fault struck it and it went on.
     pub counts: bool,
     /// The guest did all that it was told; without, it hung or died.
     pub answered: bool,
@@ -35,12 +44,28 @@ pub struct Outcome {
     pub signature: Option<String>,
     /// How long it took.
     pub seconds: f64,
+    /// What it was run with; older results do not say.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<With>,
 }
+
+/// What a result depends on besides its seed. Results of several runs are merged by it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct With {
+    /// The guest's kernel, as `uname -r` says it.
+    pub kernel: String,
+    /// The emulator's version.
+    pub version: String,
+    /// Hash of what the case says ([`crate::case::Case::hash`]).
+    pub case: String,
+}
+
+type Key = (u64, Option<With>);
 
 #[derive(Debug)]
 struct Inner {
     file: File,
-    seeds: BTreeSet<u64>,
+    keys: BTreeSet<Key>,
     all: Vec<Outcome>,
 }
 
@@ -57,7 +82,7 @@ impl Results {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let path = folder.join(FILE);
         let mut all: Vec<Outcome> = Vec::new();
-        let mut seeds = BTreeSet::new();
+        let mut keys = BTreeSet::new();
         if path.exists() {
             let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             for (n, line) in text.split_inclusive('\n').enumerate() {
@@ -68,8 +93,8 @@ impl Results {
                 }
                 let wrong = || format!("{}:{}", path.display(), n + 1);
                 let one: Outcome = serde_json::from_str(line).with_context(wrong)?;
-                // Results of several machines, one file after the other, may have a seed twice.
-                if seeds.insert(one.seed) {
+                // Results of several machines, one file after the other, may have one twice.
+                if keys.insert((one.seed, one.with.clone())) {
                     all.push(one);
                 }
             }
@@ -77,7 +102,7 @@ impl Results {
         let file = OpenOptions::new().create(true).append(true).open(&path);
         Ok(Self(Mutex::new(Inner {
             file: file.with_context(|| path.display().to_string())?,
-            seeds,
+            keys,
             all,
         })))
     }
@@ -86,9 +111,10 @@ impl Results {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True if a seed has a result.
-    pub fn has(&self, seed: u64) -> bool {
-        self.inner().seeds.contains(&seed)
+    /// True if a seed has a result with this, or one that does not say with what.
+    pub fn has(&self, seed: u64, with: &With) -> bool {
+        let keys = &self.inner().keys;
+        keys.contains(&(seed, Some(with.clone()))) || keys.contains(&(seed, None))
     }
 
     /// Adds one.
@@ -98,7 +124,7 @@ impl Results {
     pub fn add(&self, outcome: Outcome) -> Result<()> {
         let mut inner = self.inner();
         writeln!(inner.file, "{}", serde_json::to_string(&outcome)?)?;
-        inner.seeds.insert(outcome.seed);
+        inner.keys.insert((outcome.seed, outcome.with.clone()));
         inner.all.push(outcome);
         Ok(())
     }
@@ -129,6 +155,21 @@ impl Results {
                 count(|o| !o.answered),
                 count(|o| o.signature.is_some()),
             );
+            let older = inner
+                .all
+                .iter()
+                .filter(|o| o.counts && o.consumed.is_none());
+            let mut by = [0; 3];
+            older.for_each(|o| by[Case::of(o.seed).changes() as usize] += 1);
+            let [all, some, none] = by;
+            if all + some + none > 0 {
+                let _ = writeln!(
+                    text,
+                    "  of these {} by the older rule (struck, and the driver went on): {all} with faults that change \
+                     bytes only, {none} with such as change none, {some} with one of each",
+                    all + some + none
+                );
+            }
         }
         for (s, seed) in self.signatures() {
             let n = self
@@ -154,10 +195,21 @@ mod tests {
             workload: "probe".into(),
             struck: 2,
             followed: 1,
+            changed: Some(1),
+            consumed: Some(1),
             counts: true,
             answered: true,
             signature: signature.map(Into::into),
             seconds: 1.5,
+            with: Some(with()),
+        }
+    }
+
+    fn with() -> With {
+        With {
+            kernel: "7.3.4".into(),
+            version: "0.1.0".into(),
+            case: "0".into(),
         }
     }
 
@@ -172,7 +224,7 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, &text[..text.len() - 5]).unwrap();
         let again = Results::open(&dir).unwrap();
-        assert!(again.has(7) && again.has(3) && !again.has(2));
+        assert!(again.has(7, &with()) && again.has(3, &with()) && !again.has(2, &with()));
         again.add(outcome(1, Some("WARNING: x"))).unwrap();
         let again = Results::open(&dir).unwrap();
         assert_eq!(again.signatures(), [("WARNING: x".to_owned(), 1)].into());
@@ -185,5 +237,61 @@ mod tests {
         let said = format!("{:#}", Results::open(&dir).unwrap_err());
         assert!(said.contains("results.jsonl:1"), "{said}");
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn what_was_run_with_something_else_is_another_result() {
+        let dir = std::env::temp_dir().join(format!("driver-fuzz-with-{}", std::process::id()));
+        let results = Results::open(&dir).unwrap();
+        let other = With {
+            kernel: "6.1.0".into(),
+            ..with()
+        };
+        results.add(outcome(1, None)).unwrap();
+        assert!(results.has(1, &with()) && !results.has(1, &other));
+        results
+            .add(Outcome {
+                with: Some(other.clone()),
+                ..outcome(1, None)
+            })
+            .unwrap();
+        // Files of two machines, one behind the other: each result once.
+        let path = dir.join(FILE);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.repeat(2)).unwrap();
+        let again = Results::open(&dir).unwrap();
+        assert!(again.has(1, &other) && again.has(1, &with()));
+        assert!(again.summary().starts_with("2 cases, 2 count"));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// Those that are kept in the repository, of before results said what was changed.
+    #[test]
+    fn older_results_are_read_and_counted_by_what_their_seeds_say() {
+        let kept = [
+            (
+                "driver-fuzz",
+                include_str!("../../../docs/results/driver-fuzz.jsonl"),
+                939,
+            ),
+            (
+                "kasan",
+                include_str!("../../../docs/results/driver-fuzz-kasan.jsonl"),
+                55,
+            ),
+        ];
+        for (name, text, lines) in kept {
+            let dir =
+                std::env::temp_dir().join(format!("driver-fuzz-{name}-{}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(FILE), text).unwrap();
+            let results = Results::open(&dir).unwrap();
+            let said = results.summary();
+            println!("{name}: {said}");
+            assert!(said.starts_with(&format!("{lines} cases, ")), "{said}");
+            assert!(said.contains(" by the older rule "), "{said}");
+            assert!(results.has(1, &with()));
+            fs::remove_dir_all(dir).unwrap();
+        }
     }
 }

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::{
     case::Case,
     guest::{Guest, Machine, Snapshot, end},
-    results::Outcome,
+    results::{Outcome, With},
     verdict,
 };
 
@@ -92,15 +92,26 @@ fn serve(case: &Case, paths: &Paths, folder: &Path) -> Result<Emulator> {
     }
 }
 
-/// Strikes of all faults, and those after which the driver went on.
-fn strikes(folder: &Path) -> Result<(u64, u64)> {
+/// What all faults have done: strikes, those after which the driver went on, those that changed a byte, those of
+/// which it was consumed.
+fn strikes(folder: &Path) -> Result<[u64; 4]> {
     let text = control::ask(&folder.join("ctl"), "faults", Vec::new(), true)?;
     let all: Value = serde_json::from_str(&text)?;
     let sum = |key: &str| {
         let rows = all.as_array().into_iter().flatten();
         rows.filter_map(|r| r[key].as_u64()).sum()
     };
-    Ok((sum("struck"), sum("followed")))
+    Ok(["struck", "followed", "changed", "consumed"].map(sum))
+}
+
+/// What a result of this case depends on.
+#[must_use]
+pub fn with(case: &Case, snapshot: &Snapshot) -> With {
+    With {
+        kernel: snapshot.kernel.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        case: case.hash(),
+    }
 }
 
 /// Runs a case in a folder of job number `job`.
@@ -125,7 +136,7 @@ pub fn run(
     guest.plug(&folder.join("fw"))?;
     let command = format!("sh /files/workload {}", case.workload);
     let answered = guest.run(&command, WORKLOAD).is_ok();
-    let (struck, followed) = strikes(&folder)?;
+    let [struck, followed, changed, consumed] = strikes(&folder)?;
     let console = guest.console();
     drop(guest);
     drop(emulator);
@@ -134,10 +145,13 @@ pub fn run(
         workload: case.workload.into(),
         struck,
         followed,
-        counts: followed > 0,
+        changed: Some(changed),
+        consumed: Some(consumed),
+        counts: consumed > 0,
         answered,
         signature: verdict::signature(&console),
         seconds: start.elapsed().as_secs_f64(),
+        with: Some(with(case, snapshot)),
     };
     Ok(Done {
         outcome,
@@ -147,24 +161,58 @@ pub fn run(
 }
 
 /// Findings that are kept whole.
-const MAX_KEPT: usize = 200;
+pub const MAX_KEPT: usize = 200;
 
-/// Keeps the logs and the record of a case.
+/// Keeps the logs and the record of a case, under the seed. False if there are [`MAX_KEPT`] already, and this is
+/// none of them.
 ///
 /// # Errors
 /// They cannot be copied.
-pub fn keep(done: &Done, paths: &Paths) -> Result<()> {
-    let findings = paths.out.join("findings");
-    let to = findings.join(done.outcome.seed.to_string());
-    fs::create_dir_all(&to)?;
-    if fs::read_dir(&findings)?.count() > MAX_KEPT {
-        return Ok(());
+pub fn keep(done: &Done, paths: &Paths) -> Result<bool> {
+    keep_in(
+        &paths.out.join("findings"),
+        done.outcome.seed,
+        &done.folder,
+        MAX_KEPT,
+    )
+}
+
+fn keep_in(findings: &Path, seed: u64, folder: &Path, most: usize) -> Result<bool> {
+    fs::create_dir_all(findings)?;
+    let to = findings.join(seed.to_string());
+    if !to.exists() && fs::read_dir(findings)?.count() >= most {
+        return Ok(false);
     }
+    fs::create_dir_all(&to)?;
     for name in ["case", "record", "console.log", "emulator.log", "qemu.log"] {
-        let from = done.folder.join(name);
+        let from = folder.join(name);
         if from.exists() {
             fs::copy(&from, to.join(name)).with_context(|| from.display().to_string())?;
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn so_many_findings_are_kept_whole_and_no_more_is_begun() {
+        let dir = std::env::temp_dir().join(format!("driver-fuzz-keep-{}", std::process::id()));
+        let (case, findings) = (dir.join("c0"), dir.join("findings"));
+        fs::create_dir_all(&case).unwrap();
+        fs::write(case.join("console.log"), "first").unwrap();
+        let keep = |seed| keep_in(&findings, seed, &case, 3).unwrap();
+        assert_eq!([5, 6, 7, 8].map(keep), [true, true, true, false]);
+        assert!(!findings.join("8").exists());
+        assert_eq!(fs::read_dir(&findings).unwrap().count(), 3);
+        // One that is there is renewed.
+        fs::write(case.join("console.log"), "again").unwrap();
+        assert!(keep(6));
+        let text = fs::read_to_string(findings.join("6/console.log")).unwrap();
+        assert_eq!(text, "again");
+        fs::remove_dir_all(dir).unwrap();
+    }
 }

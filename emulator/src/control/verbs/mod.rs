@@ -582,7 +582,7 @@ fn faults(s: &Server, _: &Arguments) -> Result<Value, String> {
     let row = |f: &Fault| {
         json!({
             "id": f.id, "fault": f.text, "matched": f.matched, "struck": f.struck, "followed": f.followed,
-            "left": f.left,
+            "changed": f.changed, "consumed": f.consumed, "left": f.left,
         })
     };
     let all = |c: &Card, _| c.faults().iter().map(row).collect();
