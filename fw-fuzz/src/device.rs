@@ -59,6 +59,8 @@ pub struct Device {
     pub fx: Effects,
     /// The time of the next input.
     pub now: Time,
+    /// Whether batches are stored: if not, each ends as on a disk that is full.
+    pub stores: bool,
     tag: u64,
     inbox: Vec<u8>,
     record: Option<Recording>,
@@ -84,6 +86,7 @@ impl Device {
             guest: Guest::default(),
             fx: Effects::new(),
             now: Time::ZERO,
+            stores: true,
             tag: 0,
             inbox: Vec::new(),
             record: None,
@@ -111,6 +114,7 @@ impl Device {
         self.guest.clear();
         self.fx.clear();
         self.now = Time::ZERO;
+        self.stores = true;
         self.tag = 0;
         if let Some(r) = &mut self.record {
             r.bytes = (r.begin)(&self.card);
@@ -215,6 +219,17 @@ impl Device {
         self.send(f, Caller::Driver, inbox, outbox_len);
     }
 
+    /// As [`Device::command_of`], and the answer may be any.
+    pub fn submit_command_of(
+        &mut self,
+        f: FunctionId,
+        caller: Caller,
+        inbox: &[u8],
+        outbox_len: u32,
+    ) {
+        self.send(f, caller, inbox, outbox_len);
+    }
+
     fn send(&mut self, function: FunctionId, caller: Caller, inbox: &[u8], outbox_len: u32) {
         self.tag += 1;
         self.submit(Input::Command {
@@ -268,7 +283,8 @@ impl Device {
         );
     }
 
-    /// Lets `input` happen and carries out what follows; batches are stored at once.
+    /// Lets `input` happen and carries out what follows; batches are stored at once, or fail at once
+    /// ([`Device::stores`]).
     pub fn submit(&mut self, input: Input<'_>) {
         self.fx.clear();
         self.step(&Step::of(input));
@@ -278,7 +294,7 @@ impl Device {
             done = at + 1;
             self.step(&Step::Input(Input::Committed {
                 token,
-                stored: true,
+                stored: self.stores,
             }));
         }
     }

@@ -43,6 +43,7 @@
 mod begin;
 pub mod check;
 mod commands;
+pub mod compare;
 mod device;
 pub mod dictionary;
 pub mod from_record;

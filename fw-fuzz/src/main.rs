@@ -10,8 +10,8 @@ use std::{
 };
 
 use fw_fuzz::{
+    compare::Pair,
     dictionary, panics,
-    reference::compare::Pair,
     targets::{PROFILE, TARGETS, Target, find},
     trials::Inputs,
 };
@@ -163,7 +163,8 @@ fn compare(count: u64, seed: u64) -> Result<(), End> {
     let rate = count as f64 / begin.elapsed().as_secs_f64().max(1e-9);
     let (ok, all) = pair.executed;
     print(&format!(
-        "{count} sequences agree, {rate:.0} a second; {ok} of {all} commands succeeded\n"
+        "{count} sequences agree, {rate:.0} a second; {ok} of {all} commands succeeded, {} resets\n",
+        pair.resets
     ))
 }
 

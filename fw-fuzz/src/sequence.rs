@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arbitrary::Unstructured;
 use fw_model::{
-    Bits, Caller, EventPath, FunctionId, Input, Profile, Report, ResetKind, Scope, table,
+    Bits, Caller, EventPath, FunctionId, Input, Profile, Report, ResetKind, Scope, fault::Fault,
+    table,
 };
 use fwctl_proto::{
     layout::{get_bits, set_bits},
@@ -139,7 +140,13 @@ impl Sequence {
             _ => {}
         }
         let device = &mut self.device;
-        let before = (who & who::COMPARE != 0).then(|| {
+        if device.card.faults().iter().any(|f| f.left != Some(0)) {
+            // Any answer may be wrong on purpose, and what it names may not be there.
+            return device.submit_command_of(f, caller, inbox, out_len);
+        }
+        // Not on a full disk: an item that it could not take is shown as that of the next boot all the same.
+        let compares = who & who::COMPARE != 0 && device.stores;
+        let before = compares.then(|| {
             // What is due at this time happens before.
             device.poll();
             crate::check::looked_at(&device.card, f)
@@ -261,6 +268,28 @@ impl Sequence {
                     bits: bits(u),
                 });
             }
+            48 => device.submit(Input::FirmwareReset),
+            49 => {
+                if let Some(fault) = fault(u, small) {
+                    device.submit(Input::Fault(&fault));
+                }
+            }
+            50 => {
+                let one = (small & 1 == 0).then_some(u32::from(small >> 1));
+                device.submit(Input::ClearFaults(one));
+            }
+            51 => device.submit(Input::Amend {
+                stopped: u32::from(small & 3),
+                offset: u32::from(u.arbitrary::<u16>().unwrap_or(0)),
+                width: u32::from(byte(u) % 66),
+                value: u.arbitrary().unwrap_or(0),
+            }),
+            52 => {
+                let one = (small & 1 == 0).then_some(u32::from(small >> 1));
+                device.submit(Input::Continue(one));
+            }
+            // The disk is full, or there is room again.
+            53 => device.stores = small & 1 == 1,
             _ => {
                 let page = u.arbitrary::<u8>().unwrap_or(0);
                 device.give_pages(function, 1000 + u32::from(page), u32::from(small));
@@ -268,6 +297,51 @@ impl Sequence {
         }
     }
 }
+
+/// Something that goes wrong on purpose, of each kind that does not end the emulator.
+fn fault(u: &mut Unstructured<'_>, n: u8) -> Option<Fault> {
+    let row = usize::from(u.arbitrary::<u16>().unwrap_or(0)) % table::OPS.len();
+    let when = match opcode::name(table::OPS[row].opcode) {
+        Some(name) if n & 0x40 == 0 => format!("opcode={name}"),
+        _ => format!("any percent={}", 1 + byte(u) % 100),
+    };
+    let then = THEN[usize::from(n & 0x3f) % THEN.len()];
+    Fault::of(&when, then, Some(u64::from(byte(u) & 7))).ok()
+}
+
+/// What may go wrong with a command (docs/faults.md).
+const THEN: [&str; 30] = [
+    "status=BAD_RES syndrome=7",
+    "silent",
+    "lost",
+    "stop",
+    "delay=1",
+    "fill=0",
+    "fill=random",
+    "mutate=3",
+    "reserved=1",
+    "cut=9",
+    "delivery=TOK_ERR",
+    "token=7",
+    "signature",
+    "owner",
+    "no-event",
+    "other-slot=3",
+    "twice",
+    "event-owner",
+    "event-type=CMD",
+    "no-interrupt",
+    "interrupts=2",
+    "late-interrupt=1",
+    "raise=PORT_CHANGE count=3 random-data",
+    "page-demand=5",
+    "hang",
+    "frozen-counter",
+    "starting=1",
+    "stray-write=16",
+    "cable=0",
+    "removal",
+];
 
 fn byte(u: &mut Unstructured<'_>) -> u8 {
     u.arbitrary().unwrap_or(0)
@@ -319,4 +393,104 @@ pub fn raw_step(function: u8, inbox: &[u8], outbox_len: u32) -> Vec<u8> {
     step.extend((outbox_len as u16).to_le_bytes());
     step.extend(inbox);
     step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{command, targets};
+    use fwctl_proto::register;
+
+    const F: u8 = 0;
+
+    fn sequence() -> Sequence {
+        Sequence::new(targets::profile(), Commands::all())
+    }
+
+    /// A step that is no command: its number, what `small` is, and its bytes.
+    fn other(number: u8, small: u8, more: &[u8]) -> Vec<u8> {
+        [&[kind::OTHER + number, small << 1 | F], more].concat()
+    }
+
+    fn run(steps: &[Vec<u8>]) -> Sequence {
+        let mut s = sequence();
+        s.run(&[&[0x0a][..], &steps.concat()].concat());
+        s
+    }
+
+    fn state(s: &mut Sequence) -> &'static str {
+        s.device().card.report(FunctionId(F)).unwrap().state
+    }
+
+    #[test]
+    fn every_fault_is_one() {
+        for n in 0..THEN.len() as u8 {
+            for when in [n, n | 0x40] {
+                let bytes = [5, 0, 20, 3];
+                let f = fault(&mut Unstructured::new(&bytes), when);
+                assert!(f.is_some(), "{}", THEN[usize::from(n)]);
+            }
+        }
+        assert!(!THEN.contains(&"panic") && !THEN.contains(&"crash"));
+    }
+
+    #[test]
+    fn the_firmware_is_reset_and_starts_again() {
+        let mut s = run(&[]);
+        assert_eq!(state(&mut s), "up");
+        // 134 ms later.
+        let mut s = run(&[other(48, 0, &[]), other(0, 27, &[])]);
+        assert_eq!(state(&mut s), "disabled");
+    }
+
+    #[test]
+    fn a_fault_strikes_is_amended_continued_and_cleared() {
+        // Row of ALLOC_PD, any times.
+        let row = table::OPS.iter().position(|o| o.opcode == opcode::ALLOC_PD);
+        let row = (row.unwrap() as u16).to_le_bytes();
+        let stop = THEN.iter().position(|t| *t == "stop").unwrap() as u8;
+        let fault = other(49, stop, &[row[0], row[1], 3]);
+        let pd = raw_step(F, &command(opcode::ALLOC_PD, 0, 16), 16);
+        let mut s = run(&[fault.clone(), pd.clone()]);
+        let card = &s.device().card;
+        assert_eq!(card.stopped().len(), 1);
+        assert_eq!(card.faults()[0].struck, 1);
+        // Bit 0x48 of the outbox, 24 bits: the number.
+        let amend = other(51, 1, &[0x48, 0, 24, 0xab, 0, 0, 0, 0, 0, 0, 0]);
+        let mut s = run(&[fault.clone(), pd.clone(), amend.clone()]);
+        assert_eq!(s.device().card.stopped()[0].outbox[9..12], [0, 0, 0xab]);
+        let go = other(52, 1, &[]);
+        let mut s = run(&[fault.clone(), pd.clone(), amend, go]);
+        let d = s.device();
+        assert!(d.card.stopped().is_empty());
+        assert_eq!(d.reply().unwrap().outbox[9..12], [0, 0, 0xab]);
+        let mut s = run(&[fault, other(50, 1, &[]), pd]);
+        let d = s.device();
+        assert!(d.card.faults().is_empty() && d.reply().unwrap().is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_refused() {
+        // MNVDA, written: SRIOV_EN's item, nv_global_pci_conf, is 0x80 of class 0, 12 bytes.
+        let mut set = command(opcode::ACCESS_REG, 0, 16 + 16 + 12);
+        set_bits(&mut set, 80, 16, u64::from(register::MNVDA));
+        let at = 16 * 8;
+        set_bits(&mut set, at, 32, 12);
+        set_bits(&mut set, at + 32, 32, 0x80);
+        let set = raw_step(F, &set, 64);
+        let status = |steps: &[Vec<u8>]| {
+            let mut s = run(steps);
+            let items = s.device().card.items();
+            let status = s.device().reply().and_then(|r| r.status());
+            (status, items)
+        };
+        let (_, before) = status(&[]);
+        let (stored, after) = status(&[set.clone()]);
+        assert_eq!(stored, Some(0));
+        assert_ne!(after, before, "the command does what it says");
+        let (refused, _) = status(&[other(53, 0, &[]), set.clone()]);
+        assert!(refused.is_some_and(|s| s != 0), "{refused:?}");
+        let (again, _) = status(&[other(53, 0, &[]), other(53, 1, &[]), set]);
+        assert_eq!(again, Some(0));
+    }
 }

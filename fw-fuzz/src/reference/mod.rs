@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A second, plain model of the life of a function: its states, pages, user contexts, and who may do what
 //! with which object. It is written from docs/lifecycle.md, docs/commands.md and the layouts of `mlx5_ifc.h`,
-//! and shares no code with fw-model but those layouts ([`compare`] puts the two side by side).
+//! and shares no code with fw-model but those layouts ([`crate::compare`] puts the two side by side).
 //!
 //! It does not choose numbers: what the firmware gives out must be free, and is taken.
 
-pub mod compare;
-mod objects;
+pub(crate) mod objects;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +41,7 @@ enum Who {
 }
 
 /// `MLX5_SHARED_RESOURCE_UID`: what all user contexts may refer to.
-const SHARED: u16 = 0xffff;
+pub(crate) const SHARED: u16 = 0xffff;
 /// `uctx.cap`: tools resources.
 const TOOLS: u64 = 4;
 
@@ -73,8 +72,8 @@ pub struct Disagreement(pub String);
 #[derive(Clone, Debug)]
 pub struct Reference {
     caps: Vec<u8>,
-    boot: u32,
-    init: u32,
+    pub(crate) boot: u32,
+    pub(crate) init: u32,
     life: Life,
     pages: BTreeSet<u64>,
     issi: u64,
@@ -103,7 +102,7 @@ impl Reference {
         }
     }
 
-    /// A function level reset.
+    /// A reset of any kind: of all that this model knows, none leaves anything (docs/lifecycle.md).
     pub fn reset(&mut self) {
         *self = Self::new(&self.caps, self.boot, self.init);
     }
@@ -120,7 +119,7 @@ impl Reference {
         self.uctx.keys().copied().collect()
     }
 
-    fn numbers(&self, kind: usize) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn numbers(&self, kind: usize) -> impl Iterator<Item = u32> + '_ {
         let of = move |n: &&Name| n.0 == kind;
         self.objects.keys().filter(of).map(|n| n.1)
     }

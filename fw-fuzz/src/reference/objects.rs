@@ -11,7 +11,7 @@ use super::to;
 
 /// What a command does with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     Create,
     Destroy,
     Query,
@@ -20,14 +20,14 @@ pub(super) enum Role {
 
 /// States of a work queue (`MLX5_RQC_STATE_*`, `MLX5_SQC_STATE_*`, `MLX5_RMPC_STATE_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     Reset,
     Ready,
     Error,
 }
 
 impl State {
-    pub(super) fn code(self) -> u64 {
+    pub(crate) fn code(self) -> u64 {
         match self {
             Self::Reset => 0,
             Self::Ready => 1,
@@ -35,14 +35,14 @@ impl State {
         }
     }
 
-    pub(super) fn of(code: u64) -> Option<Self> {
+    pub(crate) fn of(code: u64) -> Option<Self> {
         [Self::Reset, Self::Ready, Self::Error]
             .into_iter()
             .find(|s| s.code() == code)
     }
 
     /// To reset and to error from anywhere; to ready unless it is in error.
-    pub(super) fn may_become(self, code: u64) -> bool {
+    pub(crate) fn may_become(self, code: u64) -> bool {
         match Self::of(code) {
             Some(Self::Ready) => self != Self::Error,
             Some(_) => true,
@@ -53,47 +53,47 @@ impl State {
 
 /// A place in a create command with another object's number; 0 stands for none.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ref {
-    pub(super) kind: usize,
+pub(crate) struct Ref {
+    pub(crate) kind: usize,
     /// Bit offset of 24 bits.
-    pub(super) at: u32,
+    pub(crate) at: u32,
     /// Only if this place (offset, width) has this value.
-    pub(super) only_if: Option<(u32, u32, u64)>,
+    pub(crate) only_if: Option<(u32, u32, u64)>,
 }
 
 /// A kind of object.
-pub(super) struct Kind {
-    pub(super) name: &'static str,
-    pub(super) create: u16,
-    pub(super) destroy: u16,
-    pub(super) query: Option<u16>,
-    pub(super) modify: Option<u16>,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) create: u16,
+    pub(crate) destroy: u16,
+    pub(crate) query: Option<u16>,
+    pub(crate) modify: Option<u16>,
     /// Shortest create and modify command.
-    pub(super) in_len: usize,
+    pub(crate) in_len: usize,
     /// Bits with the number: in the create command's outbox, in the other commands.
     number: (u32, u32),
-    pub(super) log_max: Field<CmdHcaCap>,
+    pub(crate) log_max: Field<CmdHcaCap>,
     refs: &'static [Ref],
     /// Bit offset of the state in the modify command: the old one, the new one.
     states: Option<(u32, u32)>,
     /// Bit offset of the state in the query's outbox.
-    pub(super) state_out: Option<u32>,
+    pub(crate) state_out: Option<u32>,
     /// By how many bytes the context lies earlier in the query's outbox than in the create command.
-    pub(super) earlier: usize,
+    pub(crate) earlier: usize,
 }
 
 impl Kind {
-    pub(super) fn number_out(&self, outbox: &[u8]) -> u32 {
+    pub(crate) fn number_out(&self, outbox: &[u8]) -> u32 {
         get_bits(outbox, self.number.0, self.number.1) as u32
     }
 
     /// All these commands have it where the create command's outbox has it.
-    pub(super) fn number_in(&self, inbox: &[u8]) -> u32 {
+    pub(crate) fn number_in(&self, inbox: &[u8]) -> u32 {
         self.number_out(inbox)
     }
 
     /// What an object that is made by this command refers to.
-    pub(super) fn references<'a>(
+    pub(crate) fn references<'a>(
         &'a self,
         inbox: &'a [u8],
     ) -> impl Iterator<Item = (usize, u32)> + 'a {
@@ -110,7 +110,7 @@ impl Kind {
     }
 
     /// The states that a modify command names.
-    pub(super) fn transition(&self, inbox: &[u8]) -> (u64, u64) {
+    pub(crate) fn transition(&self, inbox: &[u8]) -> (u64, u64) {
         let (from, to) = self.states.unwrap_or((0, 0));
         (get_bits(inbox, from, 4), get_bits(inbox, to, 4))
     }
@@ -149,7 +149,7 @@ const fn plain(name: &'static str, create: u16, destroy: u16, log_max: Field<Cmd
 }
 
 /// Kinds, each at its number.
-pub(super) static KINDS: &[Kind] = &[
+pub(crate) static KINDS: &[Kind] = &[
     plain("pd", op::ALLOC_PD, op::DEALLOC_PD, CmdHcaCap::LOG_MAX_PD),
     plain(
         "transport_domain",
@@ -246,7 +246,7 @@ pub(super) static KINDS: &[Kind] = &[
 ];
 
 /// What a command does, and with which kind.
-pub(super) fn role(opcode: u16) -> Option<(usize, Role)> {
+pub(crate) fn role(opcode: u16) -> Option<(usize, Role)> {
     KINDS.iter().enumerate().find_map(|(i, k)| {
         let role = match opcode {
             o if o == k.create => Role::Create,
@@ -261,17 +261,17 @@ pub(super) fn role(opcode: u16) -> Option<(usize, Role)> {
 
 impl Kind {
     /// Every reference that a create command can have: offset and kind.
-    pub(super) fn places(&self) -> impl Iterator<Item = &Ref> {
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Ref> {
         self.refs.iter()
     }
 
     /// Writes the number of an object into a command.
-    pub(super) fn put_number(&self, inbox: &mut [u8], n: u32) {
+    pub(crate) fn put_number(&self, inbox: &mut [u8], n: u32) {
         fwctl_proto::layout::set_bits(inbox, self.number.0, self.number.1, u64::from(n));
     }
 
     /// Writes the states of a modify command.
-    pub(super) fn put_states(&self, inbox: &mut [u8], from: u64, new: u64) {
+    pub(crate) fn put_states(&self, inbox: &mut [u8], from: u64, new: u64) {
         if let Some((old_at, new_at)) = self.states {
             fwctl_proto::layout::set_bits(inbox, old_at, 4, from);
             fwctl_proto::layout::set_bits(inbox, new_at, 4, new);

@@ -7,7 +7,7 @@ use fw_model::{Delivery, EventPath, FunctionId, object::KindId, table};
 use fwctl_proto::{layout::get_bits, opcode};
 
 use super::{Target, profile, recorded};
-use crate::{Commands, Device, command, dictionary};
+use crate::{Commands, Device, check::looked_at, command, dictionary};
 
 /// The target.
 pub static INBOX: Target = Target {
@@ -22,6 +22,8 @@ pub static INBOX: Target = Target {
 
 /// Bytes before the inbox: which state, and the outbox's length in units of 16.
 const HEAD: usize = 2;
+/// In the first byte: whether what a command that changes nothing has left is compared with what was before.
+const COMPARE: u8 = 0x10;
 /// States: disabled, enabled, up, up with an object of each kind that can be made from zeros.
 const STATES: usize = 4;
 /// The state by the first byte: the last one takes the longest to be brought to again.
@@ -99,9 +101,19 @@ pub fn run(data: &[u8]) {
         if core::mem::take(&mut d.used) {
             d.bring();
         }
+        let compared = data.first().is_some_and(|b| b & COMPARE != 0);
+        let before = compared.then(|| looked_at(&d.device.card, F));
         crate::begins();
         d.device.command(F, inbox, out_len);
         d.used = !changed_nothing(&d.device, inbox);
+        if let (Some(before), false) = (before, d.used) {
+            // Else the next input would find another device than it should.
+            let now = looked_at(&d.device.card, F);
+            assert_eq!(
+                before, now,
+                "a command that changes nothing has changed something"
+            );
+        }
     });
 }
 
@@ -135,7 +147,7 @@ fn seeds() -> Vec<Vec<u8>> {
         .iter()
         .filter(|o| commands.position(o.opcode).is_some());
     let seed = |op: &table::Op| {
-        let mut seed = vec![3, op.out_len.div_ceil(16).clamp(1, 255) as u8];
+        let mut seed = vec![3 | COMPARE, op.out_len.div_ceil(16).clamp(1, 255) as u8];
         seed.extend(command(op.opcode, 0, usize::from(op.in_len).max(16)));
         seed
     };

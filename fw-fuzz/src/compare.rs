@@ -13,16 +13,19 @@ use fwctl_proto::{
     opcode,
 };
 
-use super::{
-    Answer, Reference, SHARED,
-    objects::{KINDS, Role, role},
+use crate::{
+    Device, command,
+    reference::{
+        Answer, Reference, SHARED,
+        objects::{KINDS, Role, role},
+    },
+    trials::Random,
 };
-use crate::{Device, command, trials::Random};
 
 /// Steps of a sequence.
 pub const STEPS: usize = 24;
 /// The profile of the compared card.
-const PROFILE: &str = include_str!("../../profiles/reference.toml");
+const PROFILE: &str = include_str!("../profiles/reference.toml");
 /// Room for every outbox; QUERY_ISSI's and the queries' are the longest.
 const OUTBOX: u32 = 288;
 
@@ -32,12 +35,42 @@ pub struct Pair {
     device: Device,
     reference: Reference,
     fresh: Reference,
-    steps: Vec<Vec<u8>>,
+    steps: Vec<Step>,
+    /// Resets so far.
+    pub resets: u64,
     /// Commands that succeeded so far, and all.
     pub executed: (u64, u64),
 }
 
 const F: FunctionId = FunctionId(0);
+
+/// A way to begin anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reset {
+    Function(ResetKind),
+    Power,
+    Firmware,
+}
+
+/// All of them.
+const RESETS: [Reset; 6] = [
+    Reset::Function(ResetKind::Flr),
+    Reset::Function(ResetKind::Bus),
+    Reset::Function(ResetKind::ClientGone),
+    Reset::Function(ResetKind::Firmware),
+    Reset::Power,
+    Reset::Firmware,
+];
+/// How long a firmware that was reset is given to start, in steps of so many nanoseconds.
+const STARTING_STEPS: usize = 4;
+const STARTING_NANOS: u64 = 1_000_000_000;
+
+/// What was done, to be told.
+#[derive(Clone, Debug)]
+enum Step {
+    Command(Vec<u8>),
+    Reset(Reset),
+}
 
 impl Pair {
     /// A card that was just powered, and its reference.
@@ -62,6 +95,7 @@ impl Pair {
             reference: fresh.clone(),
             fresh,
             steps: Vec::new(),
+            resets: 0,
             executed: (0, 0),
         })
     }
@@ -81,18 +115,32 @@ impl Pair {
         }
         for _ in 0..STEPS {
             if random.below(64) == 0 {
-                self.device.submit(Input::Reset {
-                    function: F,
-                    kind: ResetKind::Flr,
-                });
-                self.reference.reset();
-                self.steps.push(b"FLR".to_vec());
+                self.reset(RESETS[random.below(RESETS.len())]);
                 continue;
             }
             let inbox = self.inbox(&mut random);
             self.step(&inbox)?;
         }
         self.end()
+    }
+
+    /// All ways in which a function begins anew; docs/lifecycle.md has a row for each.
+    fn reset(&mut self, reset: Reset) {
+        match reset {
+            Reset::Function(kind) => self.device.submit(Input::Reset { function: F, kind }),
+            Reset::Power => self.device.submit(Input::PowerCycle),
+            Reset::Firmware => self.device.submit(Input::FirmwareReset),
+        }
+        if !matches!(reset, Reset::Function(_)) {
+            // It starts, and executes nothing meanwhile.
+            for _ in 0..STARTING_STEPS {
+                self.device.now.0 += STARTING_NANOS;
+                self.device.poll();
+            }
+        }
+        self.reference.reset();
+        self.steps.push(Step::Reset(reset));
+        self.resets += 1;
     }
 
     fn bring_up(&mut self) -> Result<(), String> {
@@ -103,7 +151,7 @@ impl Pair {
     }
 
     fn step(&mut self, inbox: &[u8]) -> Result<(), String> {
-        self.steps.push(inbox.to_vec());
+        self.steps.push(Step::Command(inbox.to_vec()));
         let ok = self.device.command(F, inbox, OUTBOX);
         self.executed.0 += u64::from(ok);
         self.executed.1 += 1;
@@ -138,9 +186,14 @@ impl Pair {
     fn told(&self, what: &str) -> String {
         let mut text = format!("step {}: {what}\n", self.steps.len());
         for s in &self.steps {
-            let op = u16::from_be_bytes([s[0], s[1]]);
-            let name = opcode::name(op).unwrap_or("?");
-            text.push_str(&format!("  {name} {:02x?}\n", &s[..s.len().min(64)]));
+            let line = match s {
+                Step::Reset(how) => format!("  reset: {how:?}\n"),
+                Step::Command(s) => {
+                    let name = opcode::name(u16::from_be_bytes([s[0], s[1]])).unwrap_or("?");
+                    format!("  {name} {:02x?}\n", &s[..s.len().min(64)])
+                }
+            };
+            text.push_str(&line);
         }
         text
     }
