@@ -485,7 +485,7 @@ mod tests {
             (status, items)
         };
         let (_, before) = status(&[]);
-        let (stored, after) = status(&[set.clone()]);
+        let (stored, after) = status(std::slice::from_ref(&set));
         assert_eq!(stored, Some(0));
         assert_ne!(after, before, "the command does what it says");
         let (refused, _) = status(&[other(53, 0, &[]), set.clone()]);
