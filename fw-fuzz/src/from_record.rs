@@ -2,12 +2,13 @@
 //! Seeds from records: what a guest's driver said to the firmware (`serve --record`) becomes inputs.
 
 use fw_model::{
-    Input,
-    record::{Broken, Frame, Record, Step},
+    FunctionId, Input,
+    gateway::Place,
+    record::{self, Broken, Frame, Record, Step},
 };
 use fwctl_proto::cmdif::{BLOCK_DATA, ENTRY_BYTES, Entry};
 
-use crate::{MAX_INBOX, MAX_STEPS, raw_step};
+use crate::{MAX_INBOX, MAX_STEPS, raw_step, targets};
 
 /// A command as a driver gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,47 @@ fn queued(function: u8, frame: &Frame<'_>, all: &mut Vec<Sent>) {
     }
 }
 
+/// Words that were written behind the PCI gateway.
+///
+/// # Errors
+/// [`Broken`].
+fn words(record: &[u8]) -> Result<Vec<(FunctionId, Place, u32)>, Broken> {
+    let mut all = Vec::new();
+    for frame in Record::open(record)? {
+        if let Step::Input(Input::Gateway {
+            function,
+            at,
+            value,
+        }) = frame?.step
+        {
+            all.push((function, at, value));
+        }
+    }
+    Ok(all)
+}
+
+/// Commands in one seed of the target `chains`: it rings four times.
+const CHAINED: usize = 4;
+/// Frames of a record that are one seed, as many as fit into an input of the target.
+const WINDOW: usize = 16;
+
+/// Parts of a record, each one itself: the card that it begins with, and some of its frames.
+fn windows(record: &[u8]) -> Result<Vec<Vec<u8>>, Broken> {
+    let mut open = Record::open(record)?;
+    // What a guest's card differs by from its profile is not what the target's card does.
+    let head = record::head(&open.head).map_err(|_| Broken::NotARecord)?;
+    let frames: Vec<Frame<'_>> = open.by_ref().collect::<Result<_, _>>()?;
+    let part = |some: &[Frame<'_>]| {
+        // Sums are right.
+        let mut seed = [&[0], &head[..]].concat();
+        for frame in some {
+            seed.extend(record::framed(frame).unwrap_or_default());
+        }
+        seed
+    };
+    Ok(frames.chunks(WINDOW).map(part).collect())
+}
+
 /// Seeds of a target from a record; none for a target that does not take commands.
 ///
 /// # Errors
@@ -91,6 +133,9 @@ pub fn seeds(target: &str, record: &[u8]) -> Result<Vec<Vec<u8>>, Broken> {
                 seed
             })
             .collect(),
+        "gateway" => targets::gateway::seeds_of(&words(record)?),
+        "chains" => all.chunks(CHAINED).map(targets::chains::seed_of).collect(),
+        "record" => windows(record)?,
         "commands" | "save" => all
             .chunks(MAX_STEPS)
             .map(|some| {
@@ -110,6 +155,7 @@ pub fn seeds(target: &str, record: &[u8]) -> Result<Vec<Vec<u8>>, Broken> {
 mod tests {
     use super::*;
     use crate::{command, targets::find};
+    use fw_model::gateway::space;
     use fwctl_proto::opcode;
 
     #[test]
@@ -128,6 +174,60 @@ mod tests {
         let made = seeds("commands", &record).unwrap();
         assert!(made[0].ends_with(&seed[1..]));
         assert_eq!(seeds("gateway", &record).unwrap(), Vec::<Vec<u8>>::new());
+        assert_eq!(seeds("virtqueue", &record).unwrap(), Vec::<Vec<u8>>::new());
         assert!(commands(b"nothing").is_err());
+        // Each part of a record is one that the target runs.
+        let parts = seeds("record", &record).unwrap();
+        let frames = |bytes: &[u8]| Record::open(bytes).unwrap().map(Result::unwrap).count();
+        let all: usize = parts.iter().map(|p| frames(&p[1..])).sum();
+        assert_eq!((all, parts[0][0]), (frames(&record), 0));
+    }
+
+    /// What a driver put into its command queue, with its chains, is found in what was read for the doorbell.
+    #[test]
+    fn commands_in_a_queue_are_found_whole_and_sent_again() {
+        let chains = find("chains").unwrap();
+        // QUERY_HCA_CAP is inline; CREATE_EQ has a chain, of which the target makes up 255 bytes a block.
+        let sent = |op, op_mod, len, outbox_len| {
+            let mut inbox = command(op, op_mod, len);
+            for (n, b) in inbox.iter_mut().enumerate().take(240).skip(64) {
+                *b = n as u8;
+            }
+            Sent {
+                function: 0,
+                inbox,
+                outbox_len,
+            }
+        };
+        let wanted = [
+            sent(opcode::QUERY_HCA_CAP, 1, 16, 4112),
+            sent(opcode::CREATE_EQ, 0, 272 + 8, 16),
+            sent(opcode::QUERY_ISSI, 0, 16, 112),
+        ];
+        let record = (chains.record.unwrap())(&targets::chains::seed_of(&wanted));
+        let queued: Vec<Sent> = commands(&record).unwrap();
+        // Bringing the function up was over the channel.
+        let found = &queued[queued.len() - wanted.len()..];
+        assert_eq!(found, wanted);
+        let seeds = seeds("chains", &record).unwrap();
+        let last = (chains.record.unwrap())(seeds.last().unwrap());
+        let again = commands(&last).unwrap();
+        assert_eq!(again.last(), wanted.last());
+    }
+
+    #[test]
+    fn words_of_a_gateway_are_written_again() {
+        let gateway = find("gateway").unwrap();
+        let record = |seed: &[u8]| (gateway.record.unwrap())(seed);
+        let at = |space, address| Place { space, address };
+        let wanted = [
+            (FunctionId(1), at(space::SEMAPHORES, 0), 7),
+            (FunctionId(0), at(space::ICMD, 0x10_0000), 0x1234_5678),
+            (FunctionId(0), at(space::CR, 0xf_0014), 1),
+        ];
+        let made = targets::gateway::seeds_of(&wanted);
+        assert_eq!(made.len(), 1);
+        assert_eq!(words(&record(&made[0])).unwrap(), wanted);
+        assert_eq!(seeds("gateway", &record(&made[0])).unwrap(), made);
     }
 }

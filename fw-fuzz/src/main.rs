@@ -122,9 +122,13 @@ fn seeds(t: &Target, dir: &str, records: &[&str]) -> Result<(), End> {
         let made = fw_fuzz::from_record::seeds(t.name, &bytes);
         all.extend(made.map_err(|e| End::File(format!("{file}: {e}")))?);
     }
-    for (n, seed) in all.iter().enumerate() {
+    for seed in &all {
         let seed = &seed[..seed.len().min(t.max_len)];
-        write(&dir.join(format!("seed-{n:05}")), seed)?;
+        // By content: those of another record, or of other tables, take no other's place.
+        write(
+            &dir.join(format!("seed-{:016x}", fw_fuzz::hash(seed))),
+            seed,
+        )?;
     }
     Ok(())
 }

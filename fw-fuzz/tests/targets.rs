@@ -3,15 +3,19 @@
 //! with every change.
 
 use fw_fuzz::{
+    Device, command,
+    dictionary::MAX_WORD,
     panics::none_in,
-    targets::{TARGETS, Target, find},
+    targets::{TARGETS, Target, find, profile},
     trials::Inputs,
 };
 use fw_model::{
-    Profile,
+    Effect, EventPath, FunctionId, Profile,
     record::Record,
     record::replay::{Reads, Replay},
 };
+
+use fwctl_proto::{opcode, register};
 
 /// Inputs of each target, seeds included; `FWCTL_CASES` times as many.
 const INPUTS: usize = 3000;
@@ -51,6 +55,53 @@ fn no_target_fails() {
     assert_eq!(TARGETS.len(), 17, "with those of the process");
     for t in TARGETS {
         trial(t);
+    }
+}
+
+/// Each target has words of its language, none longer than libFuzzer takes, and each of its own is in a seed.
+#[test]
+fn every_target_has_words_and_seeds() {
+    for t in TARGETS {
+        let words = (t.dictionary)();
+        assert!(words.len() > 10, "{}: {} words", t.name, words.len());
+        let long = words.iter().find(|w| w.is_empty() || w.len() > MAX_WORD);
+        assert_eq!(long, None, "{}", t.name);
+        let seeds = (t.seeds)();
+        assert!(!seeds.is_empty(), "{}", t.name);
+        // Else they are words of nothing.
+        let has = |word: &[u8]| {
+            let mut all = seeds.iter();
+            all.any(|s| s.windows(word.len()).any(|w| w == word))
+        };
+        let used = words.iter().filter(|w| has(w)).count();
+        assert!(used >= 3, "{}: {used} of {}", t.name, words.len());
+    }
+}
+
+/// What a card stores has keys that the dictionary of the state file has.
+#[test]
+fn keys_of_the_state_are_words_of_it() {
+    let words = (find("state").unwrap().dictionary)();
+    let mut d = Device::of(profile(), &[EventPath::Channel]);
+    let f = FunctionId(0);
+    d.bring_up(f);
+    // ACCESS_REG, MNVDA: nv_global_pci_conf, 12 bytes; docs/configuration.md.
+    let mut set = command(opcode::ACCESS_REG, 0, 16 + 16 + 12);
+    set[10..12].copy_from_slice(&register::MNVDA.to_be_bytes());
+    set[16..20].copy_from_slice(&12u32.to_be_bytes());
+    set[20..24].copy_from_slice(&0x80u32.to_be_bytes());
+    d.command(f, &set, 64);
+    let keys: Vec<&String> =
+        d.fx.iter()
+            .filter_map(|e| match e {
+                Effect::Commit { batch, .. } => Some(batch.puts.keys()),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+    assert!(!keys.is_empty());
+    for key in keys {
+        assert!(words.iter().any(|w| w == key.as_bytes()), "{key}");
     }
 }
 

@@ -218,6 +218,20 @@ impl Server {
     }
 }
 
+/// Numbers of the commands that there are.
+pub const COMMANDS: &[u16] = &[
+    VERSION,
+    DMA_MAP,
+    DMA_UNMAP,
+    DEVICE_GET_INFO,
+    DEVICE_GET_REGION_INFO,
+    DEVICE_GET_IRQ_INFO,
+    DEVICE_SET_IRQS,
+    REGION_READ,
+    REGION_WRITE,
+    DEVICE_RESET,
+];
+
 /// Agrees on the protocol's version 0.0, and tells our limits.
 fn version(major: u16, minor: u16, text: &[u8]) -> io::Result<Vec<u8>> {
     if major != 0 {

@@ -10,13 +10,13 @@ use fw_model::{
 };
 use fwctl_proto::{
     cmdif::{BLOCK_DATA, BlockControl, ENTRY_BYTES, Entry, INLINE_BYTES, xor8},
-    layout::{Layout as _, set_bits},
+    layout::{Layout as _, get_bits, set_bits},
     layouts::{CmdHcaCap, SetHcaCapIn},
     opcode, segment,
 };
 
 use super::{Target, profile, recorded};
-use crate::{Device, command, dictionary};
+use crate::{Device, command, dictionary, from_record::Sent};
 
 /// The target.
 pub static CHAINS: Target = Target {
@@ -302,6 +302,51 @@ fn sign(d: &mut Device) {
     let f = CmdHcaCap::CMDIF_CHECKSUM;
     set_bits(&mut inbox, 128 + f.offset(), f.width(), 3);
     d.command(F, &inbox, 16);
+}
+
+/// A seed that rings for each of these commands, in a function that is up.
+#[must_use]
+pub fn seed_of(sent: &[Sent]) -> Vec<u8> {
+    let mut seed = vec![5];
+    for s in sent {
+        let op = get_bits(&s.inbox, 0, 16) as u16;
+        let Some(row) = table::OPS.iter().position(|o| o.opcode == op) else {
+            continue;
+        };
+        // Lengths are told as what they are above the table's, the same for both.
+        let shortest = u32::from(table::OPS[row].in_len);
+        let (in_how, longer) = match (s.inbox.len() as u32).checked_sub(shortest) {
+            Some(longer) if s.inbox.len() as u32 != shortest.max(16) => (1, longer),
+            _ => (0, 0),
+        };
+        let outbox = u32::from(table::OPS[row].out_len);
+        let (out_how, longer) = match s.outbox_len.checked_sub(outbox) {
+            Some(more) if more > 0 && (in_how == 0 || more == longer) => (1, more),
+            _ => (0, longer),
+        };
+        let Ok(longer) = u16::try_from(longer) else {
+            continue;
+        };
+        // Slot 0, an entry that is signed and the firmware's.
+        seed.extend([0, in_how | out_how << 2]);
+        seed.extend((row as u16).to_le_bytes());
+        seed.extend(longer.to_le_bytes());
+        let (inline, rest) = s.inbox.split_at(s.inbox.len().min(INLINE_BYTES));
+        seed.extend(inline);
+        seed.extend(vec![0; INLINE_BYTES - inline.len()]);
+        // Token; both chains begin at the first block.
+        seed.extend([9, 1, 0, 1, 0]);
+        for block in rest.chunks(BLOCK_DATA) {
+            let data = &block[..block.len().min(usize::from(u8::MAX))];
+            seed.extend([0, 1, 0, data.len() as u8]);
+            seed.extend(data);
+        }
+        let outbox = s.outbox_len as usize;
+        for _ in 0..outbox.saturating_sub(INLINE_BYTES).div_ceil(BLOCK_DATA) {
+            seed.extend([0, 1, 0]);
+        }
+    }
+    seed
 }
 
 /// A command of each length class, with and without signatures.

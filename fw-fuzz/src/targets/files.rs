@@ -8,18 +8,24 @@ use std::{
     sync::OnceLock,
 };
 
+use clap::Parser as _;
 use fw_model::{
-    Batch, Card, EventPath, FunctionId, Overlay, Profile, Store as _,
+    Batch, Caller, Card, EventPath, FunctionId, Input, MemStore, NoMemory, Overlay, Profile,
+    ResetKind, Scope, Store as _,
+    gateway::{Place, space},
     record::{
-        Record,
+        self, Record,
         replay::{Reads, Replay},
     },
+    save,
 };
 use fwctl_emu::{
     faults,
+    owner::Owner,
     store::FileStore,
-    trace::{Entry, Reader, Recorder},
+    trace::{self, Entry, Recorder},
 };
+use fwctl_proto::{mst, opcode};
 
 use super::{COMMANDS, Target, profile};
 use crate::{Device, dictionary};
@@ -45,7 +51,7 @@ target!(
     "the journal of a state directory",
     8192,
     state,
-    Vec::new,
+    state_words,
     state_seeds
 );
 target!(
@@ -54,7 +60,7 @@ target!(
     "a saved card",
     16384,
     card,
-    Vec::new,
+    card_words,
     card_seeds
 );
 target!(
@@ -63,7 +69,7 @@ target!(
     "a trace",
     8192,
     trace,
-    Vec::new,
+    trace_words,
     trace_seeds
 );
 target!(
@@ -72,7 +78,7 @@ target!(
     "a record, and what it makes a card do",
     16384,
     record,
-    Vec::new,
+    record_words,
     record_seeds
 );
 target!(
@@ -199,6 +205,17 @@ fn state_seeds() -> Vec<Vec<u8>> {
     vec![[&[0], &content[..]].concat(), vec![0]]
 }
 
+/// What a card keeps in it: configuration items and pieces of flash, by their keys; and the store's own marks.
+fn state_words() -> Vec<Vec<u8>> {
+    let items = mst::nv::ITEMS.iter();
+    let keys = items.flat_map(|i| {
+        let word = u32::from(i.class) << 24 | i.id;
+        ["next", "current", "writer"].map(|at| format!("nv/{at}/{word:08x}").into_bytes())
+    });
+    let pieces = (0..16).map(|n| format!("flash/{n:05x}").into_bytes());
+    dictionary::unique(keys.chain(pieces).collect())
+}
+
 /// Bytes before the content of a saved card: magic, version, checksum.
 const CARD_HEAD: usize = 16;
 
@@ -217,21 +234,9 @@ pub fn card(data: &[u8]) {
     for n in 0..2 {
         let f = FunctionId(n);
         let _ = device.bring_to_enabled(f);
-        device.command(
-            f,
-            &crate::command(fwctl_proto::opcode::TEARDOWN_HCA, 0, 16),
-            16,
-        );
-        device.command(
-            f,
-            &crate::command(fwctl_proto::opcode::QUERY_HCA_CAP, 0, 16),
-            4112,
-        );
-        device.command(
-            f,
-            &crate::command(fwctl_proto::opcode::DISABLE_HCA, 0, 16),
-            16,
-        );
+        device.command(f, &crate::command(opcode::TEARDOWN_HCA, 0, 16), 16);
+        device.command(f, &crate::command(opcode::QUERY_HCA_CAP, 0, 16), 4112);
+        device.command(f, &crate::command(opcode::DISABLE_HCA, 0, 16), 16);
     }
     device.now.0 = u64::MAX / 2;
     device.poll();
@@ -248,38 +253,152 @@ fn card_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Handles a trace.
+fn card_words() -> Vec<Vec<u8>> {
+    let mut all = dictionary::encoded();
+    all.push(save::MAGIC.to_vec());
+    all.push(save::VERSION.to_le_bytes().to_vec());
+    dictionary::unique(all)
+}
+
+/// `fwctl-emu trace …`, with its options.
+#[derive(clap::Parser)]
+struct Trace {
+    #[command(subcommand)]
+    what: trace::cli::Command,
+}
+
+/// Handles a trace: shown in each way, counted, and compared with itself. The first byte says what else.
 pub fn trace(data: &[u8]) {
-    let path = file("trace", data);
-    if let Ok(reader) = Reader::open(&path) {
-        // The text of each entry, as `trace show` has it.
-        for entry in reader.flatten() {
-            assert!(!format!("{entry:?}").is_empty());
-        }
+    let (how, content) = split(data);
+    let path = file("trace", &content);
+    let path = path.to_str().expect("a path of this program");
+    let ways: [&[&str]; 8] = [
+        &["show"],
+        &["show", "--full", "--raw"],
+        &["show", "--format", "json"],
+        &["show", "--format", "mlx5"],
+        &["summary"],
+        &["summary", "--json"],
+        &["show", "--field", "out.status!=0"],
+        &["diff"],
+    ];
+    let way = ways[usize::from(how) % ways.len()];
+    let mut words = vec!["trace"];
+    words.extend(way);
+    words.push(path);
+    if way == ["diff"] {
+        words.push(path);
+    }
+    let cli = Trace::try_parse_from(words).expect("a command line of this program");
+    let mut out = Vec::new();
+    let done = trace::cli::run(&cli.what, &mut out);
+    if way == ["diff"] {
+        assert!(!matches!(done, Ok(false)), "a trace differs from itself");
     }
 }
 
+/// What each kind of entry begins with, behind its length; and what stands in them.
+fn trace_words() -> Vec<Vec<u8>> {
+    let mut all = dictionary::encoded();
+    for seed in trace_seeds() {
+        // Magic and version are 12 bytes, behind the target's own first one.
+        all.push(seed[1..13].to_vec());
+        all.extend(dictionary::pieces(&seed[13..]));
+    }
+    dictionary::unique(all)
+}
+
+/// Traces of what happens to a card: each kind of entry, and commands from power on.
 fn trace_seeds() -> Vec<Vec<u8>> {
     let path = folder().join("seed-trace");
     let head = Entry::Head {
         profile: "fuzz".into(),
         program: "0".into(),
     };
+    let f = FunctionId(0);
+    let mut card = Card::new(
+        profile(),
+        fw_model::CardOptions::default(),
+        &Default::default(),
+    );
+    card.add_function(EventPath::Channel);
+    card.add_function(EventPath::EventQueues);
     let made = File::create(&path).and_then(|f| Recorder::start(f, String::new(), &head));
-    let Ok(mut recorder) = made else {
+    let Ok(recorder) = made else {
         return Vec::new();
     };
-    recorder.put(&Entry::Lost { count: 3 });
-    recorder.put(&Entry::Event {
-        at: 1,
-        function: 0,
+    let owner = Owner::new(card, Box::new(MemStore::default()));
+    owner.trace(recorder);
+    let submit = |input: Input<'_>| owner.submit(input, &NoMemory);
+    let ask = |function, caller, inbox: &[u8]| {
+        submit(Input::Command {
+            function,
+            tag: 1,
+            caller,
+            inbox,
+            outbox_len: 128,
+        });
+    };
+    for (op, op_mod) in [
+        (opcode::ENABLE_HCA, 0),
+        (opcode::QUERY_ISSI, 0),
+        (opcode::QUERY_PAGES, 1),
+        (opcode::ALLOC_PD, 0),
+    ] {
+        ask(f, Caller::Driver, &crate::command(op, op_mod, 16));
+    }
+    let scope = Scope::Configuration;
+    ask(
+        f,
+        Caller::User { scope, uid: 9 },
+        &crate::command(opcode::NOP, 0, 16),
+    );
+    let mut register = crate::command(opcode::ACCESS_REG, 1, 64);
+    register[10..12].copy_from_slice(&fwctl_proto::register::PAOS.to_be_bytes());
+    ask(f, Caller::Driver, &register);
+    let g = FunctionId(1);
+    let data = [0, 0, 0, 1];
+    submit(Input::SegmentWrite {
+        function: g,
+        offset: 0x18,
+        data: &data,
+    });
+    submit(Input::UarWrite {
+        function: g,
+        uar: 5,
+        offset: 0x40,
+        data: &data,
+    });
+    let at = Place {
+        space: space::ICMD,
+        address: 0,
+    };
+    submit(Input::Gateway {
+        function: g,
+        at,
+        value: 0x9001_0001,
+    });
+    submit(Input::Event {
+        function: f,
         event_type: 9,
         sub_type: 4,
-        data: vec![0; 28].into(),
-        lost: false,
+        data: [0; 28],
     });
-    drop(recorder);
-    vec![fs::read(&path).expect("a trace")]
+    submit(Input::Link {
+        function: f,
+        up: false,
+    });
+    submit(Input::Reset {
+        function: f,
+        kind: ResetKind::Flr,
+    });
+    owner.end_trace();
+    let mut bytes = fs::read(&path).expect("a trace");
+    // What was lost, which nothing can be made to lose here.
+    let lost = postcard::to_allocvec(&Entry::Lost { count: 3 }).expect("an entry");
+    bytes.extend((lost.len() as u32).to_le_bytes());
+    bytes.extend(lost);
+    (0..8).map(|how| [&[how], &bytes[..]].concat()).collect()
 }
 
 /// Steps of a record that are run.
@@ -324,6 +443,21 @@ fn sum_frames(bytes: &mut [u8]) {
     }
 }
 
+fn record_words() -> Vec<Vec<u8>> {
+    let mut all = dictionary::encoded();
+    all.push(record::MAGIC.to_vec());
+    for seed in record_seeds() {
+        if let Ok(r) = Record::open(&seed[1..]) {
+            // What each kind of step begins with.
+            let steps = r
+                .flatten()
+                .filter_map(|f| postcard::to_allocvec(&f.step).ok());
+            all.extend(steps.map(|s| s[..s.len().min(2)].to_vec()));
+        }
+    }
+    dictionary::unique(all)
+}
+
 fn record_seeds() -> Vec<Vec<u8>> {
     let Some(make) = COMMANDS.record else {
         return Vec::new();
@@ -345,7 +479,7 @@ pub fn profiles(data: &[u8]) {
         let mut d = Device::of(p.clone(), &[EventPath::EventQueues]);
         d.command(
             FunctionId(0),
-            &crate::command(fwctl_proto::opcode::ENABLE_HCA, 0, 16),
+            &crate::command(opcode::ENABLE_HCA, 0, 16),
             16,
         );
         crate::check::saves_and_loads(&d.card, &p);
@@ -424,7 +558,7 @@ pub fn fault_list(data: &[u8]) {
     let mut d = Device::of(profile(), &[EventPath::Channel]);
     // That fault lets the model panic, which is what it is for.
     for fault in all.iter().filter(|f| !f.text.contains("panic")) {
-        d.submit(fw_model::Input::Fault(fault));
+        d.submit(Input::Fault(fault));
     }
     for op in [0x104, 0x100, 0x107, 0x805, 0x80d] {
         d.now.0 += 1_000_000;

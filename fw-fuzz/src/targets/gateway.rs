@@ -178,6 +178,25 @@ fn go(d: &mut Device, f: FunctionId, opcode: u16) {
     write(d, f, at, u32::from(opcode) << 16 | 1);
 }
 
+/// Seeds that write these words; those in spaces that no input reaches are left out.
+#[must_use]
+pub fn seeds_of(words: &[(FunctionId, Place, u32)]) -> Vec<Vec<u8>> {
+    /// A write, and an address of the fuzzer's own.
+    const WRITE: u8 = 5;
+    const ANY_ADDRESS: u8 = 3 << 3;
+    let one = |(f, at, value): &(FunctionId, Place, u32)| {
+        let space = SPACES.iter().position(|s| *s == at.space)? as u8;
+        let mut step = vec![WRITE | f.0 << 7, ANY_ADDRESS | space, 0, 0];
+        step.extend(at.address.to_le_bytes());
+        step.extend(value.to_le_bytes());
+        Some(step)
+    };
+    let steps: Vec<Vec<u8>> = words.iter().filter_map(one).collect();
+    // The functions are up.
+    let seed = |some: &[Vec<u8>]| [&[1], &some.concat()[..]].concat();
+    steps.chunks(MAX_STEPS).map(seed).collect()
+}
+
 /// Each register read, each space's words.
 fn seeds() -> Vec<Vec<u8>> {
     let all = reg::REGISTERS.len() + mst::REGISTERS.len();

@@ -17,11 +17,21 @@ use std::{
 };
 
 use arbitrary::Unstructured;
-use fw_model::{Card, CardOptions, EventPath, FunctionId, MemStore};
-use fwctl_emu::{clients::Clients, memory::Files, owner::Owner, pci, virtio};
+use fw_model::{Card, CardOptions, EventPath, FunctionId, MemStore, Time};
+use fwctl_emu::{
+    clients::Clients,
+    memory::Files,
+    owner::Owner,
+    pci::{self, config::ConfigSpace},
+    virtio,
+};
+use fwctl_proto::{layout::Layout as _, layouts::InitialSeg, segment};
+use vhost::vhost_user::message::FrontendReq;
+use vhost_user_backend::VhostUserBackend as _;
 use vmm_sys_util::{eventfd::EventFd, sock_ctrl_msg::ScmSocket as _};
 
 use super::{Target, profile};
+use crate::dictionary;
 
 /// The target of the virtio door.
 pub static VHOST_USER: Target = Target {
@@ -30,7 +40,7 @@ pub static VHOST_USER: Target = Target {
     max_len: 1024,
     run: vhost_user,
     record: None,
-    dictionary: Vec::new,
+    dictionary: vhost_words,
     seeds: vhost_seeds,
 };
 
@@ -41,7 +51,7 @@ pub static VFIO_USER: Target = Target {
     max_len: 1024,
     run: vfio_user,
     record: None,
-    dictionary: Vec::new,
+    dictionary: vfio_words,
     seeds: vfio_seeds,
 };
 
@@ -187,6 +197,28 @@ fn vhost_message(u: &mut Unstructured<'_>, stream: &UnixStream, server: &Server)
     send(stream, &message, &fds)
 }
 
+/// Every request that the protocol has, well formed and not; what the door offers.
+fn vhost_words() -> Vec<Vec<u8>> {
+    let requests = (0..=u8::MAX).filter(|n| FrontendReq::try_from(u32::from(*n)).is_ok());
+    let mut all: Vec<_> = requests
+        .flat_map(|n| [0, 1, 7, 9].map(|how| vec![n, how]))
+        .collect();
+    let owner = Owner::new(
+        Card::new(profile(), CardOptions::default(), &BTreeMap::new()),
+        Box::new(MemStore::default()),
+    );
+    let f = FunctionId(0);
+    let door = virtio::Door::new(owner, f, "words", Clients::new(|| {}), Files::Sealed);
+    let features = door.features();
+    let each = (0..64).map(|n| features & 1 << n).filter(|b| *b != 0);
+    let protocol = door.protocol_features().bits();
+    all.extend(
+        each.chain([features, protocol])
+            .map(|w| w.to_le_bytes().to_vec()),
+    );
+    dictionary::unique(all)
+}
+
 fn vhost_seeds() -> Vec<Vec<u8>> {
     let queue = |n: u8| {
         let word = |request: u8, value: u32| {
@@ -309,6 +341,40 @@ fn vfio_message(u: &mut Unstructured<'_>, id: u16, stream: &UnixStream, server: 
         size = u32::from(u.arbitrary::<u16>().unwrap_or(0));
     }
     send(stream, &message(id, command, size, &p), &fds)
+}
+
+/// Every command that the server has, well formed and not; the places of the regions that mean something.
+fn vfio_words() -> Vec<Vec<u8>> {
+    let commands = pci::server::COMMANDS.iter();
+    let mut all: Vec<_> = commands
+        .flat_map(|n| [0, 1, 2, 6].map(|how| vec![*n as u8, how]))
+        .collect();
+    let segment = InitialSeg::INFO.fields.iter().map(|f| f.offset / 8);
+    let driver = [
+        segment::CMDQ_ADDR_L_SZ,
+        segment::CMD_DBELL,
+        segment::INITIALIZING,
+        segment::HEALTH,
+    ];
+    let mut config = ConfigSpace::new(&profile());
+    let mut next = [0x34];
+    let mut capabilities = Vec::new();
+    // A list in config space that ends with 0; it is ours, and ends.
+    while capabilities.len() < 48 {
+        config.read(u64::from(next[0]), &mut next, Time::ZERO);
+        if next[0] == 0 {
+            break;
+        }
+        capabilities.push(u32::from(next[0]));
+        next[0] += 1;
+    }
+    let places = segment.chain(driver.map(|d| d as u32)).chain(capabilities);
+    all.extend(
+        places
+            .filter_map(|p| u16::try_from(p).ok())
+            .map(|p| p.to_le_bytes().to_vec()),
+    );
+    dictionary::unique(all)
 }
 
 fn vfio_seeds() -> Vec<Vec<u8>> {

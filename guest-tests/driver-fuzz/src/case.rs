@@ -108,14 +108,8 @@ impl Case {
     /// A hash of all that it says: cases of one seed differ when the generator or its tables do.
     #[must_use]
     pub fn hash(&self) -> String {
-        format!("{:016x}", fnv(self.to_string().as_bytes()))
+        format!("{:016x}", fw_fuzz::hash(self.to_string().as_bytes()))
     }
-}
-
-/// FNV-1a of 64 bits, as published.
-fn fnv(bytes: &[u8]) -> u64 {
-    let fold = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold)
 }
 
 /// One fault. Those that end an answer for good are rare: each costs the driver's time-out.
@@ -254,15 +248,6 @@ mod tests {
         assert_eq!(
             case(&[wrong, "any : status=BAD_RES"]).changes(),
             Changes::All
-        );
-        // The vectors of its authors.
-        assert_eq!(
-            (fnv(b""), fnv(b"a"), fnv(b"foobar")),
-            (
-                0xcbf2_9ce4_8422_2325,
-                0xaf63_dc4c_8601_ec8c,
-                0x8594_4171_f739_67e8
-            )
         );
         assert_ne!(Case::of(1).hash(), Case::of(2).hash());
     }
