@@ -372,12 +372,7 @@ fn main() -> ExitCode {
             told(decoded.map_err(anyhow::Error::msg), USAGE)
         }
         Command::Explain { what } => told(explain(&what).map_err(anyhow::Error::msg), 1),
-        Command::Completions { shell } => {
-            let mut text = Vec::new();
-            let mut whole = control::completed(Cli::command());
-            clap_complete::generate(shell, &mut whole, "fwctl-emu", &mut text);
-            told(Ok(String::from_utf8_lossy(&text).into_owned()), 1)
-        }
+        Command::Completions { shell } => told(Ok(control::script(shell, Cli::command())), 1),
         Command::Man { dir } => match clap_mangen::generate_to(Cli::command(), &dir) {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => fail(1, &anyhow::anyhow!("{}: {e}", dir.display())),

@@ -31,7 +31,7 @@ mod verbs;
 pub use client::{Argument, argument, ask};
 pub use events::{Events, MAX_UNREAD};
 use verbs::Arguments;
-pub use verbs::{VERBS, completed, help, new_file};
+pub use verbs::{VERBS, help, new_file, script};
 
 /// Longest request line in bytes.
 pub const MAX_LINE: u64 = 64 << 10;

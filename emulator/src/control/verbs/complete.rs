@@ -2,27 +2,97 @@
 //! What a shell completes behind `fwctl-emu ctl`: verbs, the names of their arguments, and values that
 //! have names, from the tables that also check them.
 
+use std::fmt::Write as _;
+
 use clap::{Arg, Command, builder::PossibleValuesParser};
+use clap_complete::Shell;
 use fw_model::{Card, profile};
 use fwctl_proto::{cap_type, event, mst, opcode, register, segment};
 
-use super::VERBS;
+use super::{VERBS, Verb};
+
+/// The program that is completed.
+const NAME: &str = "fwctl-emu";
+
+/// What bash calls: it breaks words at `=`, within the arguments of `ctl`, and wants to be told what stands
+/// behind the last break.
+const BASH: &str = r#"
+_fwctl_emu() {
+    local line=${COMP_LINE:0:COMP_POINT} cur before
+    local -a COMP_WORDS
+    read -ra COMP_WORDS <<<"$line"
+    [[ $line != *[[:blank:]] ]] || COMP_WORDS+=("")
+    local COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    cur=${COMP_WORDS[COMP_CWORD]}
+    _fwctl__emu "${COMP_WORDS[0]}" "$cur" "${COMP_WORDS[COMP_CWORD - 1]}"
+    if [[ $cur == *=* && $COMP_WORDBREAKS == *=* ]]; then
+        before=${cur%"${cur##*=}"}
+        COMPREPLY=("${COMPREPLY[@]#"$before"}")
+    fi
+    if [[ ${#COMPREPLY[@]} -eq 1 ]]; then
+        # Its value comes next; of a value without a name, a file may do.
+        [[ ${COMPREPLY[0]} != *= ]] || compopt -o nospace 2>/dev/null
+        [[ -n ${COMPREPLY[0]} ]] || COMPREPLY=()
+    fi
+}
+"#;
+
+/// The script that completes this command line in a shell.
+#[must_use]
+pub fn script(shell: Shell, whole: Command) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut completed(whole), NAME, &mut text);
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match shell {
+        Shell::Bash => {
+            // clap_complete (4.6.11) writes the name in two ways and then does not find what it looks for.
+            let text = text.replace("fwctl__subcmd__emu", "fwctl__emu");
+            let text = text.replace("complete -F _fwctl__emu ", "complete -F _fwctl_emu ");
+            text + BASH
+        }
+        // It leaves out the values of arguments.
+        Shell::Fish => text + &fish(),
+        _ => text,
+    }
+}
+
+/// The arguments of each verb, for fish.
+fn fish() -> String {
+    let mut text = String::new();
+    for v in VERBS.iter().filter(|v| !v.arguments.is_empty()) {
+        let files = if v.arguments.iter().any(|a| a.1 == "FILE") {
+            ""
+        } else {
+            " -f"
+        };
+        let _ = writeln!(
+            text,
+            "complete -c {NAME} -n \"__fish_fwctl_emu_using_subcommand ctl; and \
+             __fish_seen_subcommand_from {}\"{files} -a \"{}\"",
+            v.name,
+            all_words(v).join(" ")
+        );
+    }
+    text
+}
+
+/// Every word that may stand behind a verb.
+fn all_words(v: &Verb) -> Vec<String> {
+    let all = v.arguments.iter();
+    all.flat_map(|(name, form, _)| words(v.name, name, form))
+        .collect()
+}
 
 /// The command line with each verb of `ctl` as a command of its own: for a shell's completion, as the
 /// program itself takes verbs and arguments as they come.
-#[must_use]
-pub fn completed(whole: Command) -> Command {
+fn completed(whole: Command) -> Command {
     whole.mut_subcommand("ctl", |ctl| {
         let options = ctl.get_arguments().filter(|a| !a.is_positional());
         let all = Command::new("ctl")
             .about(ctl.get_about().cloned().unwrap_or_default())
             .args(options.cloned());
         all.subcommands(VERBS.iter().map(|v| {
-            let words: Vec<String> = v
-                .arguments
-                .iter()
-                .flat_map(|(name, form, _)| words(v.name, name, form))
-                .collect();
+            let words = all_words(v);
             let verb = Command::new(v.name).about(v.about);
             if words.is_empty() {
                 return verb;

@@ -24,7 +24,7 @@ mod look;
 mod metrics;
 mod stops;
 
-pub use complete::completed;
+pub use complete::script;
 
 use super::Server;
 
