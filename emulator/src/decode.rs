@@ -1,12 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Messages as text: the fields that are not zero, by name, from the layout tables.
+//! Messages as text: their fields by name, from the layout tables.
 
-use fwctl_proto::layout::{FieldInfo, LayoutInfo, get_bits};
+use fwctl_proto::layout::{FieldInfo, LayoutInfo, get_bits, set_bits};
 
 /// Elements of an array that are shown.
 const MAX_ELEMENTS: u32 = 2;
 /// Elements of an array that can be asked for.
 const ALL_ELEMENTS: u32 = 4096;
+
+/// Which fields of a message are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Those that are not zero; of an array the first elements.
+    Set,
+    /// Those that are not zero, and every element.
+    Every,
+    /// Also those that are zero, and every element.
+    All,
+}
+
+impl Which {
+    const fn elements(self) -> u32 {
+        match self {
+            Self::Set => MAX_ELEMENTS,
+            Self::Every | Self::All => ALL_ELEMENTS,
+        }
+    }
+}
 
 /// What every message has, and what is shown apart.
 const COMMON: [&str; 5] = ["opcode", "uid", "op_mod", "status", "syndrome"];
@@ -20,18 +40,24 @@ pub struct Message<'a> {
     pub bytes: &'a [u8],
 }
 
-/// The fields of `message` that are not zero, as `name=value`. For an outbox, `inbox` is the
-/// command that it answers: it may say what the outbox holds.
+/// Fields of `message` as `name=value`. For an outbox, `inbox` is the command that it answers: it may say
+/// what the outbox holds.
 #[must_use]
-pub fn fields(message: Message<'_>, inbox: Option<Message<'_>>) -> Vec<String> {
+pub fn fields(message: Message<'_>, inbox: Option<Message<'_>>, which: Which) -> Vec<String> {
     let mut list = Vec::new();
-    let mut show = |path: &str, f: &FieldInfo, v: u64| {
-        if v != 0 {
+    let mut show = |path: &str, f: &FieldInfo, v: u64, _| {
+        if v != 0 || which == Which::All {
             list.push(format!("{path}={}", value(f, v)));
         }
     };
-    walk(message, inbox, MAX_ELEMENTS, &mut show);
+    walk(message, inbox, which.elements(), &mut show);
     list
+}
+
+/// Clears the fields of `message` in `bytes`, where it begins: what is left has no name.
+pub fn clear(message: Message<'_>, inbox: Option<Message<'_>>, bytes: &mut [u8]) {
+    let mut forget = |_: &str, f: &FieldInfo, _, at| set_bits(bytes, at, f.width, 0);
+    walk(message, inbox, ALL_ELEMENTS, &mut forget);
 }
 
 /// The fields of `message` with this path, as [`fields`] writes it, and their values.
@@ -42,7 +68,7 @@ pub fn find(
     path: &str,
 ) -> Option<(&'static FieldInfo, u64)> {
     let mut found = None;
-    let mut look = |at: &str, f: &'static FieldInfo, v: u64| {
+    let mut look = |at: &str, f: &'static FieldInfo, v: u64, _| {
         if at == path {
             found = Some((f, v));
         }
@@ -62,7 +88,8 @@ pub fn value(f: &FieldInfo, v: u64) -> String {
     }
 }
 
-type Visit<'a> = &'a mut dyn FnMut(&str, &'static FieldInfo, u64);
+/// Takes a field's path, the field, its value, and where it lies in the message in bits.
+type Visit<'a> = &'a mut dyn FnMut(&str, &'static FieldInfo, u64, u32);
 
 fn walk(message: Message<'_>, inbox: Option<Message<'_>>, most: u32, visit: Visit<'_>) {
     let d = Decoder {
@@ -119,7 +146,7 @@ impl Decoder<'_> {
         if let Some(inner) = f.inner(l, base, self.bytes, input) {
             self.collect(visit, &format!("{name}."), inner, at);
         } else if f.width <= 64 {
-            visit(name, f, get_bits(self.bytes, at, f.width));
+            visit(name, f, get_bits(self.bytes, at, f.width), at);
         }
     }
 
@@ -168,6 +195,7 @@ mod tests {
                     bytes: &out,
                 },
                 Some(i),
+                Which::Set,
             )
         };
         assert_eq!(shown(1), ["capability.log_max_eq=0x6"]);
@@ -190,6 +218,7 @@ mod tests {
                 bytes: &inbox,
             },
             None,
+            Which::Set,
         );
         assert_eq!(shown, ["input_num_entries=0x1", "pas[0]=0x1"]);
     }
@@ -205,13 +234,14 @@ mod tests {
                     bytes: &bytes,
                 };
                 // No panic is what is asked for.
-                let _ = fields(i, None);
+                let _ = fields(i, None, Which::All);
                 let _ = fields(
                     Message {
                         layout: c.output,
                         bytes: &bytes,
                     },
                     Some(i),
+                    Which::All,
                 );
             }
         }

@@ -6,14 +6,15 @@ use std::{fmt::Write, time::Duration};
 use fw_model::{Effects, Observed, Overlay, reg, syndrome::Syndrome};
 use fwctl_proto::{
     cmdif::DeliveryStatus,
-    layout::{self, get_bits},
+    layout::{self, Layout as _, LayoutInfo, get_bits, set_bits},
+    layouts::MnvdaReg,
     mst::{self, nv, nv::Type},
     opcode, register,
     status::Status,
 };
 
 use crate::{
-    decode::{self, Message},
+    decode::{self, Message, Which},
     list::register_name,
 };
 
@@ -24,6 +25,8 @@ const ITEM_TYPE: usize = REGISTER + 4;
 const ITEM_DATA: usize = REGISTER + 12;
 /// Fields shown per direction; more are counted.
 pub const MAX_FIELDS: usize = 12;
+/// As many fields as there are, also those that are zero.
+pub const ALL_FIELDS: usize = usize::MAX;
 
 /// Logs one command at level info, target `command`. What an overlay adds is decoded as well.
 pub fn log(o: &Observed, fx: &Effects, overlay: Option<&Overlay>) {
@@ -86,15 +89,15 @@ pub struct Named {
     pub item: Option<&'static str>,
     /// The status' name, or why it was not delivered.
     pub status: String,
-    /// Fields of the inbox that are not zero, as `name=value`.
+    /// Fields of the inbox as `name=value`.
     pub input: Vec<String>,
-    /// Those of the outbox, of a command that succeeded.
+    /// Fields of the outbox, of a command that succeeded.
     pub output: Vec<String>,
 }
 
 /// A command by its names; what an overlay adds is decoded as well.
 #[must_use]
-pub fn named(seen: &Seen<'_>, overlay: Option<&Overlay>) -> Named {
+pub fn named(seen: &Seen<'_>, overlay: Option<&Overlay>, which: Which) -> Named {
     let (op, inbox) = (seen.opcode(), seen.inbox);
     let added = overlay.and_then(|v| v.command(op));
     let name = added.map(|c| c.name).or_else(|| opcode::name(op));
@@ -114,15 +117,42 @@ pub fn named(seen: &Seen<'_>, overlay: Option<&Overlay>) -> Named {
         named.item = item(inbox).map(|i| i.layout.name);
     }
     if seen.delivery == 0 {
-        let list = |m: Part<'_>| decode::fields(m.message, m.inbox);
-        if let Some([input, output]) = messages(seen, overlay) {
-            named.input = list(input);
-            if seen.status() == 0 {
-                named.output = list(output);
-            }
+        let list = |parts: &[Part<'_>]| {
+            let all = parts.iter();
+            all.flat_map(|m| decode::fields(m.message, m.inbox, which))
+                .collect()
+        };
+        let [input, output] = messages(seen, overlay);
+        named.input = list(&input);
+        if seen.status() == 0 {
+            named.output = list(&output);
         }
     }
     named
+}
+
+/// What is in the messages of a command besides the fields that [`named`] tells, all else zero: bits that no
+/// layout names, the whole outbox of a refused command, and all if there is no layout.
+#[must_use]
+pub fn unnamed(seen: &Seen<'_>, overlay: Option<&Overlay>) -> [Vec<u8>; 2] {
+    let [input, output] = messages(seen, overlay);
+    let output = if seen.status() == 0 { output } else { vec![] };
+    let rest = |bytes: &[u8], parts: &[Part<'_>], header: &[(u32, u32)]| {
+        let mut left = bytes.to_vec();
+        for (at, width) in header {
+            set_bits(&mut left, *at, *width, 0);
+        }
+        for p in parts {
+            let left = left.get_mut(p.at..).unwrap_or_default();
+            decode::clear(p.message, p.inbox, left);
+        }
+        left
+    };
+    [
+        // opcode, uid and op_mod; status and syndrome.
+        rest(seen.inbox, &input, &[(0, 16), (16, 16), (48, 16)]),
+        rest(seen.outbox, &output, &[(0, 8), (32, 32)]),
+    ]
 }
 
 /// The configuration item that an ACCESS_REG of MNVDA is about.
@@ -133,51 +163,64 @@ fn item(inbox: &[u8]) -> Option<&'static nv::Item> {
     mnvda.then(|| Type::of(word()).item()).flatten()
 }
 
-/// What is decoded of a message, and the inbox that says what an outbox holds.
+/// A part of a message that is decoded, and the inbox that says what an outbox holds.
 #[derive(Clone, Copy)]
 pub struct Part<'a> {
     /// The message, or the register or configuration item in it.
     pub message: Message<'a>,
     /// The whole inbox.
     pub inbox: Option<Message<'a>>,
+    /// Where it begins in the whole message, in bytes.
+    at: usize,
 }
 
-/// What is decoded of a command's inbox and outbox, if its layout is known.
+/// What is decoded of a command's inbox and outbox, what matters most first; nothing if no layout is known.
 #[must_use]
-pub fn messages<'a>(seen: &Seen<'a>, overlay: Option<&Overlay>) -> Option<[Part<'a>; 2]> {
+pub fn messages<'a>(seen: &Seen<'a>, overlay: Option<&Overlay>) -> [Vec<Part<'a>>; 2] {
     let (op, inbox) = (seen.opcode(), seen.inbox);
     let added = overlay.and_then(|v| v.command(op));
-    // The layout of the register and where it lies, if the command's own layout does not have it.
-    let mut register = None;
+    let known = layout::command(op);
+    let whole = added
+        .map(|c| [c.input, c.output])
+        .or_else(|| known.map(|c| [c.input, c.output]));
+    // What lies behind the command's header, and where, from the inside out.
+    let mut inner: Vec<(&'static LayoutInfo, usize)> = Vec::new();
     if op == opcode::ACCESS_REG {
         let id = get_bits(inbox, 0x50, 16) as u16;
         let added = overlay.and_then(|v| v.register(id));
         // What the kernel's header knows, its command's layout shows.
         let store = mst::find(id).filter(|_| reg::find(id).is_none_or(|r| r.layout.is_none()));
         let layout = added.map(|r| r.layout).or(store.map(|r| r.layout));
-        register = match item(inbox) {
-            Some(item) => Some((item.layout, ITEM_DATA)),
-            None => layout.map(|l| (l, REGISTER)),
-        };
+        if let Some(item) = item(inbox) {
+            inner = vec![(item.layout, ITEM_DATA), (MnvdaReg::INFO, REGISTER)];
+        } else if let Some(l) = layout {
+            inner = vec![(l, REGISTER)];
+        }
     }
-    let (input, output, from) = match (register, added, layout::command(op)) {
-        // The register alone: the rest of the inbox was told before.
-        (Some((layout, from)), _, _) => (layout, layout, from),
-        (_, Some(c), _) => (c.input, c.output, 0),
-        (_, _, Some(c)) => (c.input, c.output, 0),
-        _ => return None,
+    let parts = |side: usize, bytes: &'a [u8]| {
+        let mut all = Vec::new();
+        // Each part ends where the one within it begins.
+        let mut end = bytes.len();
+        for (layout, at) in &inner {
+            let bytes = bytes.get(*at..end).unwrap_or_default();
+            let message = Message { layout, bytes };
+            let (inbox, at) = (None, *at);
+            all.push(Part { message, inbox, at });
+            end = end.min(at);
+        }
+        if let Some(both) = whole {
+            let (layout, bytes) = (both[side], bytes.get(..end).unwrap_or_default());
+            let message = Message { layout, bytes };
+            let input = Message {
+                layout: both[0],
+                bytes: inbox,
+            };
+            let (inbox, at) = (Some(input), 0);
+            all.push(Part { message, inbox, at });
+        }
+        all
     };
-    let part = |layout, bytes: &'a [u8]| Part {
-        message: Message {
-            layout,
-            bytes: bytes.get(from..).unwrap_or_default(),
-        },
-        inbox: (from == 0).then_some(Message {
-            layout: input,
-            bytes: inbox,
-        }),
-    };
-    Some([part(input, inbox), part(output, seen.outbox)])
+    [parts(0, inbox), parts(1, seen.outbox)]
 }
 
 fn status(seen: &Seen<'_>) -> String {
@@ -193,10 +236,15 @@ fn status(seen: &Seen<'_>) -> String {
 }
 
 /// One command in one line: function, slot, opcode, status, time, fields that are not zero, at most
-/// `max` of them in each direction.
+/// `max` of them in each direction; with [`ALL_FIELDS`] those that are zero too.
 #[must_use]
 pub fn line(seen: &Seen<'_>, overlay: Option<&Overlay>, max: usize) -> String {
-    let n = named(seen, overlay);
+    let which = if max == ALL_FIELDS {
+        Which::All
+    } else {
+        Which::Set
+    };
+    let n = named(seen, overlay, which);
     let (uid, op_mod) = (get_bits(seen.inbox, 16, 16), seen.op_mod());
     let mut s = format!("f{} ", seen.function);
     if let Some(slot) = seen.slot {
@@ -273,6 +321,21 @@ mod tests {
     }
 
     #[test]
+    fn all_fields_are_those_that_are_zero_too() {
+        let seen = Seen {
+            function: 0,
+            slot: None,
+            delivery: 0,
+            took: Duration::ZERO,
+            inbox: &[0x01, 0x0b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            outbox: &[0; 16],
+        };
+        let shown = |most| super::line(&seen, None, most);
+        assert!(shown(ALL_FIELDS).ends_with("| in: current_issi=0x0"));
+        assert!(shown(MAX_FIELDS).ends_with("-> OK"));
+    }
+
+    #[test]
     fn what_an_overlay_adds_reads_as_built_in() {
         let text = include_str!("../examples/widget.toml");
         let overlay = Overlay::parse(text, "widget.toml").unwrap();
@@ -292,7 +355,8 @@ mod tests {
         (out[16], out[17]) = (1, 7);
         assert_eq!(
             line(0, &inbox, &out, Some(&*overlay)),
-            "f0 slot 3 ACCESS_REG MWDG read op_mod=0x1 in=24 out=24 -> OK | out: speed=0x1 most=0x7"
+            "f0 slot 3 ACCESS_REG MWDG read op_mod=0x1 in=24 out=24 -> OK \
+             | in: register_id=0x90f0 | out: speed=0x1 most=0x7"
         );
     }
 
@@ -304,7 +368,8 @@ mod tests {
         inbox[17] = 1;
         assert_eq!(
             line(0, &inbox, &[0; 24], None),
-            "f0 slot 3 ACCESS_REG PIPG write op_mod=0x0 in=24 out=24 -> OK | in: local_port=0x1"
+            "f0 slot 3 ACCESS_REG PIPG write op_mod=0x0 in=24 out=24 -> OK | in: local_port=0x1 \
+             register_id=0x5017"
         );
     }
 
@@ -313,14 +378,17 @@ mod tests {
         let mut inbox = [0u8; 40];
         (inbox[0], inbox[1]) = (0x08, 0x05);
         (inbox[10], inbox[11]) = (0x90, 0x24);
-        (inbox[19], inbox[23]) = (12, 0x80);
+        inbox[23] = 0x80;
         // Bits 31 and 15:0 of dword 1.
         (inbox[32], inbox[35]) = (0x80, 8);
-        assert_eq!(
-            line(0, &inbox, &[0; 40], None),
-            "f0 slot 3 ACCESS_REG MNVDA nv_global_pci_conf write op_mod=0x0 in=40 out=40 -> OK \
-             | in: sriov_en=0x1 total_vfs=0x8"
-        );
+        // Of the header: access_mode in bits 0x8..0xa, writer_id in 0xb..0x10, length in 0x17..0x20.
+        (inbox[17], inbox[19]) = (0x4c, 12);
+        const HEADER: &str = "configuration_item_header.";
+        let shown = line(0, &inbox, &[0; 40], None).replace(HEADER, "");
+        let begins = "f0 slot 3 ACCESS_REG MNVDA nv_global_pci_conf write op_mod=0x0 in=40 out=40 -> OK \
+                      | in: sriov_en=0x1 total_vfs=0x8 access_mode=0x1 writer_id=0xc length=0xc ";
+        assert!(shown.starts_with(begins), "{shown}");
+        assert!(shown.ends_with(" register_id=MNVDA"), "{shown}");
     }
 
     #[test]

@@ -135,6 +135,14 @@ fn a_command_is_tried_and_nothing_happens() {
         .ctl(&["try", "command=opcode=QUERY_HCA_CAP op_mod=1"])
         .unwrap();
     assert_eq!(caps["raw"].as_str().unwrap().len(), 2 * 4112);
+    // What is zero is told too.
+    let is_zero = |v: &Value, field: &str| {
+        let all = v["out"].as_array().unwrap().iter();
+        all.into_iter().any(|f| f == &json!(format!("{field}=0x0")))
+    };
+    assert!(is_zero(&caps, "capability.ipsec_offload"), "{caps}");
+    let pipg = l.ctl(&["register", "name=PIPG"]).unwrap();
+    assert!(is_zero(&pipg, "ipg"), "{pipg}");
     let wrong = l.ctl(&["try", "command=nth=3 opcode=NOP"]).unwrap_err();
     assert!(
         wrong.contains("nth=, percent=, state= and at= are not of a command"),

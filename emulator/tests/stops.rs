@@ -117,12 +117,15 @@ fn a_command_is_stopped_shown_changed_and_answered() {
     let number = format!("id={}", of("id"));
     let text = ctl(&control, &["stopped"]).unwrap();
     assert!(text.starts_with("COMMAND "), "{text}");
-    assert!(text.contains("    out: current_issi="), "{text}");
-
+    assert!(text.contains("    out: current_issi=0x1\n"), "{text}");
     let set = |field: &str, value: &str| {
         let (field, value) = (format!("field={field}"), format!("value={value}"));
         ctl(&control, &["amend", &number, &field, &value])
     };
+    // What is zero is told too.
+    assert_eq!(set("current_issi", "0"), Ok(String::new()));
+    let text = ctl(&control, &["stopped"]).unwrap();
+    assert!(text.contains("    out: current_issi=0x0\n"), "{text}");
     assert_eq!(set("current_issi", "0x77"), Ok(String::new()));
     let too_large = set("current_issi", "0x10000").unwrap_err();
     assert!(too_large.contains("the field has 16 bits"), "{too_large}");

@@ -88,6 +88,11 @@ fn a_trace_is_shown_filtered_counted_and_exported() {
     let said = String::from_utf8(o.stderr).unwrap();
     assert_eq!(o.status.code(), Some(2), "{said}");
     assert!(said.contains("did you mean MANAGE_PAGES"), "{said}");
+    // ENABLE_HCA of function 0: its number is zero.
+    let first = ["show", file, "--opcode", "ENABLE_HCA"];
+    assert!(!shown(&first).contains("function_id"));
+    let full = shown(&[&first[..], &["--full"]].concat());
+    assert!(full.contains(" function_id=0x0"), "{full}");
     let raw = shown(&["show", file, "--uid", "9", "--raw"]);
     assert!(
         raw.contains("\n    in  000: 080d0009 00000000 00000000 00000000\n"),

@@ -19,7 +19,10 @@ use super::{
     show::{self, Format},
     summary::Summary,
 };
-use crate::{observe::MAX_FIELDS, serve::overlay};
+use crate::{
+    observe::{ALL_FIELDS, MAX_FIELDS},
+    serve::overlay,
+};
 
 /// What can be done with a trace.
 #[derive(Debug, Subcommand)]
@@ -36,7 +39,7 @@ pub enum Command {
         /// How.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
-        /// All fields, however many.
+        /// All fields, however many, also those that are zero.
         #[arg(long)]
         full: bool,
         /// Both messages of a command as hex too.
@@ -144,7 +147,7 @@ pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
             what,
         } => {
             let overlay = given(what.overlay.as_ref())?;
-            let fields = if *full { usize::MAX } else { MAX_FIELDS };
+            let fields = if *full { ALL_FIELDS } else { MAX_FIELDS };
             each(&what.file, &what.filter, overlay.as_deref(), |e| {
                 let text = one(e, *format, overlay.as_deref(), fields, *raw);
                 to.write_all(text.as_bytes())
@@ -264,7 +267,7 @@ fn one(
     raw: bool,
 ) -> String {
     match (format, e) {
-        (Format::Json, _) => format!("{}\n", show::json(e, overlay, raw)),
+        (Format::Json, _) => format!("{}\n", show::json(e, overlay, fields, raw)),
         (Format::Mlx5, Entry::Command(c)) => dump::mlx5(c),
         (Format::Mlx5, _) => String::new(),
         (Format::Text, Entry::Command(c)) if raw => format!(

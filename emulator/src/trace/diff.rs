@@ -7,8 +7,8 @@ use std::{collections::HashMap, fmt::Write as _};
 use fw_model::Overlay;
 use similar::{ChangeTag, TextDiff};
 
-use super::{Command, Entry, show};
-use crate::observe;
+use super::{Command, Entry, dump, show};
+use crate::{decode::Which, observe};
 
 /// Fields that hold a number which the firmware gave out, or an address in the guest.
 const IDS: &[&str] = &[
@@ -91,24 +91,40 @@ impl Lines {
     }
 
     fn command(&mut self, c: &Command<'_>, overlay: Option<&Overlay>) {
-        let n = observe::named(&c.seen(), overlay);
+        let n = observe::named(&c.seen(), overlay, Which::Every);
         let uid = match c.uid() {
             0 => 0,
             uid => self.order("uid", &uid.to_string()),
         };
+        let _ = write!(self.text, "f{} {}", c.function, n.command);
+        for name in n.register.as_deref().into_iter().chain(n.item) {
+            let _ = write!(self.text, " {name}");
+        }
         let _ = write!(
             self.text,
-            "f{} {} {} op_mod={:#x} uid=#{uid} -> {} syndrome={:#x}{:04x}",
-            c.function,
-            n.command,
-            n.register.as_deref().unwrap_or_default(),
+            " op_mod={:#x} uid=#{uid} in={} out={} -> {} syndrome={:#x}{:04x}",
             Command::word(&c.inbox, 6),
+            c.inbox.len(),
+            c.outbox.len(),
             n.status,
             Command::word(&c.outbox, 4),
             Command::word(&c.outbox, 6),
         );
         self.fields("in", &n.input);
         self.fields("out", &n.output);
+        for (title, rest) in ["in", "out"]
+            .iter()
+            .zip(observe::unnamed(&c.seen(), overlay))
+        {
+            for (i, dword) in rest.chunks(4).enumerate().filter(|(_, d)| **d != [0; 4]) {
+                let _ = write!(
+                    self.text,
+                    " | {title}[{:#x}] unnamed: {}",
+                    i * 4,
+                    dump::hex(dword)
+                );
+            }
+        }
     }
 
     /// Adds an entry. Writes to registers and doorbells are left out: they hold addresses and counters.
@@ -189,9 +205,79 @@ mod tests {
         assert_eq!(unified(&run(7, 7, 1), &run(9, 9, 100), names), "");
         let d = unified(&run(7, 7, 1), &run(7, 8, 1), names);
         assert!(d.starts_with("--- a\n+++ b\n"), "{d}");
-        assert!(d.contains("-f0 DEALLOC_PD  op_mod=0x0 uid=#0 -> OK"), "{d}");
+        assert!(
+            d.contains("-f0 DEALLOC_PD op_mod=0x0 uid=#0 in=16 out=16 -> OK"),
+            "{d}"
+        );
         assert!(d.contains("pd=#1\n") || d.contains("pd=#1 "), "{d}");
         assert!(d.contains("pd=#2"), "{d}");
+    }
+
+    /// One command.
+    fn one(inbox: &[u8], outbox: &[u8]) -> Lines {
+        let mut lines = Lines::default();
+        lines.add(&command(inbox, outbox, 0), None);
+        lines
+    }
+
+    /// A read of MNVDA of the item with this class and index, by this access mode.
+    fn mnvda(class: u8, index: u8, access_mode: u8) -> Vec<u8> {
+        let mut inbox = vec![0; 16 + 12 + 16];
+        inbox[..8].copy_from_slice(&[8, 5, 0, 0, 0, 0, 0, 1]);
+        inbox[10..12].copy_from_slice(&[0x90, 0x24]);
+        // config_item: access_mode in bits 0x8..0xa, type from bit 0x20 on.
+        inbox[17] = access_mode << 6;
+        (inbox[20], inbox[23]) = (class, index);
+        inbox
+    }
+
+    #[test]
+    fn any_bit_that_differs_is_a_difference() {
+        let names = ("a", "b");
+        let inbox = mnvda(0, 0x80, 1);
+        let mut outbox = inbox.clone();
+        outbox[..16].fill(0);
+        let same = unified(&one(&inbox, &outbox), &one(&inbox, &outbox), names);
+        assert_eq!(same, "");
+        for refused in [0, 3] {
+            outbox[0] = refused;
+            for bit in 0..inbox.len() * 8 {
+                let flipped = |of: &[u8]| {
+                    let mut bytes = of.to_vec();
+                    bytes[bit / 8] ^= 0x80 >> (bit % 8);
+                    bytes
+                };
+                let ours = one(&inbox, &outbox);
+                // A uid is a number that the firmware gave out; which one does not matter.
+                if !(16..32).contains(&bit) {
+                    let d = unified(&ours, &one(&flipped(&inbox), &outbox), names);
+                    assert_ne!(d, "", "bit {bit} of the inbox");
+                }
+                let d = unified(&ours, &one(&inbox, &flipped(&outbox)), names);
+                assert_ne!(d, "", "bit {bit} of the outbox");
+            }
+        }
+    }
+
+    #[test]
+    fn items_access_modes_and_lengths_are_told() {
+        let shown = |inbox: &[u8], out: usize| one(inbox, &vec![0; out]).text;
+        let text = shown(&mnvda(0, 0x80, 1), 44);
+        assert!(
+            text.contains(" ACCESS_REG MNVDA nv_global_pci_conf op_mod=0x1 "),
+            "{text}"
+        );
+        assert!(
+            text.contains("configuration_item_header.access_mode=0x1"),
+            "{text}"
+        );
+        assert!(text.contains(" in=44 out=44 "), "{text}");
+        assert!(shown(&mnvda(0, 0x80, 1), 48).contains(" in=44 out=48 "));
+        // Bit 5 of the register's third dword is no field of config_item.
+        let mut odd = mnvda(0, 0x80, 1);
+        odd[24] = 4;
+        let text = shown(&odd, 44);
+        assert!(text.contains("in[0x18] unnamed: 04000000"), "{text}");
     }
 
     #[test]

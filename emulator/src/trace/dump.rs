@@ -10,7 +10,7 @@ use fwctl_proto::{
 };
 
 use super::Command;
-use crate::decode::{self, Message};
+use crate::decode::{self, Message, Which};
 
 /// Bytes of a line.
 const LINE: usize = 16;
@@ -147,7 +147,7 @@ pub fn decode(
         let (uid, op_mod) = (get_bits(&bytes, 16, 16), get_bits(&bytes, 48, 16));
         let _ = writeln!(s, "uid={uid}\nop_mod={op_mod:#x}");
     }
-    for field in decode::fields(message, Some(input)) {
+    for field in decode::fields(message, Some(input), Which::Set) {
         let _ = writeln!(s, "{field}");
     }
     Ok(s)

@@ -9,10 +9,10 @@ use fwctl_proto::{
     uar,
 };
 
-use crate::decode::{self, Message};
+use crate::decode::{self, Message, Which};
 
 fn fields(layout: &'static LayoutInfo, bytes: &[u8]) -> Vec<String> {
-    decode::fields(Message { layout, bytes }, None)
+    decode::fields(Message { layout, bytes }, None, Which::Set)
 }
 
 /// The data of an event that are not zero.

@@ -205,19 +205,17 @@ impl FieldWanted {
                     .is_some_and(|s| s.name().eq_ignore_ascii_case(&self.value));
             return (named || self.is(None, v)) != self.not;
         }
-        let Some([input, output]) = observe::messages(&seen, overlay) else {
-            return false;
-        };
-        let look = |side: Side, m: observe::Part<'_>| {
+        let [input, output] = observe::messages(&seen, overlay);
+        let look = |side: Side, parts: &[observe::Part<'_>]| {
             let wanted = self.side == side || self.side == Side::Either;
-            let found = wanted.then(|| decode::find(m.message, m.inbox, &self.path));
-            found.flatten()
+            let mut all = parts.iter().filter(|_| wanted);
+            all.find_map(|m| decode::find(m.message, m.inbox, &self.path))
         };
         // A refused command's outbox says nothing.
         let answered = c.status() == Some(0);
         let all = [
-            look(Side::In, input),
-            look(Side::Out, output).filter(|_| answered),
+            look(Side::In, &input),
+            look(Side::Out, &output).filter(|_| answered),
         ];
         let mut there = all.iter().flatten().peekable();
         // A command without the field is neither.

@@ -6,7 +6,7 @@ use fw_model::Overlay;
 use serde_json::{Value, json};
 
 use super::{Entry, show};
-use crate::observe;
+use crate::{decode::Which, observe};
 
 /// Threads of what has no slot.
 const CHANNEL: u64 = 100;
@@ -24,7 +24,7 @@ pub fn event(e: &Entry<'_>, overlay: Option<&Overlay>) -> Option<Value> {
     let function = e.function().unwrap_or(0);
     match e {
         Entry::Command(c) => {
-            let n = observe::named(&c.seen(), overlay);
+            let n = observe::named(&c.seen(), overlay, Which::Set);
             let name = match &n.register {
                 Some(r) => format!("{} {r}", n.command),
                 None => n.command.clone(),

@@ -8,7 +8,10 @@ use fwctl_proto::event;
 use serde_json::{Map, Value, json};
 
 use super::{Command, Entry, dump, fields};
-use crate::observe::{self, Seen};
+use crate::{
+    decode::Which,
+    observe::{self, ALL_FIELDS, Seen},
+};
 
 /// How an entry is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -167,7 +170,7 @@ fn header_name(header: &[u8], overlay: Option<&Overlay>) -> String {
         inbox: header,
         outbox: &[],
     };
-    observe::named(&seen, overlay).command
+    observe::named(&seen, overlay, Which::Set).command
 }
 
 /// Data without the zeros at its end.
@@ -185,13 +188,18 @@ fn members(fields: &[String]) -> Value {
 
 /// An entry as an object; with `raw`, a command's messages are there as digits too.
 #[must_use]
-pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, raw: bool) -> Value {
+pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, fields: usize, raw: bool) -> Value {
+    let which = if fields == ALL_FIELDS {
+        Which::All
+    } else {
+        Which::Every
+    };
     let mut v = match e {
         Entry::Head { profile, program } => {
             json!({"kind": "head", "profile": profile, "program": program})
         }
         Entry::Command(c) => {
-            let n = observe::named(&c.seen(), overlay);
+            let n = observe::named(&c.seen(), overlay, which);
             json!({
                 "kind": "command",
                 "command": n.command,
@@ -323,7 +331,7 @@ mod tests {
             "     1.002000000 f1 slot 31 SET_ISSI op_mod=0x0 in=16 out=16 -> OK after 2ms \
              | in: current_issi=0x1"
         );
-        let shown = json(&c, None, true);
+        let shown = json(&c, None, 9, true);
         assert_eq!(shown["in"], json!({"current_issi": "0x1"}));
         assert_eq!(
             (&shown["own_ns"], &shown["at_ns"]),

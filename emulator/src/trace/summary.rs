@@ -7,7 +7,7 @@ use fw_model::Overlay;
 use serde_json::{Value, json};
 
 use super::Command;
-use crate::observe;
+use crate::{decode::Which, observe};
 
 #[derive(Default)]
 struct Row {
@@ -34,7 +34,7 @@ fn percentile(sorted: &[u64], percent: usize) -> u64 {
 impl Summary {
     /// Adds a command.
     pub fn add(&mut self, c: &Command<'_>, overlay: Option<&Overlay>) {
-        let n = observe::named(&c.seen(), overlay);
+        let n = observe::named(&c.seen(), overlay, Which::Set);
         let name = match n.register {
             Some(register) => {
                 let writes = Command::word(&c.inbox, 6) == 0;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{Arguments, function, number, text};
 use crate::{
     control::Server,
-    decode,
+    decode::{self, Which},
     observe::{self, Seen},
 };
 
@@ -107,7 +107,7 @@ pub(super) fn config(s: &Server, _: &Arguments) -> Result<Value, String> {
                 return v.iter().map(|v| format!("hex={}", hex(v))).collect();
             };
             let layout = item.layout;
-            decode::fields(decode::Message { layout, bytes }, None)
+            decode::fields(decode::Message { layout, bytes }, None, Which::Set)
         };
         json!({
             "type": format!("{:#010x}", i.item),
@@ -172,7 +172,7 @@ fn run(s: &Server, command: &str) -> Result<Value, String> {
         inbox: &m.inbox,
         outbox: &out,
     };
-    let n = observe::named(&seen, overlay.as_deref());
+    let n = observe::named(&seen, overlay.as_deref(), Which::All);
     Ok(json!({
         "command": n.command,
         "register": n.register,

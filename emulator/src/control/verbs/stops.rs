@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Arguments, add_fault, number, text, times};
 use crate::{
     control::Server,
+    decode::Which,
     observe::{self, Seen},
 };
 
@@ -34,7 +35,7 @@ pub(super) fn stopped(s: &Server, _: &Arguments) -> Result<Value, String> {
                 inbox: p.inbox,
                 outbox: p.outbox,
             };
-            let n = observe::named(&seen, overlay.as_deref());
+            let n = observe::named(&seen, overlay.as_deref(), Which::All);
             json!({
                 "id": p.number,
                 "function": p.function.0,
