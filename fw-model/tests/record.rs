@@ -6,13 +6,14 @@
 mod common;
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
 use common::{Driver, cmd};
 use fw_model::{
-    Bits, Caller, FunctionId, Input, Profile, Report, ResetKind, Time, Token,
+    Bits, Caller, Card, CardOptions, FunctionId, Input, Profile, Report, ResetKind, Time, Token,
     fault::Fault,
     gateway::Place,
     record::{
@@ -439,4 +440,52 @@ fn every_input_is_read_back_as_it_was_written() {
         let read = read.unwrap_or_else(|e| panic!("{input:?}: {e}"));
         assert_eq!(format!("{:?}", read.step), format!("{:?}", frame.step));
     }
+}
+
+#[test]
+fn a_record_with_any_bit_changed_is_refused_and_never_taken_for_a_cut_one() {
+    // Small: a card without drivers, of the smallest profile.
+    let minimal = Profile::builtin("minimal").unwrap();
+    let card = Card::new(minimal, CardOptions::default(), &BTreeMap::new());
+    let head = Head {
+        program: "test".into(),
+        profile: "minimal".into(),
+        overlay: None,
+        card: card.save().unwrap(),
+    };
+    let mut bytes = record::head(&head).unwrap();
+    for at in 0..3 {
+        let frame = Frame {
+            at: Time(at),
+            step: Step::Poll,
+            reads: vec![],
+            effects: vec![],
+            panicked: false,
+        };
+        bytes.extend(record::framed(&frame).unwrap());
+    }
+    let end = |bytes: &[u8]| match Record::open(bytes) {
+        Err(e) => Some(e),
+        Ok(r) => r.filter_map(Result::err).next(),
+    };
+    assert_eq!(end(&bytes), None);
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let said = end(&bytes);
+        let is_named = match bit / 8 {
+            0..8 => said == Some(Broken::NotARecord),
+            8..12 => matches!(said, Some(Broken::Version(_))),
+            _ => matches!(said, Some(Broken::Damaged(_))),
+        };
+        assert!(is_named, "bit {bit}: {said:?}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    // What ends too early is no damage.
+    assert!(matches!(
+        end(&bytes[..bytes.len() - 1]),
+        Some(Broken::Cut(_))
+    ));
+    // The formats before had shorter heads of frames.
+    bytes[8] = 2;
+    assert_eq!(end(&bytes), Some(Broken::Version(2)));
 }

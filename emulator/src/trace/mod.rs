@@ -30,9 +30,12 @@ use serde::{Deserialize, Serialize};
 /// What a file begins with.
 const MAGIC: &[u8; 8] = b"fwctltrc";
 /// Version of the format.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Bytes of entries that wait to be written, at most.
 pub const QUEUE: usize = 4 << 20;
+/// Bytes before an entry, little-endian dwords: its length, and the same with every bit inverted, which tells a
+/// length that was changed from a file that ends too early.
+const ENTRY_HEAD: usize = 8;
 /// Bytes of an entry, at most.
 pub const MAX_ENTRY: usize = 1 << 20;
 

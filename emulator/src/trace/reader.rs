@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::{Entry, MAGIC, MAX_ENTRY, VERSION};
+use super::{ENTRY_HEAD, Entry, MAGIC, MAX_ENTRY, VERSION};
 
 /// Why a file is not read, or not further.
 #[derive(Debug, thiserror::Error)]
@@ -75,18 +75,22 @@ impl Reader {
     }
 
     fn entry(&mut self) -> Result<Option<Entry<'static>>, Broken> {
-        let Some(head) = self.take(4)? else {
+        let Some(head) = self.take(ENTRY_HEAD)? else {
             return Ok(None);
         };
-        let len = head.try_into().map_or(0, u32::from_le_bytes) as usize;
-        if !(1..=MAX_ENTRY).contains(&len) {
+        let word = |b: &[u8]| b.try_into().map_or(0, u32::from_le_bytes);
+        let (len, inverted) = head.split_at(4);
+        let (len, inverted) = (word(len), word(inverted));
+        let is_changed = inverted != !len;
+        let len = len as usize;
+        if is_changed || !(1..=MAX_ENTRY).contains(&len) {
             return Err(Broken::Damaged(self.at));
         }
         let bytes = self.take(len)?.ok_or(Broken::Cut(self.at))?;
         let Ok((entry, [])) = postcard::take_from_bytes(&bytes) else {
             return Err(Broken::Damaged(self.at));
         };
-        self.at += 4 + len as u64;
+        self.at += (ENTRY_HEAD + len) as u64;
         Ok(Some(entry))
     }
 }
@@ -133,17 +137,27 @@ mod tests {
             match (len, end) {
                 (0..12, Some(Broken::NoTrace)) => {}
                 // Nothing, or one entry, is a whole file.
-                (12 | 27, None) => {}
-                (13.., Some(Broken::Cut(at))) => assert!(at == 12 || at == 27, "{len}"),
+                (12 | 31, None) => {}
+                (13.., Some(Broken::Cut(at))) => assert!(at == 12 || at == 31, "{len}"),
                 (_, other) => panic!("cut at {len}: {other:?}"),
             }
         }
-        for i in 0..whole.len() {
+        // Where lengths lie: no bit of them may look like a file that ends too early.
+        let lengths = [12..20, 31..39];
+        for bit in 0..whole.len() * 8 {
             let mut other = whole.clone();
-            other[i] ^= 0x80;
+            other[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &other).unwrap();
-            if let Ok(r) = Reader::open(&path) {
-                assert!(r.count() <= 3);
+            let Ok(r) = Reader::open(&path) else {
+                assert!(bit < 12 * 8, "bit {bit}");
+                continue;
+            };
+            let all: Vec<_> = r.collect();
+            assert!(all.len() <= 3);
+            if lengths.iter().any(|l| l.contains(&(bit / 8))) {
+                let end = all.last();
+                let damaged = matches!(end, Some(Err(Broken::Damaged(12 | 31))));
+                assert!(damaged, "bit {bit}: {end:?}");
             }
         }
         fs::write(&path, [&MAGIC[..], &9u32.to_le_bytes()].concat()).unwrap();
@@ -236,7 +250,7 @@ mod tests {
         let mut ends = vec![12];
         while let Some(end) = ends.last().copied().filter(|e| *e < whole.len()) {
             let len = u32::from_le_bytes(whole[end..end + 4].try_into().unwrap());
-            ends.push(end + 4 + len as usize);
+            ends.push(end + ENTRY_HEAD + len as usize);
         }
         assert_eq!(ends.len(), kinds.len() + 2);
         for len in 12..=whole.len() {

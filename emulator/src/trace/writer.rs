@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Entry, MAGIC, QUEUE, VERSION};
+use super::{ENTRY_HEAD, Entry, MAGIC, QUEUE, VERSION};
 
 /// How long what was put may stay in memory.
 const FLUSH: Duration = Duration::from_millis(200);
@@ -123,14 +123,18 @@ impl Drop for Recorder {
 /// Adds an entry behind its length.
 fn append(to: &mut Vec<u8>, entry: &Entry<'_>) {
     let from = to.len();
-    to.extend_from_slice(&[0; 4]);
+    to.extend_from_slice(&[0; ENTRY_HEAD]);
     // Memory is all that it takes.
     if let Ok(all) = postcard::to_extend(entry, core::mem::take(to)) {
         *to = all;
     }
-    let len = (to.len().saturating_sub(from + 4)) as u32;
-    if let Some(head) = to.get_mut(from..from + 4) {
-        head.copy_from_slice(&len.to_le_bytes());
+    let len = (to.len().saturating_sub(from + ENTRY_HEAD)) as u32;
+    if let Some((a, b)) = to
+        .get_mut(from..from + ENTRY_HEAD)
+        .map(|h| h.split_at_mut(4))
+    {
+        a.copy_from_slice(&len.to_le_bytes());
+        b.copy_from_slice(&(!len).to_le_bytes());
     }
 }
 

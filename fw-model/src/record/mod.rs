@@ -22,11 +22,12 @@ use crate::{
 pub const MAGIC: &[u8; 8] = b"fwctlrec";
 /// The version that is written, and the only one that is read. It also changes with [`Input`], with
 /// [`Happened`] and with the format of saved cards.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Bytes of one frame; more are a damaged file. The largest doorbell brings 32 commands of 2 MiB.
 pub const MAX_FRAME: usize = 256 << 20;
-/// Bytes before a frame: its length and its CRC-32, both little-endian.
-const FRAME_HEAD: usize = 8;
+/// Bytes before a frame, little-endian dwords: its length, the same with every bit inverted, and its CRC-32.
+/// The second tells a length that was changed from a file that ends too early.
+const FRAME_HEAD: usize = 12;
 
 /// What a record begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,7 +242,9 @@ pub fn framed<T: Serialize>(value: &T) -> Result<Vec<u8>, postcard::Error> {
 #[must_use]
 pub fn sealed(body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FRAME_HEAD + body.len());
-    bytes.extend((body.len() as u32).to_le_bytes());
+    let len = body.len() as u32;
+    bytes.extend(len.to_le_bytes());
+    bytes.extend((!len).to_le_bytes());
     bytes.extend(crc32fast::hash(body).to_le_bytes());
     bytes.extend(body);
     bytes
@@ -295,12 +298,13 @@ impl<'a> Record<'a> {
             let b = self.rest.get(i..i + 4).and_then(|b| b.try_into().ok());
             b.map(u32::from_le_bytes)
         };
-        let (Some(len), Some(sum)) = (word(0), word(4)) else {
+        let (Some(len), Some(inverted), Some(sum)) = (word(0), word(4), word(8)) else {
             self.rest = &[];
             return Some(Err(Broken::Cut(at)));
         };
+        let is_changed = inverted != !len;
         let len = len as usize;
-        if len > MAX_FRAME {
+        if is_changed || len > MAX_FRAME {
             self.rest = &[];
             return Some(Err(Broken::Damaged(at)));
         }
