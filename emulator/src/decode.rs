@@ -60,17 +60,17 @@ pub fn clear(message: Message<'_>, inbox: Option<Message<'_>>, bytes: &mut [u8])
     walk(message, inbox, ALL_ELEMENTS, &mut forget);
 }
 
-/// The fields of `message` with this path, as [`fields`] writes it, and their values.
+/// The field of `message` with this path, as [`fields`] writes it: its value, and where it lies in bits.
 #[must_use]
 pub fn find(
     message: Message<'_>,
     inbox: Option<Message<'_>>,
     path: &str,
-) -> Option<(&'static FieldInfo, u64)> {
+) -> Option<(&'static FieldInfo, u64, u32)> {
     let mut found = None;
-    let mut look = |at: &str, f: &'static FieldInfo, v: u64, _| {
-        if at == path {
-            found = Some((f, v));
+    let mut look = |name: &str, f: &'static FieldInfo, v: u64, at: u32| {
+        if name == path {
+            found = Some((f, v, at));
         }
     };
     // Elements beyond those that are shown are looked for only where one is asked for.

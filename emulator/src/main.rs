@@ -101,7 +101,7 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         fwctl-emu explain 0xe00003        a syndrome, as mlx5_core prints it\n  \
         fwctl-emu explain BAD_RES_STATE   a status, and which checks give it\n  \
-        fwctl-emu explain MODIFY_QP       a command: layout, states, callers\n  \
+        fwctl-emu explain RST2INIT_QP     a command: layout, states, callers\n  \
         fwctl-emu explain MFRL            a register\n  \
         fwctl-emu explain SRIOV_EN        a parameter of mstconfig: values, ranges, rules\n  \
         fwctl-emu explain log_max_eq      a capability, and what the profiles say\n  \
@@ -109,6 +109,7 @@ enum Command {
     Explain {
         /// A syndrome, opcode, status, register, event, configuration item, parameter, capability, health
         /// syndrome, delivery status, command of the gateway, action of a fault, field, layout or value.
+        #[arg(value_parser = said)]
         what: String,
     },
     /// Write a firmware image for a card, to be burnt onto it.
@@ -480,6 +481,14 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fwctl_emu::serve::Error::Usage(e)) => fail(USAGE, &e),
         Err(fwctl_emu::serve::Error::Failed(e)) => fail(1, &e),
+    }
+}
+
+/// A word that is more than blanks.
+fn said(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("it is empty: give a name or a number, as BAD_RES_STATE or 0xe00003"),
+        word => Ok(word.to_owned()),
     }
 }
 

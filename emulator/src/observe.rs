@@ -3,7 +3,7 @@
 
 use std::{fmt::Write, time::Duration};
 
-use fw_model::{Effects, Observed, Overlay, reg, syndrome::Syndrome};
+use fw_model::{Effects, Observed, Overlay, fault::Target, reg, syndrome::Syndrome};
 use fwctl_proto::{
     cmdif::DeliveryStatus,
     layout::{self, Layout as _, LayoutInfo, get_bits, set_bits},
@@ -221,6 +221,20 @@ pub fn messages<'a>(seen: &Seen<'a>, overlay: Option<&Overlay>) -> [Vec<Part<'a>
         all
     };
     [parts(0, inbox), parts(1, seen.outbox)]
+}
+
+/// The field of the outbox with this path, as [`named`] writes it.
+#[must_use]
+pub fn answer_field(seen: &Seen<'_>, overlay: Option<&Overlay>, path: &str) -> Option<Target> {
+    let [_, output] = messages(seen, overlay);
+    output.iter().find_map(|m| {
+        let (field, _, at) = decode::find(m.message, m.inbox, path)?;
+        Some(Target {
+            offset: m.at as u32 * 8 + at,
+            width: field.width,
+            field,
+        })
+    })
 }
 
 fn status(seen: &Seen<'_>) -> String {

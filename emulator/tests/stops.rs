@@ -116,7 +116,7 @@ fn a_command_is_stopped_shown_changed_and_answered() {
     assert_eq!(event, want);
     let number = format!("id={}", of("id"));
     let text = ctl(&control, &["stopped"]).unwrap();
-    assert!(text.starts_with("COMMAND "), "{text}");
+    assert!(text.starts_with("ID  FUNCTION  SLOT  COMMAND "), "{text}");
     assert!(text.contains("    out: current_issi=0x1\n"), "{text}");
     let set = |field: &str, value: &str| {
         let (field, value) = (format!("field={field}"), format!("value={value}"));

@@ -129,21 +129,25 @@ fn text(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Rows with a column for each key, in the order of the first row's keys; `functions` has its own.
-/// What is a list in a row stands below it.
+/// Columns that come first, in this order: which one a row is about. The others follow by name.
+const FIRST: &[&str] = &[
+    "id", "at", "function", "slot", "uid", "eqn", "kind", "command", "register", "item", "fault",
+    "status",
+];
+
+/// Rows with a column for each key of the first row; `functions` has its own. What is a list in a row stands
+/// below it.
 fn table(rows: &Value) -> String {
     let rows: Vec<_> = rows.as_array().into_iter().flatten().collect();
     let Some(first) = rows.first().and_then(|r| r.as_object()) else {
-        return String::new();
+        return "none\n".to_owned();
     };
     if first.contains_key("transport") {
         return functions(&rows);
     }
-    let keys: Vec<_> = first
-        .iter()
-        .filter(|(_, v)| !v.is_array())
-        .map(|(k, _)| k)
-        .collect();
+    let columns = first.iter().filter(|(_, v)| !v.is_array());
+    let mut keys: Vec<_> = columns.map(|(k, _)| k).collect();
+    keys.sort_by_key(|k| FIRST.iter().position(|f| f == k).unwrap_or(FIRST.len()));
     let cell = |row: &Value, key: &str| match row.get(key) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(v) => text(v),
@@ -194,4 +198,24 @@ fn functions(rows: &[&Value]) -> String {
         );
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_begins_with_what_its_rows_are_about() {
+        let rows = json!([
+            {"waited_ms": 9, "command": "NOP", "id": 7, "function": 0, "slot": null, "out": ["a=0x0", "b=0x1"]},
+            {"waited_ms": 10, "command": "ALLOC_PD", "id": 12, "function": 0, "slot": 3, "out": []},
+        ]);
+        assert_eq!(
+            table(&rows),
+            "ID  FUNCTION  SLOT  COMMAND   WAITED_MS\n\
+             7   0         -     NOP       9\n    out: a=0x0\n    out: b=0x1\n\
+             12  0         3     ALLOC_PD  10\n"
+        );
+        assert_eq!(table(&json!([])), "none\n");
+    }
 }

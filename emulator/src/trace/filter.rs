@@ -219,7 +219,7 @@ impl FieldWanted {
         ];
         let mut there = all.iter().flatten().peekable();
         // A command without the field is neither.
-        there.peek().is_some() && there.any(|(f, v)| self.is(Some(f), *v)) != self.not
+        there.peek().is_some() && there.any(|(f, v, _)| self.is(Some(f), *v)) != self.not
     }
 }
 

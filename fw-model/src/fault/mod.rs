@@ -21,7 +21,7 @@ use crate::{
     time::Time,
 };
 
-pub use parse::{ACTIONS, BadFault, Message, answer_field, message, register_field};
+pub use parse::{ACTIONS, BadFault, Message, Target, answer_field, message, register_field};
 
 /// Faults that a card may have.
 pub const MAX_FAULTS: usize = 256;

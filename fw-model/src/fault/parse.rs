@@ -4,7 +4,7 @@
 use fwctl_proto::{
     cmdif::DeliveryStatus,
     event,
-    layout::{self, LayoutInfo, get_bits, set_bits},
+    layout::{self, FieldInfo, LayoutInfo, get_bits, set_bits},
     mst::{
         self,
         nv::{self, Type},
@@ -389,14 +389,16 @@ impl Layouts {
     }
 
     /// A field of a message, of the register in it, or of the item in that.
-    fn place(&self, path: &str, message: Option<&'static LayoutInfo>) -> Result<Place, String> {
+    fn place(&self, path: &str, message: Option<&'static LayoutInfo>) -> Result<Target, String> {
         let all = [
             (self.item, ITEM_DATA),
             (self.register, REGISTER_BYTE * 8),
             (message, 0),
         ];
         let all = || all.iter().filter_map(|(l, base)| Some(((*l)?, *base)));
-        let found = all().find_map(|(l, base)| plain(l, path, base));
+        // As the decoder has it where the command's layout has the register.
+        let inner = path.strip_prefix("register_data.").unwrap_or(path);
+        let found = all().find_map(|(l, base)| plain(l, inner, base));
         found.ok_or_else(|| {
             let names: Vec<_> = all().map(|(l, _)| l.name).collect();
             if names.is_empty() {
@@ -409,26 +411,84 @@ impl Layouts {
     }
 }
 
+/// A field that is to be compared or set.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Where it begins, in bits.
+    pub offset: u32,
+    /// Its width in bits.
+    pub width: u32,
+    /// What it is.
+    pub field: &'static FieldInfo,
+}
+
+impl Target {
+    /// A value that the field has room for: a number, decimal or 0x…, or the name of one.
+    ///
+    /// # Errors
+    /// It is neither, or too large; `path` is what the field is called in the sentence.
+    pub fn value(&self, path: &str, text: &str) -> Result<u64, String> {
+        let n = number(text).or_else(|| self.named(text)).ok_or_else(|| {
+            let names: Vec<_> = self.field.values.iter().flat_map(|v| v.values).collect();
+            let names = || names.iter().map(|v| v.1);
+            let hint = match (nearest(text, names()), names().count()) {
+                (_, 0) => String::new(),
+                (meant, 1..=12) => {
+                    let all: Vec<_> = names().collect();
+                    format!(
+                        ", nor one of its values{meant}; there are {}",
+                        all.join(", ")
+                    )
+                }
+                (meant, _) => format!(", nor one of its values{meant}"),
+            };
+            format!("{path}={text} is not a number{hint}")
+        })?;
+        if self.width < 64 && n >> self.width != 0 {
+            return Err(format!("{path}={text}: the field has {} bits", self.width));
+        }
+        Ok(n)
+    }
+
+    fn named(&self, text: &str) -> Option<u64> {
+        let mut all = self.field.values.iter().flat_map(|v| v.values);
+        let known = all.find(|v| v.1.eq_ignore_ascii_case(text)).map(|v| v.0);
+        // Those of a message's header have their names elsewhere.
+        known.or_else(|| match self.field.name {
+            "status" => status_of(text).map(u64::from),
+            "opcode" => opcode_of(text).map(u64::from),
+            _ => None,
+        })
+    }
+
+    const fn place(&self) -> Place {
+        Place {
+            offset: self.offset,
+            width: self.width,
+        }
+    }
+}
+
 /// A field of a layout that begins at bit `base`, and holds no others.
-fn plain(l: &'static LayoutInfo, path: &str, base: u32) -> Option<Place> {
+fn plain(l: &'static LayoutInfo, path: &str, base: u32) -> Option<Target> {
     let flat = l.fields.iter().find(|f| f.name == path);
     let flat = flat.filter(|f| f.nested.is_none() && f.count == 1);
-    let (offset, width) = flat.map(|f| (f.offset, f.width)).or_else(|| {
+    let (offset, width, field) = flat.map(|f| (f.offset, f.width, f)).or_else(|| {
         let p = l.field(path).filter(|p| p.info.nested.is_none())?;
-        Some((p.offset, p.width))
+        Some((p.offset, p.width, p.info))
     })?;
-    (width <= 64).then_some(Place {
+    (width <= 64).then_some(Target {
         offset: base + offset,
         width,
+        field,
     })
 }
 
-/// Where a field lies in the outbox of the command in `inbox`, or in the register in it: bit offset
-/// and width.
+/// A field in the outbox of the command in `inbox`, or of the register in it.
 ///
 /// # Errors
 /// There is no such field.
-pub fn answer_field(inbox: &[u8], path: &str) -> Result<(u32, u32), String> {
+pub fn answer_field(inbox: &[u8], path: &str) -> Result<Target, String> {
     let op = get_bits(inbox, 0, 16) as u16;
     let register = (op == opcode::ACCESS_REG).then(|| get_bits(inbox, super::REGISTER, 16) as u16);
     // A configuration item lies in its register.
@@ -440,8 +500,7 @@ pub fn answer_field(inbox: &[u8], path: &str) -> Result<(u32, u32), String> {
         item: item.map(|i| (i.class, i.id)),
         ..When::default()
     });
-    let place = layouts.place(path, layouts.output)?;
-    Ok((place.offset, place.width))
+    layouts.place(path, layouts.output)
 }
 
 /// A command that a fault with this *when* strikes: function, inbox and room for the outbox in bytes.
@@ -509,11 +568,11 @@ pub struct Message {
     pub out_len: usize,
 }
 
-/// Where a field of a register lies in it: bit offset and width.
+/// A register's id, and a field of it with its place in the register.
 ///
 /// # Errors
 /// There is no such register or field.
-pub fn register_field(register: &str, path: &str) -> Result<(u16, u32, u32), String> {
+pub fn register_field(register: &str, path: &str) -> Result<(u16, Target), String> {
     let names = (0..=u16::MAX).filter_map(register::name);
     let names = names.chain(mst::REGISTERS.iter().map(|r| r.layout.name));
     let list = || nearest(register, names) + "; `fwctl-emu list registers` shows them";
@@ -522,17 +581,9 @@ pub fn register_field(register: &str, path: &str) -> Result<(u16, u32, u32), Str
         register: Some(id),
         ..When::default()
     };
-    let p = Layouts::of(&w).place(path, None)?;
-    Ok((id, p.offset - REGISTER_BYTE * 8, p.width))
-}
-
-/// A value that a field has room for.
-fn value(path: &str, text: &str, p: Place) -> Result<u64, String> {
-    let n: u64 = fits(path, text)?;
-    if p.width < 64 && n >> p.width != 0 {
-        return Err(format!("{path}={text}: the field has {} bits", p.width));
-    }
-    Ok(n)
+    let mut t = Layouts::of(&w).place(path, None)?;
+    t.offset -= REGISTER_BYTE * 8;
+    Ok((id, t))
 }
 
 /// Names and values.
@@ -594,7 +645,7 @@ fn when(text: &str) -> Result<(When, Layouts), String> {
         let p = layouts
             .place(path, layouts.input)
             .map_err(|e| format!("{e}; there are {WHEN}"))?;
-        w.fields.push((p, value(path, v, p)?));
+        w.fields.push((p.place(), p.value(path, v)?));
     }
     Ok((w, layouts))
 }
@@ -721,7 +772,7 @@ fn then(text: &str, layouts: &Layouts) -> Result<Then, String> {
             (key, Some(v)) if key.starts_with("set.") => {
                 let path = &key["set.".len()..];
                 let p = layouts.place(path, layouts.output)?;
-                t.set.push((p, value(path, v, p)?));
+                t.set.push((p.place(), p.value(path, v)?));
             }
             (key, _) => return Err(format!("{key}: there are {}", actions())),
         }
@@ -790,6 +841,17 @@ mod tests {
                 0xff_ffff
             )]
         );
+        // A value may have a name: crypto_policy lies in bits 0 to 8 of the item's data, at byte 28.
+        let f = line("item=nv_crypto_conf : set.crypto_policy=fips_level_2").unwrap();
+        let crypto_policy = Place {
+            offset: 28 * 8,
+            width: 8,
+        };
+        assert_eq!(f.then.set, [(crypto_policy, 2)]);
+        let f = line("opcode=NOP : set.status=BAD_RES_STATE").unwrap();
+        assert_eq!(f.then.set[0].1, 9);
+        let f = line("register=PAOS register_data.admin_status=1 : lost").unwrap();
+        assert_eq!(f.when.fields[0].1, 1);
         let f = line("register=MGIR : set.hw_info.device_id=7").unwrap();
         assert_eq!(f.then.set.len(), 1);
         assert!(f.then.set[0].0.offset >= 128);
@@ -860,6 +922,10 @@ mod tests {
             (
                 "item=nv_crypto_con : lost",
                 "item=nv_crypto_con: there is none of this name; did you mean nv_crypto_conf",
+            ),
+            (
+                "item=nv_crypto_conf : set.crypto_policy=FIPS_LEVEL_3",
+                "crypto_policy=FIPS_LEVEL_3 is not a number, nor one of its values; did you mean FIPS_LEVEL_2",
             ),
             (
                 "item=nv_crypto_conf crypto_polic=1 : lost",

@@ -3,35 +3,26 @@
 
 use fw_model::{
     Bits, Card, Input, NoMemory,
-    fault::{message, register_field},
+    fault::{Target, message, register_field},
     profile,
 };
 use fwctl_proto::layout::get_bits;
 use serde_json::{Value, json};
 
-use super::{Arguments, function, text};
+use super::{Arguments, function, text, word};
 use crate::control::Server;
 
 /// Where a register lies in ACCESS_REG.
 const REGISTER: usize = 16;
 
-/// The argument `value`, which `width` bits must have room for.
-fn bits(a: &Arguments, offset: u32, width: u32) -> Result<Bits, String> {
-    let value = a.get("value").ok_or("\"value\" is missing")?;
-    let number = match value {
-        Value::String(t) => t
-            .strip_prefix("0x")
-            .and_then(|h| u64::from_str_radix(h, 16).ok()),
-        other => other.as_u64(),
-    };
-    let number = number.ok_or("\"value\" is not a number, decimal or 0x…")?;
-    if width > 64 || (width < 64 && number >> width != 0) {
-        return Err(format!("value={value}: the field has {width} bits"));
-    }
+/// The argument `value`, for a field.
+fn bits(a: &Arguments, path: &str, t: Target) -> Result<Bits, String> {
+    let value = t.value(path, &word(a, "value")?)?;
+    let (offset, width) = (t.offset, t.width);
     Ok(Bits {
         offset,
         width,
-        value: number,
+        value,
     })
 }
 
@@ -50,7 +41,12 @@ pub(super) fn capability(s: &Server, a: &Arguments) -> Result<Value, String> {
         let meant = fw_model::nearest(path, names);
         format!("{path}: no field of {}{meant}", layout.name)
     })?;
-    let bits = bits(a, field.offset, field.width)?;
+    let target = Target {
+        offset: field.offset,
+        width: field.width,
+        field: field.info,
+    };
+    let bits = bits(a, path, target)?;
     let known = |c: &Card, _| c.profile().cap(cap_type).is_some();
     if !s.owner.with_card(known) {
         return Err(format!("the profile has no {kind} capabilities"));
@@ -68,8 +64,9 @@ pub(super) fn capability(s: &Server, a: &Arguments) -> Result<Value, String> {
 pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, String> {
     let function = function(s, a)?;
     let name = text(a, "name")?;
-    let (register, offset, width) = register_field(name, text(a, "field")?)?;
-    let bits = bits(a, offset, width)?;
+    let path = text(a, "field")?;
+    let (register, target) = register_field(name, path)?;
+    let bits = bits(a, path, target)?;
     let at = if a.contains_key("at") {
         text(a, "at")?
     } else {
@@ -85,14 +82,14 @@ pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, String> {
     s.owner.submit(input, &NoMemory);
     let reads = |c: &Card, now| {
         let out = c.tried(function, &m.inbox, m.out_len, now)?;
-        (out.first() == Some(&0)).then(|| get_bits(out.get(REGISTER..)?, offset, width).into())
+        (out.first() == Some(&0))
+            .then(|| get_bits(out.get(REGISTER..)?, target.offset, target.width).into())
     };
     match s.owner.with_card(reads).flatten() {
         Some(v) if v == bits.value => Ok(json!({})),
         Some(v) => Err(format!(
             "it reads as {v:#x}, which follows from something else; a fault can change what is read: \
-             when='register={name}' then='set.{}={:#x}'",
-            text(a, "field")?,
+             when='register={name}' then='set.{path}={:#x}'",
             bits.value
         )),
         None => Err("it is set, but cannot be read now".into()),

@@ -31,7 +31,6 @@ use super::Server;
 /// Bytes of a saved card that is loaded; the whole of it is a frame of a record.
 const MAX_LOAD: u64 = 128 << 20;
 
-/// The arguments of a request.
 /// The arguments of a request, and the file that came with it.
 pub struct Arguments<'a> {
     named: &'a Map<String, Value>,
@@ -105,7 +104,11 @@ pub const VERBS: &[Verb] = &[
                 "FIELD",
                 "of the outbox, or of its register or item",
             ),
-            ("value", "N", "a number, decimal or 0x…"),
+            (
+                "value",
+                "N|NAME",
+                "a number, decimal or 0x…, or a value's name",
+            ),
         ],
         stops::amend,
     ),
@@ -299,7 +302,11 @@ pub const VERBS: &[Verb] = &[
         &[
             FUNCTION,
             ("field", "FIELD", "as log_max_qp"),
-            ("value", "N", "a number, decimal or 0x…"),
+            (
+                "value",
+                "N|NAME",
+                "a number, decimal or 0x…, or a value's name",
+            ),
             ("type", "NAME", "of which kind (default general)"),
         ],
         change::capability,
@@ -311,7 +318,11 @@ pub const VERBS: &[Verb] = &[
             FUNCTION,
             ("name", "NAME|N", "the register, as PAOS"),
             ("field", "FIELD", "its field"),
-            ("value", "N", "a number, decimal or 0x…"),
+            (
+                "value",
+                "N|NAME",
+                "a number, decimal or 0x…, or a value's name",
+            ),
             AT,
         ],
         change::register,
@@ -529,6 +540,17 @@ fn delay(s: &Server, a: &Arguments) -> Result<Value, String> {
 fn text<'a>(a: &'a Arguments, name: &str) -> Result<&'a str, String> {
     let value = a.get(name).and_then(Value::as_str);
     value.ok_or_else(|| format!("{name:?} is missing, or no text"))
+}
+
+/// An argument that must be there: text, or a number as text.
+fn word(a: &Arguments, name: &str) -> Result<String, String> {
+    match a.get(name) {
+        Some(Value::String(t)) => Ok(t.clone()),
+        Some(v @ Value::Number(_)) => Ok(v.to_string()),
+        _ => Err(format!(
+            "{name:?} is missing, or neither a number nor a name"
+        )),
+    }
 }
 
 /// The argument `times`, if it is there.

@@ -7,7 +7,7 @@ use fw_model::{
 };
 use serde_json::{Value, json};
 
-use super::{Arguments, add_fault, number, text, times};
+use super::{Arguments, add_fault, number, text, times, word};
 use crate::{
     control::Server,
     decode::Which,
@@ -21,20 +21,23 @@ pub(super) fn break_at(s: &Server, a: &Arguments) -> Result<Value, String> {
     add_fault(s, &fault)
 }
 
+fn seen<'a>(p: &Stopped<'a>, now: Time) -> Seen<'a> {
+    Seen {
+        function: p.function.0,
+        slot: p.slot,
+        delivery: 0,
+        took: now.since(p.since),
+        inbox: p.inbox,
+        outbox: p.outbox,
+    }
+}
+
 /// What is stopped, decoded.
 pub(super) fn stopped(s: &Server, _: &Arguments) -> Result<Value, String> {
     let all = |c: &Card, now: Time| {
         let overlay = c.profile().overlay.clone();
         let row = |p: Stopped<'_>| {
-            let waited = now.since(p.since);
-            let seen = Seen {
-                function: p.function.0,
-                slot: p.slot,
-                delivery: 0,
-                took: waited,
-                inbox: p.inbox,
-                outbox: p.outbox,
-            };
+            let seen = seen(&p, now);
             let n = observe::named(&seen, overlay.as_deref(), Which::All);
             json!({
                 "id": p.number,
@@ -46,7 +49,7 @@ pub(super) fn stopped(s: &Server, _: &Arguments) -> Result<Value, String> {
                 "status": n.status,
                 "in": n.input,
                 "out": n.output,
-                "waited_ms": waited.as_millis() as u64,
+                "waited_ms": seen.took.as_millis() as u64,
             })
         };
         c.stopped().into_iter().map(row).collect()
@@ -66,29 +69,25 @@ fn id(s: &Server, a: &Arguments) -> Result<u32, String> {
 pub(super) fn amend(s: &Server, a: &Arguments) -> Result<Value, String> {
     let id = id(s, a)?;
     let path = text(a, "field")?;
-    let value = a.get("value").ok_or("\"value\" is missing")?;
-    let value = match value {
-        Value::String(t) => t
-            .strip_prefix("0x")
-            .and_then(|h| u64::from_str_radix(h, 16).ok()),
-        other => other.as_u64(),
-    };
-    let value = value.ok_or("\"value\" is not a number, decimal or 0x…")?;
-    let place = |c: &Card, _| {
+    let place = |c: &Card, now: Time| {
+        let overlay = c.profile().overlay.clone();
         let all = c.stopped();
-        let stopped = all.iter().find(|p| p.number == id);
-        stopped.map(|p| (answer_field(p.inbox, path), p.outbox.len()))
+        let p = all.iter().find(|p| p.number == id)?;
+        let seen = seen(p, now);
+        // As `stopped` writes it, or as faults do.
+        let found = observe::answer_field(&seen, overlay.as_deref(), path);
+        let found = found.map_or_else(|| answer_field(p.inbox, path), Ok);
+        Some((found, p.outbox.len()))
     };
     let (place, len) = s
         .owner
         .with_card(place)
         .ok_or("it is not stopped any more")?;
-    let (offset, width) = place?;
+    let place = place?;
+    let value = place.value(path, &word(a, "value")?)?;
+    let (offset, width) = (place.offset, place.width);
     if u64::from(offset) + u64::from(width) > len as u64 * 8 {
         return Err(format!("{path}: the answer is only {len} bytes long"));
-    }
-    if width < 64 && value >> width != 0 {
-        return Err(format!("{path}={value}: the field has {width} bits"));
     }
     let amend = Input::Amend {
         stopped: id,
