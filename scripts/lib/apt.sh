@@ -38,13 +38,19 @@ apt_configure() {
     [ -r "$KEYRING" ] || die "no archive keyring at $KEYRING; set FWCTL_EMU_KEYRING=FILE"
     mkdir -p "$APT_DIR"/{lists/partial,archives/partial,parts,none/partial}
     : >"$APT_DIR/status"
+    # A newer suite than the default one gives nothing but what is asked for by its name.
+    cat >"$APT_DIR/preferences.new" <<PREFERENCES
+Package: *
+Pin: release n=$SUITE_NEXT
+Pin-Priority: 100
+PREFERENCES
     apt-config dump | grep '^Acquire::' | grep -v '^Acquire::\(Languages\|GzipIndexes\)' >"$APT_DIR/apt.conf.new"
     cat >>"$APT_DIR/apt.conf.new" <<CONF
 Dir::Etc::parts "$APT_DIR/parts";
 Dir::Etc::main "/dev/null";
 Dir::Etc::sourcelist "$APT_DIR/sources.list";
 Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferences "$APT_DIR/preferences";
 Dir::Etc::preferencesparts "/dev/null";
 Dir::State "$APT_DIR";
 Dir::State::lists "$APT_DIR/lists";
@@ -66,6 +72,7 @@ CONF
     for suite in "$SUITE" "$SUITE_NEW" "$@"; do
         printf 'deb [signed-by=%s] %s %s main\n' "$KEYRING" "$mirror" "$suite"
     done >"$APT_DIR/sources.list.new"
+    mv "$APT_DIR/preferences.new" "$APT_DIR/preferences"
     mv "$APT_DIR/apt.conf.new" "$APT_DIR/apt.conf"
     mv "$APT_DIR/sources.list.new" "$APT_DIR/sources.list"
 }

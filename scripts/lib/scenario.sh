@@ -56,7 +56,13 @@ profile_scenario() {
     scenario_end
 }
 
-# pci_tools_scenario PACKAGE: the vendor's tools of PACKAGE by PCI address, through the gateway.
+# tools_version VERSION: what the tools in the guest must say of themselves (suite mst-fwctl).
+tools_version() {
+    printf '%s\n' "$1" >"$SESSION/version"
+    GUEST_FILES+=("$SESSION/version")
+}
+
+# pci_tools_scenario PACKAGE VERSION: the vendor's tools of PACKAGE by PCI address, through the gateway.
 pci_tools_scenario() {
     # mstfwreset refuses to run on a virtual machine; the card's link must come up again (mst-flash).
     GUEST_CPU=,-hypervisor GUEST_PORT=,x-speed=2_5
@@ -64,6 +70,7 @@ pci_tools_scenario() {
     build_emulator
     flash_files
     stored_registers
+    tools_version "$2"
     # The database of this version is in the guest, with the interpreter that the tools need.
     cp "$REPO/scripts/expected-parameters" "$SESSION/list-parameters"
     cp "$REPO/scripts/expected-registers" "$SESSION/list-registers"
@@ -71,7 +78,7 @@ pci_tools_scenario() {
     prepare_guest '' '' '' "$1,iproute2,pciutils,kmod,util-linux"
     scenario_emulator connectx7 vfio-user
     scenario_guest
-    expect_in_guest parameters mlxconfig_dbs/mlxconfig_host.db /files/connectx7.toml 1
+    expect_in_guest parameters mlxconfig_dbs/mlxconfig_host.db /files/connectx7.toml 1 "$2"
     expect_in_guest registers prm_dbs/hca/ext/register_access_table.adb
     suite mlx5-probe
     suite mst-config-list --device pci

@@ -11,8 +11,8 @@ use crate::{
     suites::{
         mlx5_probe,
         mst_flash::versions,
-        mst_fwctl::field,
-        programs::{bdf, over_pci, program, program_code, tool_device},
+        mst_fwctl::{field, has_field, item_index},
+        programs::{bdf, is_old, over_pci, program, program_code, tool_device},
     },
     test::{Ctx, Done, Suite, test},
 };
@@ -93,7 +93,8 @@ enum Says {
 }
 
 impl Says {
-    fn text(self, ctx: &Ctx) -> &'static str {
+    /// In 4.33's words; 4.31 has others for the same (`m_err2str`).
+    fn text(self, ctx: &Ctx) -> Done<&'static str> {
         let (fwctl, pci) = match self {
             Self::BadParameter => (
                 "Register access Unknown TLV",
@@ -119,9 +120,34 @@ impl Says {
             ),
             Self::Unknown => ("Register access Unknown TLV", "Register not supported"),
         };
-        if over_pci(ctx) { pci } else { fwctl }
+        let said = if over_pci(ctx) { pci } else { fwctl };
+        if !is_old()? {
+            return Ok(said);
+        }
+        let older = OLDER.iter().find(|(new, _)| *new == said);
+        Ok(older.map_or(said, |(_, old)| old))
     }
 }
+
+/// What 4.33 says, and what 4.31 says for it: texts of the two binaries.
+const OLDER: &[(&str, &str)] = &[
+    ("Register access Unknown TLV", "Unknown TLV"),
+    ("Register access bad parameter", "Bad parameter"),
+    (
+        "Register access Version not supported",
+        "Version not supported",
+    ),
+    (
+        "Register access Method not supported",
+        "Method not supported",
+    ),
+    ("Register access class not supported", "Class not supported"),
+    (
+        "Register access resource unavailable",
+        "Resource unavailable",
+    ),
+    ("Register access failed, device is busy", "Device is busy"),
+];
 
 /// A program ends with this code, and what it says from `-E-` on is this.
 fn refused(name: &str, args: &[&str], code: i32, error: &str) -> Done {
@@ -145,7 +171,7 @@ fn mstreg(ctx: &Ctx, args: &[&str], error: &str) -> Done {
 /// `mstreg --set FIELDS` of a register is refused by the firmware. With `-w` the tool does not read first:
 /// MCDA cannot be read while a component comes in.
 fn set(ctx: &Ctx, register: &str, fields: &str, says: Says) -> Done {
-    let error = format!("-E- Failed to send access register: {}", says.text(ctx));
+    let error = format!("-E- Failed to send access register: {}", says.text(ctx)?);
     let args = ["--reg_name", register, "--set", fields, "-w", "--yes"];
     mstreg(ctx, &args, &error)
 }
@@ -179,7 +205,7 @@ fn unknown_name(ctx: &Ctx) -> Done {
 fn unknown_register(ctx: &Ctx) -> Done {
     let error = format!(
         "-E- Failed send access register: {}",
-        Says::Unknown.text(ctx)
+        Says::Unknown.text(ctx)?
     );
     mstreg(
         ctx,
@@ -211,9 +237,13 @@ pub const READ_ONLY: &[(&str, &str, &str)] = &[
 ];
 
 fn only_tell(ctx: &Ctx) -> Done {
-    let says = Says::ReadOnly.text(ctx);
+    let says = Says::ReadOnly.text(ctx)?;
     let error = format!("-E- Failed to send access register: {says}");
     for (name, index, field) in READ_ONLY {
+        if !has_field(name, field)? {
+            ctx.note(format!("this tool knows no {name}.{field}"));
+            continue;
+        }
         let set = format!("{field}=1");
         // All at once: the tool else reads first, and shows what it will write.
         let args = ["--reg_name", name, "--set", &set, "-w", "--yes"];
@@ -230,7 +260,7 @@ fn only_tell(ctx: &Ctx) -> Done {
 fn port(ctx: &Ctx) -> Done {
     let error = format!(
         "-E- Failed to send access register: {}",
-        Says::BadParameter.text(ctx)
+        Says::BadParameter.text(ctx)?
     );
     mstreg(
         ctx,
@@ -249,7 +279,7 @@ fn set_raw(ctx: &Ctx, header: u32, word: u32, data: &[u32], says: Says) -> Done 
     fs::write(FILE, format!("MLNX_RAW_TLV_FILE\n{}\n", words.join(" ")))?;
     let error = format!(
         "-E- Failed to run set_raw command: Failed to set raw TLV: {}",
-        says.text(ctx)
+        says.text(ctx)?
     );
     let device = tool_device(ctx)?;
     let args = ["-y", "-d", &device, "-f", FILE, "set_raw"];
@@ -261,8 +291,7 @@ fn set_raw(ctx: &Ctx, header: u32, word: u32, data: &[u32], says: Says) -> Done 
 /// The next-boot value of the item that is tried, as the firmware has it.
 fn next_boot(ctx: &Ctx) -> Done<Vec<Option<u64>>> {
     let device = tool_device(ctx)?;
-    let index =
-        format!("type_class=0,parameter_index={GLOBAL_PCI:#x},access_mode=0,host_id_valid=0");
+    let index = item_index(GLOBAL_PCI, 0)?;
     let args = ["-d", &device, "--reg_name", "MNVDA", "--get", "-i", &index];
     let (ok, text) = program("mstreg", &args)?;
     check!(ok, "{text}");
@@ -371,7 +400,7 @@ fn piece(handle: u64, offset: usize, dword: u32) -> String {
 fn unknown_component(ctx: &Ctx) -> Done {
     let error = format!(
         "-E- Failed to send access register: {}",
-        Says::BadParameter.text(ctx)
+        Says::BadParameter.text(ctx)?
     );
     let index = ["-i", "component_index=7"];
     mstreg(

@@ -4,9 +4,9 @@
 use std::process::{Command, Stdio};
 
 use crate::{
-    check, fail, skip,
+    check, check_eq, fail, skip,
     suites::mlx5_probe,
-    test::{Ctx, Done},
+    test::{Ctx, Done, read_file},
 };
 
 /// What `--device` says for the PCI address of the first function.
@@ -41,6 +41,39 @@ pub fn bdf() -> Done<String> {
         fail!("no function")
     };
     Ok(first.name.clone())
+}
+
+/// What the scenario says of the tools' version, as a file in the guest.
+const VERSION: &str = "/files/version";
+
+/// The version that the tools themselves say, as 4.33.0.
+///
+/// # Errors
+/// A failure if they say none.
+pub fn tool_version() -> Done<String> {
+    let text = program_output("mstreg", &["-v"])?;
+    let said = text.split("mstflint ").nth(1);
+    let version = said.and_then(|s| s.split(|c: char| c != '.' && !c.is_ascii_digit()).next());
+    match version {
+        Some(version) if !version.is_empty() => Ok(version.to_owned()),
+        _ => fail!("no version: {text}"),
+    }
+}
+
+/// True for 4.31, whose messages and database differ from those of 4.33.
+///
+/// # Errors
+/// As [`tool_version`].
+pub fn is_old() -> Done<bool> {
+    Ok(tool_version()?.starts_with("4.31."))
+}
+
+/// The tools are those that the scenario says: what the archive gives is not always what was asked for.
+pub fn is_the_version(ctx: &Ctx) -> Done {
+    let claimed = read_file(VERSION)?;
+    ctx.note(&claimed);
+    check_eq!(tool_version()?, claimed, "mstflint");
+    Ok(())
 }
 
 /// Runs a program of the guest and shows what it prints; skips the test by its name where there
