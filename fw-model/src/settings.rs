@@ -45,7 +45,7 @@ pub static EFFECTS: &[Effect] = &[
         parameter: "roce_ctrl",
         value: 1,
         sets: &[(CmdHcaCap::ROCE, 0)],
-        about: "there is no RoCE: mlx5_ib finds no port",
+        about: "there is no RoCE: mlx5_ib has a port for raw packets alone, without GIDs",
     },
     Effect {
         item: "nv_vpi_link_type",

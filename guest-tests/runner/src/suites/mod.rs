@@ -6,6 +6,7 @@ use crate::test::Suite;
 mod fwctl;
 mod fwctl_stress;
 pub mod guarantees;
+mod mlx5_diagnostics;
 mod mlx5_eth;
 mod mlx5_faults;
 mod mlx5_health;
@@ -22,6 +23,7 @@ mod mst_fwctl;
 mod mst_link;
 mod mst_pci;
 mod mst_refused;
+mod mst_settings;
 mod programs;
 mod virtio_probe;
 mod virtio_unbind;
@@ -34,6 +36,7 @@ pub const SUITES: &[&Suite] = &[
     &guarantees::SUITE,
     &guarantees::TROUBLE,
     &guarantees::LOCKDOWN,
+    &mlx5_diagnostics::SUITE,
     &mlx5_reload::SUITE,
     &mlx5_eth::SUITE,
     &mlx5_eth::LINK,
@@ -46,6 +49,7 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_two::SUITE,
     &mlx5_two::ACTIVATE,
     &mst_flash::DIRECT,
+    &mst_flash::FORBIDDEN,
     &mst_flash::SUITE,
     &mst_fwctl::SUITE,
     &mst_refused::SUITE,
@@ -53,6 +57,8 @@ pub const SUITES: &[&Suite] = &[
     &mst_pci::SUITE,
     &mst_pci::RESET,
     &mst_pci::DUMP,
+    &mst_settings::SUITE,
+    &mst_settings::LINK_TYPE,
     &mst_config::SUITE,
     &mst_config::AMENDED,
     &mst_config::LIST,

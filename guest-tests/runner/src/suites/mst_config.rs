@@ -71,7 +71,7 @@ pub const LIST: Suite = Suite {
     tests: &[test("lists-what-the-database-says", 600, list)],
 };
 
-fn mstconfig(ctx: &Ctx, args: &[&str]) -> Done<String> {
+pub fn mstconfig(ctx: &Ctx, args: &[&str]) -> Done<String> {
     let device = tool_device(ctx)?;
     program_output("mstconfig", &[&["-y", "-d", &device], args].concat())
 }
@@ -89,6 +89,13 @@ fn listed(text: &str) -> BTreeMap<String, Vec<String>> {
             Some((words.next()?.to_owned(), words.map(str::to_owned).collect()))
         })
         .collect()
+}
+
+/// The next-boot value of a parameter.
+pub fn next(ctx: &Ctx, name: &str) -> Done<Option<String>> {
+    let text = mstconfig(ctx, &["q", name])?;
+    let values = listed(&text).remove(name);
+    Ok(values.and_then(|v| v.into_iter().next()))
 }
 
 /// Default, current and next-boot value of a parameter.
@@ -120,7 +127,7 @@ fn kept(ctx: &Ctx) -> Done {
 }
 
 /// `host_params_context.host_total_vfs` of QUERY_ESW_FUNCTIONS.
-fn total_vfs(ctx: &Ctx) -> Done<u16> {
+pub fn total_vfs(ctx: &Ctx) -> Done<u16> {
     const OUT_BYTES: usize = 128;
     let device = ctx.open()?;
     let mut out = [0; OUT_BYTES];
@@ -231,15 +238,43 @@ fn backup_long(ctx: &Ctx) -> Done {
     set(ctx)
 }
 
+/// The permanent value of a parameter of the first function, as devlink shows it.
+pub fn shown(name: &str) -> Done<Option<String>> {
+    let device = first()?;
+    let text = program_output("devlink", &["dev", "param", "show", &device, "name", name])?;
+    let line = text.lines().find(|l| l.contains("cmode permanent"));
+    Ok(line.and_then(|l| l.split_whitespace().nth(3).map(str::to_owned)))
+}
+
+/// `devlink dev param set` of a permanent value.
+fn devlink_set(name: &str, value: &str) -> Done<(bool, String)> {
+    let device = first()?;
+    let set = ["dev", "param", "set", &device, "name", name];
+    let to = ["value", value, "cmode", "permanent"];
+    program("devlink", &[&set[..], &to].concat())
+}
+
+/// Sets a parameter's permanent value, which devlink then shows.
+pub fn set_permanent(name: &str, value: &str) -> Done {
+    let (ok, text) = devlink_set(name, value)?;
+    check!(ok, "{name} {value}: {text}");
+    check_eq!(shown(name)?.as_deref(), Some(value), "{name}");
+    Ok(())
+}
+
+/// A value that the driver refuses in these words, which stand in its source (lib/nv_param.c).
+pub fn refuse_permanent(name: &str, value: &str, why: &str) -> Done {
+    let before = shown(name)?;
+    let (ok, text) = devlink_set(name, value)?;
+    check!(!ok && text.contains(why), "{name} {value}: {text}");
+    check_eq!(shown(name)?, before, "{name}");
+    Ok(())
+}
+
 /// What mlx5_core does not itself set: it is asked of the firmware, and in force after a reset.
 fn permanent(ctx: &Ctx) -> Done {
     const NAME: &str = "cqe_compress_type";
-    let device = first()?;
-    let shown = || -> Done<Option<String>> {
-        let text = program_output("devlink", &["dev", "param", "show", &device, "name", NAME])?;
-        let line = text.lines().find(|l| l.contains("cmode permanent"));
-        Ok(line.and_then(|l| l.split_whitespace().nth(3).map(str::to_owned)))
-    };
+    let shown = || shown(NAME);
     check_eq!(shown()?.as_deref(), Some("balanced"), "devlink");
     check_eq!(
         values(ctx, "CQE_COMPRESSION")?,
@@ -247,9 +282,7 @@ fn permanent(ctx: &Ctx) -> Done {
         "mstconfig"
     );
     for (value, next) in [("aggressive", "AGGRESSIVE(1)"), ("balanced", "BALANCED(0)")] {
-        let set = ["dev", "param", "set", &device, "name", NAME];
-        let to = ["value", value, "cmode", "permanent"];
-        program_output("devlink", &[&set[..], &to].concat())?;
+        set_permanent(NAME, value)?;
         check_eq!(shown()?.as_deref(), Some(value), "devlink");
         check_eq!(
             values(ctx, "CQE_COMPRESSION")?,
@@ -258,11 +291,11 @@ fn permanent(ctx: &Ctx) -> Done {
         );
     }
     // A value that there is not is refused by the driver.
-    let wrong = [
-        "dev", "param", "set", &device, "name", NAME, "value", "nosuch",
-    ];
-    let (ok, text) = program("devlink", &[&wrong[..], &["cmode", "permanent"]].concat())?;
-    check!(!ok, "{text}");
+    refuse_permanent(
+        NAME,
+        "nosuch",
+        "Invalid value, supported values are balanced/aggressive",
+    )?;
     check_eq!(shown()?.as_deref(), Some("balanced"), "devlink");
     Ok(())
 }

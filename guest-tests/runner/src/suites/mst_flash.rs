@@ -50,6 +50,25 @@ pub const SUITE: Suite = Suite {
     ],
 };
 
+/// Behind [`SUITE`], which leaves an image of [`FROM_MSTFLINT`] to start with next.
+pub const FORBIDDEN: Suite = Suite {
+    name: "mst-flash-forbidden",
+    about: "a version that nv_forbidden_versions names is refused until it no longer does",
+    subjects: mlx5_probe::SUBJECTS,
+    expects: &[
+        "mlxfw: Firmware flash failed: unknown error",
+        "PCI Sync FW Update Reset Ack. Device reset is expected.",
+        "Sync Reset now. Device is going to reset.",
+        "FWTracer: Failed to arm tracer event -67",
+        "Skipping wait for vf pages stage",
+        "No PCI link reporting capability",
+    ],
+    tests: &[
+        test("a-forbidden-version-is-refused", 400, forbidden),
+        test("an-allowed-version-is-taken", 400, allowed),
+    ],
+};
+
 /// Past the firmware, through the flash chip's own gateway.
 pub const DIRECT: Suite = Suite {
     name: "mst-flash-direct",
@@ -102,6 +121,9 @@ fn query(ctx: &Ctx) -> Done {
         ("FW Version:", FACTORY),
         ("PSID:", "EMU0000000007"),
         ("Part Number:", "emulated-connectx7"),
+        // The profile's base_mac and its EUI-64, with how many the card has been given.
+        ("Base GUID:", "00c907fffe000000        16"),
+        ("Base MAC:", "02c907000000            16"),
     ] {
         check_eq!(value(&text, title).as_deref(), Some(expected), "{title}");
     }
@@ -174,6 +196,55 @@ fn no_package(_: &Ctx) -> Done {
     let (ok, text) = devlink_flash("28.45.1000.bin")?;
     check!(!ok && text.contains("Firmware file is not MFA2"), "{text}");
     expect(FROM_DEVLINK, FROM_DEVLINK)
+}
+
+/// The firmware starts again, and runs what it had stored.
+fn restart() -> Done {
+    let device = format!("pci/{}", bdf()?);
+    program_output(
+        "devlink",
+        &["dev", "reload", &device, "action", "fw_activate"],
+    )?;
+    mlx5_probe::wait_until_up()
+}
+
+fn forbidden(ctx: &Ctx) -> Done {
+    const FILE: &str = "/tmp/forbidden.raw";
+    /// `nv_forbidden_versions`: item 4 of 144 bytes, with the first of 32 versions at byte 16.
+    const DWORDS: usize = 36;
+    const FIRST: usize = 4;
+    let mut words = [0u32; DWORDS];
+    // As MCQI writes a version: a byte, a byte and two of 28.44.1000.
+    words[FIRST] = 28 << 24 | 44 << 16 | 1000;
+    let words: Vec<_> = words.iter().map(|w| format!("{w:#010x}")).collect();
+    let header = "0x00000090 0x00000004 0x00000000";
+    fs::write(
+        FILE,
+        format!("MLNX_RAW_TLV_FILE\n{header} {}\n", words.join(" ")),
+    )?;
+    let device = tool_device(ctx)?;
+    program_output("mstconfig", &["-y", "-d", &device, "-f", FILE, "set_raw"])?;
+    restart()?;
+    let before = versions()?;
+    check!(before.1 != FROM_DEVLINK, "{before:?}");
+    // MCC.error_code is 0xf, for which the kernel has no words (mlxfw_fsm_state_err); the tool has them
+    // (FWCOMPS_MCC_REJECTED_FORBIDDEN_VERSION).
+    let (ok, text) = devlink_flash(PACKAGE)?;
+    check!(
+        !ok && text.contains("mlxfw: Firmware flash failed: unknown error."),
+        "{text}"
+    );
+    check_eq!(versions()?, before, "versions");
+    Ok(())
+}
+
+fn allowed(ctx: &Ctx) -> Done {
+    let (running, _) = versions()?;
+    program_output("mstconfig", &["-y", "-d", &tool_device(ctx)?, "reset"])?;
+    restart()?;
+    let (ok, text) = devlink_flash(PACKAGE)?;
+    check!(ok && text.contains("Firmware flash done"), "{text}");
+    expect(&running, FROM_DEVLINK)
 }
 
 /// `mstflint -d BDF …`, through the flash itself.
