@@ -10,7 +10,7 @@ use crate::{
     suites::{
         mlx5_probe::{self, clean_since_boot, first},
         mlx5_reload::{back, replies},
-        programs::{program, run_program},
+        programs::{program, program_output, run_program},
     },
     sysfs,
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
@@ -71,6 +71,12 @@ pub const HOT: Suite = Suite {
 
 fn dmesg_clean(ctx: &Ctx) -> Done {
     clean_since_boot(ctx, mlx5_probe::SUBJECTS)
+}
+
+/// The firmware starts again, and devlink waits until the driver is back.
+pub fn fw_activate() -> Done {
+    let reload = ["dev", "reload", &first()?, "action", "fw_activate"];
+    program_output("devlink", &reload).map(drop)
 }
 
 fn activate(ctx: &Ctx) -> Done {

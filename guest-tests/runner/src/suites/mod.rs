@@ -23,6 +23,7 @@ mod mst_fwctl;
 mod mst_link;
 mod mst_pci;
 mod mst_refused;
+mod mst_registers;
 mod mst_settings;
 mod programs;
 mod virtio_probe;

@@ -13,7 +13,7 @@ use crate::{
     check, check_eq,
     suites::{
         mlx5_probe::{self, first},
-        mlx5_reset::ANNOUNCED,
+        mlx5_reset::{ANNOUNCED, fw_activate},
         programs::{program, program_output, tool_device},
     },
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
@@ -138,8 +138,7 @@ pub fn total_vfs(ctx: &Ctx) -> Done<u16> {
 }
 
 fn in_force(ctx: &Ctx) -> Done {
-    let reload = ["dev", "reload", &first()?, "action", "fw_activate"];
-    program_output("devlink", &reload)?;
+    fw_activate()?;
     wait_for("the new values", APPEAR, || {
         Ok((total_vfs(ctx).ok() == Some(8)).then_some(()))
     })?;

@@ -9,6 +9,7 @@ use crate::{
     suites::{
         mlx5_probe,
         mlx5_reload::{back, replies},
+        mlx5_reset::fw_activate,
         programs::{bdf, program, program_output, run_program, tool_device},
     },
     test::{APPEAR, Ctx, Done, Suite, test, wait_for},
@@ -198,16 +199,6 @@ fn no_package(_: &Ctx) -> Done {
     expect(FROM_DEVLINK, FROM_DEVLINK)
 }
 
-/// The firmware starts again, and runs what it had stored.
-fn restart() -> Done {
-    let device = format!("pci/{}", bdf()?);
-    program_output(
-        "devlink",
-        &["dev", "reload", &device, "action", "fw_activate"],
-    )?;
-    mlx5_probe::wait_until_up()
-}
-
 fn forbidden(ctx: &Ctx) -> Done {
     const FILE: &str = "/tmp/forbidden.raw";
     /// `nv_forbidden_versions`: item 4 of 144 bytes, with the first of 32 versions at byte 16.
@@ -224,7 +215,8 @@ fn forbidden(ctx: &Ctx) -> Done {
     )?;
     let device = tool_device(ctx)?;
     program_output("mstconfig", &["-y", "-d", &device, "-f", FILE, "set_raw"])?;
-    restart()?;
+    fw_activate()?;
+    mlx5_probe::wait_until_up()?;
     let before = versions()?;
     check!(before.1 != FROM_DEVLINK, "{before:?}");
     // MCC.error_code is 0xf, for which the kernel has no words (mlxfw_fsm_state_err); the tool has them
@@ -241,7 +233,8 @@ fn forbidden(ctx: &Ctx) -> Done {
 fn allowed(ctx: &Ctx) -> Done {
     let (running, _) = versions()?;
     program_output("mstconfig", &["-y", "-d", &tool_device(ctx)?, "reset"])?;
-    restart()?;
+    fw_activate()?;
+    mlx5_probe::wait_until_up()?;
     let (ok, text) = devlink_flash(PACKAGE)?;
     check!(ok && text.contains("Firmware flash done"), "{text}");
     expect(&running, FROM_DEVLINK)

@@ -18,7 +18,7 @@ use crate::{
         mlx5_probe,
         mlx5_reload::{back, replies},
         mlx5_reset::ANNOUNCED,
-        mst_flash, mst_fwctl,
+        mst_flash, mst_fwctl, mst_registers,
         programs::{bdf, program, program_output, run_program, tool_version},
     },
     test::{APPEAR, Ctx, Done, Suite, find_device, test, wait_for, write_file},
@@ -300,7 +300,7 @@ fn regdump(ctx: &Ctx) -> Done {
     let words = text.lines().filter(|l| l.starts_with("0x")).count();
     ctx.note(format!("{words} words"));
     // The second column of ConnectX7.csv of mstflint 4.33, added up.
-    if tool_version()? == mst_fwctl::VERSION {
+    if tool_version()? == mst_registers::VERSION {
         check_eq!(words, 230_590, "words");
     }
     check!(words > 50_000, "too few: {words}");

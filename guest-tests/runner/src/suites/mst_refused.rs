@@ -11,7 +11,8 @@ use crate::{
     suites::{
         mlx5_probe,
         mst_flash::versions,
-        mst_fwctl::{field, has_field, item_index},
+        mst_fwctl::field,
+        mst_registers::{has_field, item_index},
         programs::{bdf, is_old, over_pci, program, program_code, tool_device},
     },
     test::{Ctx, Done, Suite, test},

@@ -14,8 +14,8 @@ use crate::{
     check, check_eq, fail, modules,
     rpcs::named,
     suites::{
-        mlx5_probe::{self, first},
-        mlx5_reset::ANNOUNCED,
+        mlx5_probe,
+        mlx5_reset::{ANNOUNCED, fw_activate},
         mst_config::{mstconfig, next, refuse_permanent, set_permanent, shown, total_vfs},
         programs::{PCI, program_output},
     },
@@ -36,18 +36,6 @@ pub const SUITE: Suite = Suite {
         test("roce-control-takes-the-gids-away", 400, roce),
     ],
 };
-
-/// The firmware starts again; what devlink says when it is done is that the driver is back.
-fn restart() -> Done {
-    let reload = ["dev", "reload", &first()?, "action", "fw_activate"];
-    program_output("devlink", &reload)?;
-    let functions = mlx5_probe::functions()?;
-    let [function] = &functions[..] else {
-        fail!("{} functions", functions.len())
-    };
-    check_eq!(function.driver().as_deref(), Some("mlx5_core"), "driver");
-    Ok(())
-}
 
 /// Names of the auxiliary devices that mlx5_core has made of a kind.
 fn parts(kind: &str) -> Vec<String> {
@@ -89,10 +77,10 @@ fn with(set: &str, then: impl FnOnce() -> Done) -> Done {
         ..Ctx::default()
     };
     mstconfig(&pci, &["set", set])?;
-    restart()?;
+    fw_activate()?;
     let done = then();
     mstconfig(&pci, &["reset"])?;
-    restart()?;
+    fw_activate()?;
     mlx5_probe::wait_until_up()?;
     done
 }
@@ -126,19 +114,19 @@ fn virtual_functions(ctx: &Ctx) -> Done {
         "SRIOV_EN"
     );
     check_eq!(total_vfs(ctx)?, 0, "before the reset");
-    restart()?;
+    fw_activate()?;
     mlx5_probe::wait_until_up()?;
     check_eq!(total_vfs(ctx)?, 5, "host_total_vfs");
     // Off for the function, on for the card: the number stays.
     set_permanent("enable_sriov", "false")?;
     check_eq!(next(ctx, "PF_NUM_OF_VF")?.as_deref(), Some("5"), "number");
     check_eq!(total_vfs(ctx)?, 5, "before the reset");
-    restart()?;
+    fw_activate()?;
     mlx5_probe::wait_until_up()?;
     check_eq!(total_vfs(ctx)?, 0, "host_total_vfs");
     mstconfig(ctx, &["reset"])?;
     check_eq!(shown("total_vfs")?.as_deref(), Some("0"), "total_vfs");
-    restart()?;
+    fw_activate()?;
     mlx5_probe::wait_until_up()
 }
 
