@@ -9,17 +9,22 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io::{Read as _, Write as _},
-    os::unix::{
-        net::{UnixListener, UnixStream},
-        process::CommandExt as _,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            net::{UnixListener, UnixStream},
+            process::{CommandExt as _, ExitStatusExt as _},
+        },
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
 
 use fwctl_emu::sandbox::{self, Mode, Needs};
 use libc::{EACCES, ENOSYS, EPERM};
-use process::{Control, Emulator, Folder, refused};
+use process::{Control, Emulator, Folder, LIMIT, refused};
+use rustix::process::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// Tells the test that is called again in a process of its own what to do there.
@@ -289,6 +294,59 @@ fn attempts(folder: &Path) -> Vec<(&'static str, Outcome, i32)> {
     ]
 }
 
+/// Numbers of system calls that are tried: more than any kernel has.
+const NUMBERS: std::ops::Range<i64> = 0..1024;
+/// The bit of the calls of x32, another way into the same kernel.
+const X32: i64 = 0x4000_0000;
+
+/// Not calls but ways back into the kernel's own probes (uretprobe, uprobe of x86-64): Linux asks no filter about
+/// them, and kills who makes them by himself.
+#[cfg(target_arch = "x86_64")]
+const PROBES: [i64; 2] = [335, 336];
+#[cfg(not(target_arch = "x86_64"))]
+const PROBES: [i64; 0] = [];
+
+/// Every system call that is not on the list, with arguments that it would refuse. Those whose arguments decide
+/// are among the attempts.
+fn sweep(connects: bool) -> (usize, Vec<String>) {
+    let allowed = sandbox::calls::allowed(connects).unwrap();
+    let mut wrong = Vec::new();
+    let mut tried = 0;
+    let numbers = NUMBERS.chain((0..400).map(|n| n | X32));
+    for number in numbers.filter(|n| !allowed.contains_key(n) && !PROBES.contains(n)) {
+        // A process that is made after all must not go on with this test.
+        let outcome = match number {
+            libc::SYS_fork | libc::SYS_vfork => fork(number),
+            _ => call(number, [usize::MAX; 6]),
+        };
+        tried += 1;
+        if outcome != Some(EPERM) {
+            wrong.push(format!("{number:#x}: {outcome:?}"));
+        }
+    }
+    (tried, wrong)
+}
+
+/// A system call of the other architecture of this processor.
+#[cfg(target_arch = "x86_64")]
+fn foreign() {
+    // SAFETY: getpid of i386, which has no arguments and writes nothing but eax.
+    unsafe { std::arch::asm!("int 0x80", inout("eax") 20 => _) };
+}
+
+/// Connects to an abstract socket, and to one with a path.
+fn connect_to(folder: &Path) -> [Outcome; 2] {
+    let abstract_name = folder.join("abstract");
+    let name = std::os::unix::net::SocketAddr::from_abstract_name(
+        abstract_name.as_os_str().as_encoded_bytes(),
+    );
+    let path = folder.join("outside/listens");
+    [
+        errno(UnixStream::connect_addr(&name.unwrap())),
+        errno(UnixStream::connect(path)),
+    ]
+}
+
 /// What a process that serves needs, and may do.
 fn rights(folder: &Path, listener: &UnixListener) {
     let state = folder.join("state");
@@ -319,7 +377,7 @@ fn rights(folder: &Path, listener: &UnixListener) {
 /// Called by the other tests in a process of its own; alone it does nothing.
 #[test]
 fn inside() {
-    let Ok(mode) = std::env::var(MODE) else {
+    let Ok(what) = std::env::var(MODE) else {
         return;
     };
     let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
@@ -330,9 +388,9 @@ fn inside() {
     let needs = Needs {
         writable: vec![folder.join("state")],
         removable: vec![folder.join("sockets")],
-        connects: mode == "connects",
+        connects: what == "connects",
     };
-    let mode = match mode.as_str() {
+    let mode = match what.as_str() {
         "off" => Mode::Off,
         "log" => Mode::Log,
         _ => Mode::Enforce,
@@ -343,9 +401,21 @@ fn inside() {
         Vec::<String>::new(),
         "this kernel lacks what the test is about"
     );
-    let all = attempts(&folder);
     // The harness has begun a line.
     println!();
+    match what.as_str() {
+        "sweep" | "connects" => {
+            let (tried, wrong) = sweep(needs.connects);
+            println!("swept {tried}: {wrong:?}");
+        }
+        #[cfg(target_arch = "x86_64")]
+        "foreign" => foreign(),
+        _ => {}
+    }
+    if needs.connects {
+        println!("connected {:?}", connect_to(&folder));
+    }
+    let all = attempts(&folder);
     for (what, outcome, want) in &all {
         println!("attempt {what}: {outcome:?} want {want}");
     }
@@ -357,6 +427,20 @@ fn inside() {
 
 /// Runs the test `inside` in its own process; its lines about attempts.
 fn run(mode: &str) -> Vec<String> {
+    let (end, said, log) = ran(mode, LIMIT);
+    assert!(
+        end.success() && said.contains("inside: done"),
+        "{end:?} {said}\n{log}"
+    );
+    let kept = ["attempt ", "swept ", "connected "];
+    let lines = said
+        .lines()
+        .filter(|l| kept.iter().any(|k| l.starts_with(k)));
+    lines.map(str::to_owned).collect()
+}
+
+/// Runs the test `inside` in its own process: how it ended, standard output and error.
+fn ran(mode: &str, limit: Duration) -> (ExitStatus, String, String) {
     let folder = Folder::new();
     for sub in ["state", "outside", "sockets"] {
         fs::create_dir(folder.at(sub)).unwrap();
@@ -370,26 +454,95 @@ fn run(mode: &str) -> Vec<String> {
     ] {
         fs::write(folder.at(file), b"x").unwrap();
     }
-    let out = Command::new(std::env::current_exe().unwrap())
+    // What somebody outside of the sandbox listens on.
+    let abstract_name = folder.at("abstract");
+    let name = std::os::unix::net::SocketAddr::from_abstract_name(
+        abstract_name.as_os_str().as_encoded_bytes(),
+    );
+    let _listener = UnixListener::bind_addr(&name.unwrap()).unwrap();
+    let _other = UnixListener::bind(folder.at("outside/listens")).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["inside", "--exact", "--nocapture", "--test-threads=1"])
         .env(MODE, mode)
         .env(FOLDER, folder.at(""))
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
-    let said = String::from_utf8(out.stdout).unwrap();
-    let log = String::from_utf8_lossy(&out.stderr);
-    assert!(
-        out.status.success() && said.contains("inside: done"),
-        "{said}\n{log}"
+    let end = Instant::now() + limit;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > end {
+            // One that waits for ever, as a call that should have failed.
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let out = child.wait_with_output().unwrap();
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    (out.status, text(&out.stdout), text(&out.stderr))
+}
+
+/// The kernel's version of Landlock.
+fn landlock() -> i64 {
+    // LANDLOCK_CREATE_RULESET_VERSION.
+    const VERSION: usize = 1;
+    // SAFETY: asks for the version and touches no memory.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, VERSION) }
+}
+
+#[test]
+fn every_call_that_is_not_on_the_list_fails() {
+    // Few: each one that is added is to be thought about, and has a reason in sandbox/calls.rs.
+    let listed = sandbox::calls::allowed(false).unwrap().len();
+    assert_eq!(listed, 70);
+    let swept = |mode| {
+        let lines = run(mode);
+        lines.into_iter().find(|l| l.starts_with("swept ")).unwrap()
+    };
+    let tried = NUMBERS.count() + 400 - PROBES.len();
+    assert_eq!(swept("sweep"), format!("swept {}: []", tried - listed));
+    // `connect` besides; `socket` has its rule.
+    assert_eq!(
+        swept("connects"),
+        format!("swept {}: []", tried - listed - 2)
     );
-    let lines = said.lines().filter(|l| l.starts_with("attempt "));
-    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_call_of_another_architecture_ends_the_process() {
+    if !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let (end, said, log) = ran("foreign", LIMIT);
+    let signal = end.signal().map(|s| Some(s) == Signal::SYS.as_raw().into());
+    // SIGSEGV: this kernel has no calls of 32 bits.
+    let none = end.signal() == Some(Signal::SEGV.as_raw());
+    assert!(signal == Some(true) || none, "{end:?} {said}\n{log}");
+    assert!(!said.contains("inside: done"));
+}
+
+#[test]
+fn who_may_connect_reaches_no_abstract_socket_where_the_kernel_can_tell() {
+    let lines = run("connects");
+    let line = lines.iter().find(|l| l.starts_with("connected ")).unwrap();
+    // Scopes of sockets came with version 6 (Linux 6.12).
+    let abstract_one = match landlock() {
+        6.. => format!("{:?}", Some(EPERM)),
+        _ => "None".to_owned(),
+    };
+    assert_eq!(line, &format!("connected [{abstract_one}, None]"));
 }
 
 #[test]
 fn what_is_forbidden_fails_with_its_errno_and_what_is_needed_goes() {
     let enforced = run("enforce");
     let free = run("off");
+    assert!(
+        enforced
+            .iter()
+            .chain(&free)
+            .all(|l| l.starts_with("attempt "))
+    );
     assert_eq!((enforced.len(), free.len()), (46, 46));
     for (held, free) in enforced.iter().zip(&free) {
         let (got, want) = held.split_once(" want ").unwrap();
@@ -400,7 +553,7 @@ fn what_is_forbidden_fails_with_its_errno_and_what_is_needed_goes() {
 
 #[test]
 fn who_must_connect_may_use_unix_sockets_and_no_others() {
-    for line in run("connects") {
+    for line in run("connects").iter().filter(|l| l.starts_with("attempt ")) {
         let socket = ["TCP", "UDP", "raw packets", "netlink", "virtual sockets"];
         if line.contains("another unix socket") {
             assert!(line.contains(": None "), "{line}");
@@ -538,7 +691,7 @@ fn serve_without(calls: &[libc::c_long], args: &[&str]) -> (Option<i32>, String)
     if !ready.is_empty() {
         rustix::process::kill_process(
             rustix::process::Pid::from_child(&child),
-            rustix::process::Signal::TERM,
+            Signal::TERM,
         )
         .unwrap();
     }

@@ -2,7 +2,7 @@
 //! What the process may still do once it serves (docs/hardening.md): Landlock bounds its files, seccomp
 //! its system calls. What is outside fails with an error; only calls of another architecture kill.
 
-mod calls;
+pub mod calls;
 
 use std::{
     collections::BTreeMap,
