@@ -417,4 +417,12 @@ mod tests {
         let text = "fwctl_emu_input_seconds_sum 1.5\nfwctl_emu_input_seconds_count 30\n";
         assert_eq!((spent(text), spent("")), ((1.5, 30), (0.0, 0)));
     }
+
+    #[test]
+    fn an_interval_is_one_that_can_be_waited_for() {
+        assert_eq!(seconds("3600"), Ok(Duration::from_secs(3600)));
+        for bad in ["3600.1", "0", "-1", "inf", "NaN", "1e300"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -689,11 +689,8 @@ fn serve_without(calls: &[libc::c_long], args: &[&str]) -> (Option<i32>, String)
         .read_to_string(&mut ready)
         .unwrap();
     if !ready.is_empty() {
-        rustix::process::kill_process(
-            rustix::process::Pid::from_child(&child),
-            Signal::TERM,
-        )
-        .unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM)
+            .unwrap();
     }
     let out = child.wait_with_output().unwrap();
     (out.status.code(), String::from_utf8(out.stderr).unwrap())

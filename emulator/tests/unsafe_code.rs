@@ -2,33 +2,11 @@
 //! docs/hardening.md lists all unsafe code of the process, with a test for each place.
 #![allow(clippy::unwrap_used)] // A failing helper fails its test.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+mod sources;
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .into()
-}
+use std::{collections::BTreeMap, fs};
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    let each = |path: PathBuf| {
-        if path.is_dir() {
-            sources(&path)
-        } else {
-            vec![path]
-        }
-    };
-    entries
-        .flat_map(each)
-        .filter(|p| p.extension().is_some_and(|e| e == "rs"))
-        .collect()
-}
+use sources::{repository, sources};
 
 /// Uses of the word in code: not in comments, nor as part of another word.
 fn count(text: &str) -> usize {

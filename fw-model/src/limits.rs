@@ -5,9 +5,6 @@
 /// the mailbox carries 1 MiB and its header).
 pub const MAX_MESSAGE: usize = (1 << 20) + 4096;
 
-/// Most mailbox blocks that one chain may have (512 bytes of data each).
-pub const MAX_BLOCKS: usize = MAX_MESSAGE.div_ceil(512);
-
 /// Log2 of the number of command slots of a function.
 pub const LOG_SLOTS: u8 = 5;
 

@@ -48,3 +48,24 @@ impl Tables {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_ends_at_max_entry() {
+        let of = |bytes: usize| Tables {
+            l2: BTreeMap::from([(3, vec![0; bytes].into())]),
+            ..Tables::default()
+        };
+        assert_eq!(of(MAX_ENTRY).check(), Ok(()));
+        let long = Err("a table entry that is too long");
+        assert_eq!(of(MAX_ENTRY + 1).check(), long);
+        let rate = Tables {
+            rates: BTreeMap::from([(3, vec![0; MAX_ENTRY + 1].into())]),
+            ..Tables::default()
+        };
+        assert_eq!(rate.check(), long);
+    }
+}

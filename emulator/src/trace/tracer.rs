@@ -377,4 +377,31 @@ mod tests {
             .collect();
         assert_eq!(kinds, [Some(ResetKind::Flr), None]);
     }
+
+    /// Commands that are never answered are forgotten at some time, and the trace goes on.
+    #[test]
+    fn commands_without_an_answer_end_at_max_waiting() {
+        let dir = TempDir::new().unwrap();
+        let file = fs::File::create(dir.as_path().join("t")).unwrap();
+        let profile = Profile::builtin("minimal").unwrap();
+        let card = Card::new(profile, CardOptions::default(), &BTreeMap::new());
+        let head = Entry::Lost { count: 0 };
+        let recorder = Recorder::start(file, String::new(), &head).unwrap();
+        let mut tracer = Tracer::new(recorder, &card);
+        let inbox = command(opcode::NOP, 0);
+        let mut comes = |tag| {
+            let input = Input::Command {
+                function: FunctionId(0),
+                tag,
+                caller: Caller::Driver,
+                inbox: &inbox,
+                outbox_len: 16,
+            };
+            tracer.comes(&input, Time::ZERO, Instant::now());
+            tracer.waiting.len()
+        };
+        let most = (0..MAX_WAITING as u64).map(&mut comes).max();
+        assert_eq!(most, Some(MAX_WAITING));
+        assert_eq!(comes(MAX_WAITING as u64), 1);
+    }
 }

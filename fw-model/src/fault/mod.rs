@@ -508,3 +508,22 @@ impl Struck {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also a fault that was not parsed but saved with a card.
+    #[test]
+    fn one_fault_does_max_acts_things() {
+        let mut fault = Fault::parse("any : hang").expect("a fault");
+        fault.then.acts = vec![Act::Hang; MAX_ACTS];
+        let faults = |fault: &Fault| Faults {
+            list: vec![fault.clone()],
+            ..Faults::default()
+        };
+        assert_eq!(faults(&fault).check(), Ok(()));
+        fault.then.acts.push(Act::Hang);
+        assert_eq!(faults(&fault).check(), Err("a fault that cannot be"));
+    }
+}

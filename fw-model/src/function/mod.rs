@@ -346,3 +346,61 @@ impl Function {
         Some((&cap.current, &cap.max))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one command may raise is bounded, and the first are kept.
+    #[test]
+    fn events_that_wait_end_at_max_events_waiting() {
+        let profile = Profile::builtin("minimal").expect("a built-in profile");
+        let mut f = Function::new(FunctionId(0), EventPath::Channel, &profile);
+        let event = |n: usize| Event {
+            event_type: event::PORT_CHANGE,
+            sub_type: n as u8,
+            data: [0; eqe::DATA_BYTES],
+        };
+        for n in 0..MAX_EVENTS_WAITING + 5 {
+            f.raise(event(n));
+            f.generate(1, event(n));
+        }
+        let last = (MAX_EVENTS_WAITING - 1) as u8;
+        let raised = f.raised.back().map(|e| e.sub_type);
+        assert_eq!((f.raised.len(), raised), (MAX_EVENTS_WAITING, Some(last)));
+        let generated = f.generated.back().map(|(_, e)| e.sub_type);
+        assert_eq!(
+            (f.generated.len(), generated),
+            (MAX_EVENTS_WAITING, Some(last))
+        );
+    }
+
+    #[test]
+    fn pages_of_a_saved_event_queue_end_at_max_page_shift() {
+        let profile = Profile::builtin("minimal").expect("a built-in profile");
+        let restored = |page_shift| {
+            let mut f = Function::new(FunctionId(0), EventPath::EventQueues, &profile);
+            let eq = Eq {
+                uid: 0,
+                log_size: 4,
+                vector: 0,
+                uar_page: 0,
+                mask: [0; 4],
+                pages: vec![0],
+                page_shift,
+                offset: 0,
+                context: Box::default(),
+                producer: 0,
+                consumer: 0,
+                armed: false,
+                dropped: 0,
+            };
+            f.eqs.insert(1, eq);
+            f.restore()
+        };
+        // 4 KiB and as much as `log_page_size`, of five bits, can say.
+        assert_eq!((restored(12), restored(12 + 31)), (Ok(()), Ok(())));
+        let size = Err("an event queue of an impossible size");
+        assert_eq!((restored(11), restored(12 + 32)), (size, size));
+    }
+}
