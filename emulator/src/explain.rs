@@ -96,7 +96,7 @@ fn names() -> impl Iterator<Item = &'static str> {
     let healths = health::SYNDROMES.iter().map(|s| s.1);
     let deliveries = (0..=u8::MAX).filter_map(DeliveryStatus::from_code);
     let icmds = gateway::icmd::COMMANDS.iter().map(|c| c.name);
-    let actions = fault::ACTIONS.iter().map(|a| a.0);
+    let actions = fault::ACTIONS.iter().map(|a| a.name);
     let fields = layouts::ALL.iter().flat_map(|l| l.fields).map(|f| f.name);
     opcodes
         .chain(registers)
@@ -154,13 +154,14 @@ fn icmd(upper: &str, number: Option<u32>) -> Option<String> {
 }
 
 fn action(what: &str) -> Option<String> {
-    let word = what.trim_end_matches('=').to_ascii_lowercase();
-    let all = fault::ACTIONS.iter();
-    let (name, point, about) = all
-        .copied()
-        .find(|a| a.0.trim_end_matches('=').eq_ignore_ascii_case(&word))?;
+    let word = what.trim_end_matches('=');
+    let mut all = fault::ACTIONS.iter();
+    let a = all.find(|a| a.name.eq_ignore_ascii_case(word))?;
     Some(format!(
-        "action {name} of a fault (docs/faults.md)\n  at the point {point}: {about}\n"
+        "action {} of a fault (docs/faults.md)\n  at the point {}: {}\n",
+        a.form(),
+        a.point.name(),
+        a.about
     ))
 }
 

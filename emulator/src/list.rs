@@ -2,7 +2,7 @@
 //! `fwctl-emu list`: what there is, from the tables that the firmware itself reads.
 
 use fw_model::{
-    Profile,
+    Profile, fault,
     gateway::icmd::{self, Command},
     profile::{CAP_GENERAL, Pci},
     reg::{self, REGISTERS},
@@ -407,6 +407,32 @@ pub fn list_scenarios(format: Format) -> String {
             let head = "| name | what goes wrong |\n|---|---|\n".to_owned();
             let row = |s: &Scenario| format!("| `{}` | {} |\n", s.name, s.about);
             core::iter::once(head).chain(all.iter().map(row)).collect()
+        }
+    }
+}
+
+/// What a fault may do.
+#[must_use]
+pub fn list_actions(format: Format) -> String {
+    match format {
+        Format::Json => {
+            let row = |a: &fault::Action| json!({"name": a.name, "value": a.value, "point": a.point.name(), "about": a.about});
+            lines(&fault::ACTIONS.iter().map(row).collect::<Vec<_>>())
+        }
+        Format::Text => {
+            let row =
+                |a: &fault::Action| format!("{:<24} {:<8} {}\n", a.form(), a.point.name(), a.about);
+            fault::ACTIONS.iter().map(row).collect()
+        }
+        Format::Markdown => {
+            let head = "| then | at which point | what happens |\n|---|---|---|\n".to_owned();
+            let row = |a: &fault::Action| {
+                let form = a.form().replace('|', "\\|");
+                format!("| `{form}` | {} | {} |\n", a.point.name(), a.about)
+            };
+            core::iter::once(head)
+                .chain(fault::ACTIONS.iter().map(row))
+                .collect()
         }
     }
 }

@@ -76,7 +76,7 @@ enum Command {
     },
     /// Watch a running emulator: functions, command rates, last commands, faults. `q` ends it.
     Top(top::Top),
-    /// Show what there is: profiles, commands, registers, icmds or scenarios.
+    /// Show what there is: profiles, commands, registers, icmds, scenarios or actions of faults.
     List {
         /// What.
         what: What,
@@ -177,6 +177,8 @@ enum What {
     Icmds,
     /// Ready lists of faults for `serve --faults`.
     Scenarios,
+    /// What a fault may do.
+    Actions,
 }
 
 #[derive(Subcommand)]
@@ -316,6 +318,7 @@ fn main() -> ExitCode {
                 What::Registers => list::list_registers,
                 What::Icmds => list::list_icmds,
                 What::Scenarios => list::list_scenarios,
+                What::Actions => list::list_actions,
             };
             told(Ok(list(format)), 1)
         }
@@ -452,8 +455,21 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         Ok(more) => faults.extend(more.unwrap_or_default()),
         Err(e) => return fail(USAGE, &e),
     }
+    let doors = doors(&a, matches);
+    let function = |f: &Fault| f.function().map(usize::from);
+    if let Some(f) = faults
+        .iter()
+        .find(|f| function(f).is_some_and(|n| n >= doors.len()))
+    {
+        let text = &f.text;
+        let e = anyhow::anyhow!(
+            "fault {text:?}: there are {} functions, from 0",
+            doors.len()
+        );
+        return fail(USAGE, &e);
+    }
     let options = Options {
-        doors: doors(&a, matches),
+        doors,
         profile: a.profile,
         overlay: a.overlay,
         state: a.state,

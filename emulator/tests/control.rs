@@ -14,8 +14,10 @@ use std::{
     process::Command,
 };
 
+use fwctl_emu::control::{VERBS, argument};
 use process::{Control, Emulator, Folder, program};
 use rustix::process::Signal;
+use serde_json::json;
 
 /// `MAX_LINE` and `MAX_CONNECTIONS` of the control socket, as docs/limits.md promises them.
 const MAX_LINE: usize = 64 << 10;
@@ -399,6 +401,122 @@ fn files_that_come_with_requests_are_closed() {
             open() <= before + 1,
             "{many}: {} files, {before} before",
             open()
+        );
+    }
+}
+
+/// A name that is nearly one, in each place that takes a name; and the name that may have been meant.
+const NEARLY: &[(&[&str], &str)] = &[
+    (&["event", "function=0", "type=PORT_CHANG"], "PORT_CHANGE"),
+    (&["delay", "opcode=NOPP", "ms=1"], "NOP"),
+    (&["health", "syndrome=FW_INTERNAL_ER"], "FW_INTERNAL_ERR"),
+    (&["objects", "kind=mkei"], "mkey"),
+    (&["register", "name=PAOSS"], "PAOS"),
+    (
+        &[
+            "set-register",
+            "function=0",
+            "name=PAOSS",
+            "field=x",
+            "value=1",
+        ],
+        "PAOS",
+    ),
+    (
+        &[
+            "set-register",
+            "function=0",
+            "name=PAOS",
+            "field=admin_statu",
+            "value=1",
+        ],
+        "admin_status",
+    ),
+    (
+        &[
+            "set-capability",
+            "function=0",
+            "field=log_max_pq",
+            "value=1",
+        ],
+        "log_max_qp",
+    ),
+    (
+        &[
+            "set-capability",
+            "function=0",
+            "type=generall",
+            "field=log_max_qp",
+            "value=1",
+        ],
+        "general",
+    ),
+    (&["try", "command=opcode=QUERY_CQQ"], "QUERY_CQ"),
+    (&["break", "when=opcod=NOP"], "opcode"),
+    (&["break", "when=register=MNVDAA"], "MNVDA"),
+    (&["break", "when=item=nv_crypto_con"], "nv_crypto_conf"),
+    (&["fault", "when=any", "then=panik"], "panic"),
+    (&["fault", "when=any", "then=delivery=TOK_ER"], "TOK_ERR"),
+    (&["fault", "when=any", "then=status=BAD_RESS"], "BAD_RES"),
+    (
+        &["fault", "when=any", "then=health=FW_INTERNAL_ER"],
+        "FW_INTERNAL_ERR",
+    ),
+    (
+        &["fault", "when=any", "then=raise=PORT_CHANG"],
+        "PORT_CHANGE",
+    ),
+    (
+        &["fault", "when=any", "then=event-type=PORT_CHANG"],
+        "PORT_CHANGE",
+    ),
+    (&["fault", "when=opcode=NOP state=upp", "then=lost"], "up"),
+    (
+        &[
+            "fault",
+            "when=item=nv_crypto_conf",
+            "then=set.crypto_policy=FIPS_LEVEL_22",
+        ],
+        "FIPS_LEVEL_2",
+    ),
+];
+
+#[test]
+fn what_may_have_been_meant_is_told_for_each_verb_argument_and_name() {
+    let folder = Folder::new();
+    let (_e, control) = start(&folder);
+    let mut c = Control::greeted(&control);
+    let mut ask = |verb: &str, arguments: &serde_json::Value| {
+        let request = json!({"execute": verb, "arguments": arguments});
+        c.ask(&request.to_string())
+    };
+    for v in VERBS {
+        let said = ask(&format!("{}x", v.name), &json!({}));
+        assert!(
+            said.contains("; did you mean ") && said.contains(v.name),
+            "{said}"
+        );
+        for (name, ..) in v.arguments {
+            let said = ask(v.name, &json!({format!("{name}x"): 1}));
+            let meant = format!("has no argument \\\"{name}x\\\"; did you mean {name}");
+            assert!(said.contains(&meant), "{}: {said}", v.name);
+        }
+    }
+    for (words, meant) in NEARLY {
+        let pairs = words[1..].iter().map(|w| argument(w).unwrap());
+        let arguments: serde_json::Map<_, _> = pairs.collect();
+        let said = ask(words[0], &arguments.into());
+        let (_, near) = said
+            .split_once("; did you mean ")
+            .unwrap_or_else(|| panic!("{words:?}: {said}"));
+        assert!(near.contains(meant), "{words:?}: {said}");
+    }
+    // The card has two functions.
+    for (when, then) in [("function=2", "lost"), ("at=5 function=2", "hang")] {
+        let said = ask("fault", &json!({"when": when, "then": then}));
+        assert!(
+            said.contains("function=2: there is no such function; there are 2"),
+            "{said}"
         );
     }
 }

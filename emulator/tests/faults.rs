@@ -96,7 +96,13 @@ fn what_is_no_fault_is_said_before_anything_is_served() {
     let (socket, file) = (folder.at("s"), folder.at("f.toml"));
     let (code, said) = refused(&["--vfio-user", text(&socket), "--fault", "any : explode"]);
     assert!(
-        code == 2 && said.contains("explode: there are status="),
+        code == 2 && said.contains("explode: there is no such action; there are status=NAME"),
+        "{said}"
+    );
+    let other = ["--vfio-user", text(&socket), "--fault", "function=1 : lost"];
+    let (code, said) = refused(&other);
+    assert!(
+        code == 2 && said.contains("there are 1 functions, from 0"),
         "{said}"
     );
     fs::write(&file, "[[fault]]\nwhen = \"any\"\nthen = \"fill=7\"\n").unwrap();

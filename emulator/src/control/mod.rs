@@ -217,13 +217,9 @@ impl Server {
             } else {
                 format!("there are: {}", known.join(", "))
             };
-            return (
-                error(
-                    "GenericError",
-                    &format!("{name} has no argument {k:?}; {known}"),
-                ),
-                id,
-            );
+            let meant = nearest(k, verb.arguments.iter().map(|a| a.0));
+            let desc = format!("{name} has no argument {k:?}{meant}; {known}");
+            return (error("GenericError", &desc), id);
         }
         let run = || (verb.run)(self, &Arguments::new(arguments, file));
         match catch_unwind(AssertUnwindSafe(run)) {

@@ -148,14 +148,17 @@ fn parse_field(text: &str) -> Result<FieldWanted, String> {
 const IN_HEADER: [(&str, u32, u32); 3] = [("opcode", 0, 16), ("uid", 16, 16), ("op_mod", 48, 16)];
 const OUT_HEADER: [(&str, u32, u32); 2] = [("status", 0, 8), ("syndrome", 32, 32)];
 
-/// Names of all fields that there are, without those of an overlay.
-fn field_names() -> impl Iterator<Item = &'static str> {
+/// All fields that there are, without those of an overlay.
+fn fields() -> impl Iterator<Item = &'static FieldInfo> {
     let tables = layouts::ALL.iter().copied();
     let tools = mst::REGISTERS.iter().map(|r| r.layout);
     let items = nv::ITEMS.iter().map(|i| i.layout);
+    tables.chain(tools).chain(items).flat_map(|l| l.fields)
+}
+
+fn field_names() -> impl Iterator<Item = &'static str> {
     let header = IN_HEADER.iter().chain(&OUT_HEADER).map(|h| h.0);
-    let all = tables.chain(tools).chain(items);
-    all.flat_map(|l| l.fields).map(|f| f.name).chain(header)
+    fields().map(|f| f.name).chain(header)
 }
 
 /// A part of a path without its index.
@@ -173,14 +176,35 @@ impl FieldWanted {
         let last = plain(self.path.rsplit('.').next().unwrap_or(&self.path));
         let known = |n: &str| plain(n) == last || n.rsplit('.').next() == Some(last);
         let added = overlay.into_iter().flat_map(Overlay::layouts);
-        let mut names = field_names().chain(added.flat_map(|l| l.fields).map(|f| f.name));
-        if names.any(known) {
+        let fields = fields().chain(added.flat_map(|l| l.fields));
+        let found: Vec<_> = fields.filter(|f| known(f.name)).collect();
+        let in_header = IN_HEADER.iter().chain(&OUT_HEADER).any(|h| known(h.0));
+        if found.is_empty() && !in_header {
+            let meant = nearest(last, field_names());
+            return Err(format!(
+                "--field {}: no message has a field {last}{meant}",
+                self.path
+            ));
+        }
+        let mut names: Vec<_> = found.iter().flat_map(|f| f.values).collect();
+        let mut names: Vec<&str> = names
+            .drain(..)
+            .flat_map(|e| e.values)
+            .map(|v| v.1)
+            .collect();
+        if last == "status" {
+            names.extend(Status::ALL.iter().map(|s| s.name()));
+        }
+        if number(&self.value).is_some()
+            || names.iter().any(|n| n.eq_ignore_ascii_case(&self.value))
+        {
             return Ok(());
         }
-        let meant = nearest(last, field_names());
         Err(format!(
-            "--field {}: no message has a field {last}{meant}",
-            self.path
+            "--field {}={}: it is no number and no value of such a field{}",
+            self.path,
+            self.value,
+            nearest(&self.value, names)
         ))
     }
 
@@ -431,6 +455,20 @@ mod tests {
             ("uid=", "it is PATH=VALUE"),
         ] {
             assert!(parse_field(text).unwrap_err().contains(said), "{text}");
+        }
+        for (text, said) in [
+            ("in.register_id=MNVDAA", "did you mean MNVDA"),
+            ("out.status=BAD_RESS", "did you mean BAD_RES"),
+            (
+                "log_max_eq=many",
+                "it is no number and no value of such a field",
+            ),
+        ] {
+            let wrong = parse_field(text).unwrap().check(None).unwrap_err();
+            assert!(wrong.contains(said), "{wrong}");
+        }
+        for right in ["in.register_id=mnvda", "status=bad_res", "log_max_eq=0x6"] {
+            assert_eq!(parse_field(right).unwrap().check(None), Ok(()));
         }
         let wrong = parse_field("capability.log_max_eqq=1").unwrap();
         let said = wrong.check(None).unwrap_err();

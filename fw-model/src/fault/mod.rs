@@ -2,6 +2,7 @@
 //! Faults: commands that are refused, lost, delayed or answered wrongly on purpose (docs/faults.md).
 //! They act at three points, and no handler knows of them.
 
+mod actions;
 mod mutate;
 mod parse;
 mod reserved;
@@ -21,7 +22,8 @@ use crate::{
     time::Time,
 };
 
-pub use parse::{ACTIONS, BadFault, Message, Target, answer_field, message, register_field};
+pub use actions::{ACTIONS, Action, Point};
+pub use parse::{BadFault, Message, Target, answer_field, message, register_field};
 
 /// Faults that a card may have.
 pub const MAX_FAULTS: usize = 256;
@@ -279,6 +281,13 @@ impl Fault {
     /// What is wrong with them.
     pub fn of(when: &str, then: &str, times: Option<u64>) -> Result<Self, BadFault> {
         parse::parts(when, then, times)
+    }
+
+    /// The function that it concerns, if it is of one.
+    #[must_use]
+    pub fn function(&self) -> Option<u8> {
+        let by_itself = self.when.at.map(|_| 0);
+        self.when.function.or(by_itself)
     }
 
     fn strikes(&mut self, dice: &mut u64, f: FunctionId, state: State, inbox: &[u8]) -> bool {

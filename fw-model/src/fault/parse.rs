@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Faults as text: *when : then : times*.
 
+use core::ops::RangeInclusive;
+
 use fwctl_proto::{
     cmdif::DeliveryStatus,
     event,
@@ -14,9 +16,10 @@ use fwctl_proto::{
 };
 
 use super::{
-    Act, Fault, Fill, ITEM_DATA, ITEM_TYPE, MAX_ACTS, MAX_RAISED, Place, REGISTER_BYTE, Then, When,
+    ACTIONS, Act, Action, Fault, Fill, ITEM_DATA, ITEM_TYPE, MAX_ACTS, MAX_RAISED, Place,
+    REGISTER_BYTE, Then, When, actions,
 };
-use crate::{function::State, nearest, reg};
+use crate::{function::State, limits::MAX_MESSAGE, nearest, reg};
 
 /// Why a fault is not taken: the part that is wrong, and what could stand there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,162 +34,19 @@ pub struct BadFault {
 /// A delay may be as long as one of the control socket.
 const MAX_DELAY_MS: u64 = crate::limits::MAX_DELAY_NANOS / 1_000_000;
 
+/// The words of *when*.
+const WORDS: &[&str] = &[
+    "any", "opcode", "register", "item", "op_mod", "uid", "function", "state", "nth", "percent",
+    "at",
+];
 const WHEN: &str = "opcode=, register=, item=, op_mod=, uid=, function=, state=, nth=, percent=, any, a \
                     field of the opcode's inbox, or at=";
 
-/// What a fault may do: how it is written, at which point it acts, and what happens.
-pub const ACTIONS: &[(&str, &str, &str)] = &[
-    (
-        "status=",
-        "before",
-        "the command is not executed and is answered with this status",
-    ),
-    ("syndrome=", "before", "the syndrome that goes with status="),
-    ("silent", "before", "it is not executed and never answered"),
-    ("lost", "reply", "it is executed and never answered"),
-    (
-        "stop",
-        "reply",
-        "it is executed, and its answer waits for `ctl continue`",
-    ),
-    (
-        "delay=",
-        "reply",
-        "it is answered so many milliseconds later; other slots go on",
-    ),
-    (
-        "set.FIELD=",
-        "reply",
-        "a field of the outbox has this value",
-    ),
-    (
-        "fill=",
-        "reply",
-        "every byte of the outbox behind status and syndrome is 0, 0xff (1), or random",
-    ),
-    (
-        "reserved=",
-        "reply",
-        "every bit of the outbox that no layout names is 0, 1, or random",
-    ),
-    (
-        "mutate=",
-        "reply",
-        "so many fields of the outbox, chosen by the seed, get another value",
-    ),
-    (
-        "cut=",
-        "reply",
-        "of the outbox only the first so many bytes are there, the rest is zero",
-    ),
-    (
-        "delivery=",
-        "effects",
-        "the entry says that the command was not delivered, although it was executed",
-    ),
-    ("token=", "effects", "the entry has this token"),
-    ("signature", "effects", "the entry's signature is wrong"),
-    (
-        "owner",
-        "effects",
-        "the entry stays the firmware's; the event comes",
-    ),
-    (
-        "no-event",
-        "effects",
-        "the answer is there and no event tells of it",
-    ),
-    ("other-slot=", "effects", "the event names another slot"),
-    ("twice", "effects", "the answer and its event come twice"),
-    (
-        "event-owner",
-        "effects",
-        "the event that tells of it has the wrong owner bit",
-    ),
-    (
-        "event-type=",
-        "effects",
-        "the event that tells of it has another type",
-    ),
-    (
-        "no-interrupt",
-        "effects",
-        "the event is there and its interrupt is lost",
-    ),
-    ("interrupts=", "effects", "so many more interrupts come"),
-    (
-        "late-interrupt=",
-        "effects",
-        "the interrupt comes so many milliseconds later",
-    ),
-    (
-        "raise=",
-        "effects",
-        "the firmware raises an event of this type",
-    ),
-    (
-        "random-data",
-        "effects",
-        "raise= with random data, else zero",
-    ),
-    ("count=", "effects", "raise= so often: a storm"),
-    (
-        "page-demand=",
-        "effects",
-        "it asks for so many pages, or gives some back if negative",
-    ),
-    (
-        "cable=",
-        "effects",
-        "the cable of the function's port is pulled (0) or plugged (1)",
-    ),
-    ("health=", "effects", "it reports this health syndrome"),
-    (
-        "fatal",
-        "effects",
-        "with health=: it executes nothing more and asks for a reset",
-    ),
-    (
-        "hang",
-        "effects",
-        "it executes nothing more and its health counter stands",
-    ),
-    (
-        "frozen-counter",
-        "effects",
-        "only its health counter stands",
-    ),
-    (
-        "starting=",
-        "effects",
-        "it says for so many milliseconds that it starts, and executes nothing",
-    ),
-    (
-        "stray-write=",
-        "effects",
-        "it writes to the guest address that the inbox has at this byte",
-    ),
-    (
-        "removal",
-        "effects",
-        "the function is pulled out of its slot; on vfio-user only",
-    ),
-    (
-        "crash",
-        "effects",
-        "the emulator ends by SIGABRT; trace and record are written first",
-    ),
-    (
-        "panic",
-        "before",
-        "the model panics: the function is reset and the flight recorder written",
-    ),
-];
-
-/// The actions that there are, for a message.
-fn actions() -> String {
-    let names: Vec<_> = ACTIONS.iter().map(|a| a.0).collect();
-    names.join(", ")
+/// The actions that there are, for a message about a word that is none.
+fn actions(word: &str) -> String {
+    let forms: Vec<_> = ACTIONS.iter().map(Action::form).collect();
+    let meant = nearest(word, ACTIONS.iter().map(|a| a.name));
+    format!("{meant}; there are {}", forms.join(", "))
 }
 
 /// A line of three parts.
@@ -358,7 +218,8 @@ fn health_of(value: &str) -> Result<u8, String> {
         .or_else(|| u8::try_from(number(value)?).ok());
     named("health", value, found, || {
         let names: Vec<_> = all.iter().map(|s| s.1).collect();
-        format!("; there are {}", names.join(", "))
+        let meant = nearest(value, names.iter().copied());
+        format!("{meant}; there are {}", names.join(", "))
     })
 }
 
@@ -385,6 +246,26 @@ impl Layouts {
                 let of = |i: &&nv::Item| (i.class, i.id) == (class, id);
                 nv::ITEMS.iter().find(of).map(|i| i.layout)
             }),
+        }
+    }
+
+    /// Bytes that are left of an outbox: fewer than it has, as far as that is known.
+    fn cut(&self, value: &str) -> Result<usize, String> {
+        let bytes = fits("cut", value)?;
+        let has_tail = |l: &LayoutInfo| l.fields.iter().any(|f| f.count == 0);
+        let whole = match (self.register, self.output) {
+            (Some(l), _) => Some(REGISTER_BYTE as usize + l.bytes()),
+            (None, Some(l)) if !has_tail(l) => Some(l.bytes()),
+            _ => None,
+        };
+        match whole {
+            Some(whole) if bytes >= whole => Err(format!(
+                "cut={value}: nothing is cut, as the outbox has {whole} bytes"
+            )),
+            _ if bytes >= MAX_MESSAGE => Err(format!(
+                "cut={value}: nothing is cut, as no outbox has more than {MAX_MESSAGE} bytes"
+            )),
+            _ => Ok(bytes),
         }
     }
 
@@ -595,12 +476,34 @@ fn pairs(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
         })
 }
 
+/// Checks that no word is there twice.
+pub(super) fn once(words: &[&str]) -> Result<(), String> {
+    let mut all = words.iter().enumerate();
+    match all.find(|(i, w)| words[..*i].contains(w)) {
+        Some((_, w)) => Err(format!("{w} is there twice")),
+        None => Ok(()),
+    }
+}
+
+/// A number in a range.
+fn within(key: &str, value: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
+    let n = fits(key, value)?;
+    if range.contains(&n) {
+        return Ok(n);
+    }
+    let (from, to) = range.into_inner();
+    Err(match to {
+        u64::MAX => format!("{key}={value}: it is counted from {from}"),
+        _ => format!("{key}={value}: it is {from} to {to}"),
+    })
+}
+
 fn when(text: &str) -> Result<(When, Layouts), String> {
     let mut w = When::default();
     let mut fields = Vec::new();
-    let mut empty = true;
+    let words: Vec<_> = pairs(text).map(|p| p.0).collect();
+    once(&words)?;
     for pair in pairs(text) {
-        empty = false;
         match pair {
             ("any", None) => {}
             ("opcode", Some(v)) => {
@@ -615,7 +518,8 @@ fn when(text: &str) -> Result<(When, Layouts), String> {
                 w.register = Some(named("register", v, register_of(v), list)?);
             }
             ("state", Some(v)) => {
-                let list = || "; there are disabled, enabled, up".to_owned();
+                let all = ["disabled", "enabled", "up"];
+                let list = || nearest(v, all) + "; there are disabled, enabled, up";
                 w.state = Some(named("state", v, state_of(v), list)?);
             }
             ("item", Some(v)) => {
@@ -628,13 +532,16 @@ fn when(text: &str) -> Result<(When, Layouts), String> {
             ("op_mod", Some(v)) => w.op_mod = Some(fits("op_mod", v)?),
             ("uid", Some(v)) => w.uid = Some(fits("uid", v)?),
             ("function", Some(v)) => w.function = Some(fits("function", v)?),
-            ("nth", Some(v)) => w.nth = Some(fits("nth", v)?),
-            ("percent", Some(v)) => w.percent = Some(fits("percent", v)?),
+            ("nth", Some(v)) => w.nth = Some(within("nth", v, 1..=u64::MAX)?),
+            ("percent", Some(v)) => w.percent = Some(within("percent", v, 1..=100)?),
             (path, Some(v)) => fields.push((path, v)),
-            (key, None) => return Err(format!("{key}: there are {WHEN}")),
+            (key, None) => {
+                let meant = nearest(key, WORDS.iter().copied());
+                return Err(format!("{key}{meant}; there are {WHEN}"));
+            }
         }
     }
-    if empty {
+    if words.is_empty() {
         return Err("it says nothing of when; `any` is every command".into());
     }
     if w.item.is_some() && w.register.is_none() {
@@ -642,9 +549,12 @@ fn when(text: &str) -> Result<(When, Layouts), String> {
     }
     let layouts = Layouts::of(&w);
     for (path, v) in fields {
-        let p = layouts
-            .place(path, layouts.input)
-            .map_err(|e| format!("{e}; there are {WHEN}"))?;
+        let p = layouts.place(path, layouts.input).map_err(|e| {
+            format!(
+                "{e}{}; there are {WHEN}",
+                nearest(path, WORDS.iter().copied())
+            )
+        })?;
         w.fields.push((p.place(), p.value(path, v)?));
     }
     Ok((w, layouts))
@@ -691,6 +601,15 @@ fn amend_acts(acts: &mut [Act], said: &Amendments) -> Result<(), String> {
     Ok(())
 }
 
+/// Why a word is no action.
+fn unknown(key: &str, given: Option<&str>) -> String {
+    match (actions::named(key), given) {
+        (Some(a), None) => format!("{key}: it is {}", a.form()),
+        (Some(_), Some(_)) => format!("{key}: it takes no value"),
+        (None, _) => format!("{key}: there is no such action{}", actions(key)),
+    }
+}
+
 fn then(text: &str, layouts: &Layouts) -> Result<Then, String> {
     let mut t = Then::default();
     let (mut syndrome, mut said) = (None, Amendments::default());
@@ -698,7 +617,8 @@ fn then(text: &str, layouts: &Layouts) -> Result<Then, String> {
         match pair {
             ("status", Some(v)) => {
                 let names: Vec<_> = Status::ALL.iter().map(|s| s.name()).collect();
-                let list = || format!("; there are {}", names.join(", "));
+                let meant = nearest(v, names.iter().copied());
+                let list = || format!("{meant}; there are {}", names.join(", "));
                 t.status = Some(named("status", v, status_of(v), list)?);
             }
             ("syndrome", Some(v)) => syndrome = Some(fits("syndrome", v)?),
@@ -711,9 +631,11 @@ fn then(text: &str, layouts: &Layouts) -> Result<Then, String> {
             ("fill", Some(v)) => t.fill = Some(fill_of("fill", v)?),
             ("reserved", Some(v)) => t.reserved = Some(fill_of("reserved", v)?),
             ("mutate", Some(v)) => t.mutate = Some(fits("mutate", v)?),
-            ("cut", Some(v)) => t.cut = Some(fits("cut", v)?),
+            ("cut", Some(v)) => t.cut = Some(layouts.cut(v)?),
             ("delivery", Some(v)) => {
-                let list = || "; they are those of the command entry, as TOK_ERR".to_owned();
+                let all = (0..=u8::MAX).filter_map(DeliveryStatus::from_code);
+                let meant = nearest(v, all.map(DeliveryStatus::name));
+                let list = || format!("{meant}; they are those of the command entry, as TOK_ERR");
                 t.twist.delivery = Some(named("delivery", v, delivery_of(v), list)?);
             }
             ("token", Some(v)) => t.twist.token = Some(fits("token", v)?),
@@ -774,16 +696,18 @@ fn then(text: &str, layouts: &Layouts) -> Result<Then, String> {
                 let p = layouts.place(path, layouts.output)?;
                 t.set.push((p.place(), p.value(path, v)?));
             }
-            (key, _) => return Err(format!("{key}: there are {}", actions())),
+            (key, given) => return Err(unknown(key, given)),
         }
     }
+    let words: Vec<_> = pairs(text).map(|p| p.0).collect();
+    actions::together(&words)?;
     match (t.status, syndrome) {
         (None, Some(_)) => return Err("syndrome= goes with status=".into()),
         (_, s) => t.syndrome = s.unwrap_or(0),
     }
     amend_acts(&mut t.acts, &said)?;
     if t == Then::default() {
-        return Err(format!("nothing happens; there are {}", actions()));
+        return Err(format!("nothing happens{}", actions("")));
     }
     Ok(t)
 }
@@ -862,7 +786,7 @@ mod tests {
         for (text, said) in [
             ("any", "it is WHEN : THEN"),
             (" : lost", "it says nothing of when"),
-            ("any : ", "nothing happens; there are status="),
+            ("any : ", "nothing happens; there are status=NAME"),
             ("any : lost : often", "times is a number"),
             (
                 "opcode=ZZZZ : lost",
@@ -894,7 +818,84 @@ mod tests {
                 "status=FINE: there is none of this name; there are OK, ",
             ),
             ("any : syndrome=1", "syndrome= goes with status="),
-            ("any : explode", "explode: there are status="),
+            (
+                "any : explode",
+                "explode: there is no such action; there are status=NAME, ",
+            ),
+            (
+                "any : panik",
+                "panik: there is no such action; did you mean panic?",
+            ),
+            ("any : delay", "delay: it is delay=MS"),
+            ("any : hang=1", "hang: it takes no value"),
+            (
+                "opcod=NOP : lost",
+                "opcod: give opcode= or register= for its fields; did you mean opcode",
+            ),
+            ("anny : lost", "anny; did you mean any?; there are opcode="),
+            ("any nth=0 : lost", "nth=0: it is counted from 1"),
+            ("any percent=0 : lost", "percent=0: it is 1 to 100"),
+            ("any percent=101 : lost", "percent=101: it is 1 to 100"),
+            ("uid=1 uid=2 : lost", "uid is there twice"),
+            (
+                "opcode=SET_ISSI current_issi=1 current_issi=2 : lost",
+                "current_issi is there twice",
+            ),
+            ("any any : lost", "any is there twice"),
+            ("any : lost lost", "lost is there twice"),
+            ("any : raise=CMD raise=CMD", "raise is there twice"),
+            (
+                "opcode=NOP : set.status=1 set.status=2",
+                "set.status is there twice",
+            ),
+            (
+                "any : silent status=BAD_RES",
+                "silent does not go with status: it is never answered",
+            ),
+            (
+                "any : status=BAD_RES silent",
+                "silent does not go with status: it is never answered",
+            ),
+            (
+                "any : lost cut=8",
+                "lost does not go with cut: it is never answered",
+            ),
+            (
+                "opcode=NOP : silent set.status=1",
+                "silent does not go with set.status: ",
+            ),
+            (
+                "any : no-event interrupts=2",
+                "no-event does not go with interrupts: there is no event",
+            ),
+            (
+                "any : no-interrupt late-interrupt=2",
+                "no-interrupt does not go with late-interrupt: ",
+            ),
+            (
+                "opcode=QUERY_HCA_CAP : cut=99999",
+                "cut=99999: nothing is cut, as the outbox has 4112 bytes",
+            ),
+            (
+                "register=MGIR : cut=176",
+                "cut=176: nothing is cut, as the outbox has 176 bytes",
+            ),
+            (
+                "any : cut=9999999",
+                "cut=9999999: nothing is cut, as no outbox has more than ",
+            ),
+            (
+                "any : delivery=TOK_ER",
+                "delivery=TOK_ER: there is none of this name; did you mean TOK_ERR?",
+            ),
+            (
+                "any : status=BAD_RESS",
+                "status=BAD_RESS: there is none of this name; did you mean BAD_RES",
+            ),
+            (
+                "any : health=FW_INTERNAL_ER",
+                "health=FW_INTERNAL_ER: there is none of this name; did you mean FW_INTERNAL_ERR",
+            ),
             ("any : other-slot=32", "other-slot=32: slots are 0 to 31"),
             ("uid=65536 : lost", "uid=65536: too large"),
             (

@@ -320,7 +320,8 @@ pub fn cap_layout(name: &str) -> Result<(u16, &'static LayoutInfo), String> {
         None => {
             let known: Vec<_> = cap_layouts().map(|c| c.1).collect();
             Err(format!(
-                "caps.{name}: there is no such capability page; there are: {}",
+                "caps.{name}: there is no such capability page{}; there are: {}",
+                crate::nearest(name, known.iter().map(String::as_str)),
                 known.join(", ")
             ))
         }

@@ -14,6 +14,7 @@ use std::{
 use fw_model::{
     Card, FunctionId, Input, NoMemory, Report, ResetKind,
     fault::{Fault, MAX_FAULTS},
+    nearest,
 };
 use fwctl_proto::{eqe, event, opcode, segment};
 use serde_json::{Map, Value, json};
@@ -528,7 +529,7 @@ fn quit(s: &Server, _: &Arguments) -> Result<Value, String> {
 
 /// Holds back the answers to `opcode` (its name or number) for `ms` milliseconds; 0 ends that.
 fn delay(s: &Server, a: &Arguments) -> Result<Value, String> {
-    let opcode = named(a, "opcode", opcode::number)?;
+    let opcode = named(a, "opcode", numbers(0..=u16::MAX, opcode::name))?;
     let opcode = u16::try_from(opcode).map_err(|_| "\"opcode\" is above 0xffff".to_owned())?;
     let ms = u64::try_from(number(a, "ms")?).map_err(|_| "\"ms\" is negative".to_owned())?;
     let nanos = ms.saturating_mul(1_000_000);
@@ -569,6 +570,10 @@ fn fault(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 fn add_fault(s: &Server, fault: &Fault) -> Result<Value, String> {
+    let known = s.owner.with_card(|c, _| c.functions().count());
+    if let Some(f) = fault.function().filter(|f| usize::from(*f) >= known) {
+        return Err(format!("function={f}: {}", no_function(known)));
+    }
     let last = |s: &Server| {
         let id = |c: &Card, _| c.faults().last().map(|f| f.id);
         s.owner.with_card(id)
@@ -616,13 +621,10 @@ fn event(s: &Server, a: &Arguments) -> Result<Value, String> {
     let function = function(s, a)?;
     let byte =
         |v: u64, what: &str| u8::try_from(v).map_err(|_| format!("{what:?} does not fit a byte"));
-    let event_type = byte(
-        named(a, "type", |n| event::number(n).map(u16::from))?,
-        "type",
-    )?;
+    let event_type = byte(named(a, "type", numbers(0..=u8::MAX, event::name))?, "type")?;
     let sub_type = match a.get("sub-type") {
         None => 0,
-        Some(_) => byte(named(a, "sub-type", |_| None)?, "sub-type")?,
+        Some(_) => byte(named(a, "sub-type", core::iter::empty())?, "sub-type")?,
     };
     let mut data = [0; eqe::DATA_BYTES];
     if let Some(given) = a.get("data") {
@@ -645,10 +647,8 @@ fn event(s: &Server, a: &Arguments) -> Result<Value, String> {
 /// Something is wrong with the firmware: `syndrome` by name or number, 0 for nothing any more.
 /// `fatal=1` asks the driver for a reset ("rfr"), `cold=1` for a power cycle ("crr").
 fn health(s: &Server, a: &Arguments) -> Result<Value, String> {
-    let find = |name: &str| {
-        let known = segment::health::SYNDROMES.iter().find(|k| k.1 == name);
-        known.map(|k| u16::from(k.0))
-    };
+    let all = segment::health::SYNDROMES;
+    let names = all.iter().map(|s| (s.0.into(), s.1));
     let small = |name: &str, most: i64, default: i64| {
         let value = if a.contains_key(name) {
             number(a, name)?
@@ -662,7 +662,7 @@ fn health(s: &Server, a: &Arguments) -> Result<Value, String> {
         }
     };
     let report = Report {
-        syndrome: u8::try_from(named(a, "syndrome", find).map_err(|e| with_syndromes(&e))?)
+        syndrome: u8::try_from(named(a, "syndrome", names).map_err(|e| with_syndromes(&e))?)
             .map_err(|_| "\"syndrome\" is above 0xff".to_owned())?,
         ext_syndrome: small("ext", 0xffff, 0)? as u16,
         severity: small("severity", 7, 3)? as u8,
@@ -757,17 +757,42 @@ fn number(a: &Arguments, name: &str) -> Result<i64, String> {
         .ok_or_else(|| format!("{name:?} is not a number"))
 }
 
-/// An argument that is a number, decimal or 0x…, or a name that `find` knows.
-fn named(a: &Arguments, name: &str, find: impl Fn(&str) -> Option<u16>) -> Result<u64, String> {
+/// An argument that is a number, decimal or 0x…, or one of `names`, which are those of numbers.
+fn named(
+    a: &Arguments,
+    name: &str,
+    names: impl Iterator<Item = (u16, &'static str)>,
+) -> Result<u64, String> {
     let value = a.get(name).ok_or_else(|| format!("{name:?} is missing"))?;
-    let found = match value {
-        Value::String(text) => text
-            .strip_prefix("0x")
-            .and_then(|h| u64::from_str_radix(h, 16).ok())
-            .or_else(|| find(text).map(u64::from)),
-        other => other.as_u64(),
+    let Value::String(text) = value else {
+        return value
+            .as_u64()
+            .ok_or_else(|| format!("{name:?}: there is no {value}"));
     };
-    found.ok_or_else(|| format!("{name:?}: there is no {value}"))
+    let number = text.strip_prefix("0x").map(|h| u64::from_str_radix(h, 16));
+    if let Some(Ok(number)) = number {
+        return Ok(number);
+    }
+    let all: Vec<_> = names.collect();
+    let known = all
+        .iter()
+        .find(|(_, known)| known.eq_ignore_ascii_case(text));
+    known.map(|(n, _)| u64::from(*n)).ok_or_else(|| {
+        let meant = nearest(text, all.iter().map(|n| n.1));
+        format!("{name:?}: there is no {value}{meant}")
+    })
+}
+
+/// The numbers that have a name.
+fn numbers<N: Copy + Into<u16>>(
+    all: impl Iterator<Item = N>,
+    name: fn(N) -> Option<&'static str>,
+) -> impl Iterator<Item = (u16, &'static str)> {
+    all.filter_map(move |n| Some((n.into(), name(n)?)))
+}
+
+fn no_function(known: usize) -> String {
+    format!("there is no such function; there are {known}, from 0")
 }
 
 /// The argument `function`: the number of a function that exists.
@@ -777,5 +802,5 @@ fn function(s: &Server, a: &Arguments) -> Result<FunctionId, String> {
         .ok()
         .filter(|f| usize::from(*f) < known)
         .map(FunctionId)
-        .ok_or_else(|| format!("there is no such function; there are {known}, from 0"))
+        .ok_or_else(|| no_function(known))
 }
