@@ -96,7 +96,7 @@ fn other_files_are_refused_by_name() {
     };
     let mut other = whole.clone();
     other[8] = 99;
-    wrong(&other, "has format 99, and only format 2 is read");
+    wrong(&other, "has format 99, and only format 3 is read");
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
     wrong(&flipped, "the record is damaged at byte ");
