@@ -22,6 +22,8 @@ pub struct Unstored<K, V> {
     // Of the batch that is being made, which has no token yet.
     fresh: Before<K, V>,
     waiting: VecDeque<(Token, Before<K, V>)>,
+    // Of all that wait.
+    changes: usize,
 }
 
 impl<K, V> Default for Unstored<K, V> {
@@ -29,6 +31,7 @@ impl<K, V> Default for Unstored<K, V> {
         Self {
             fresh: BTreeMap::new(),
             waiting: VecDeque::new(),
+            changes: 0,
         }
     }
 }
@@ -45,9 +48,11 @@ impl<K: Ord, V> Unstored<K, V> {
             return;
         }
         let batch = core::mem::take(&mut self.fresh);
+        self.changes += batch.len();
         self.waiting.push_back((token, batch));
-        while self.waiting.iter().map(|(_, b)| b.len()).sum::<usize>() > MAX_UNSTORED {
-            self.waiting.pop_front();
+        while self.changes > MAX_UNSTORED {
+            let oldest = self.waiting.pop_front();
+            self.changes -= oldest.map_or(self.changes, |(_, b)| b.len());
         }
     }
 
@@ -58,9 +63,13 @@ impl<K: Ord, V> Unstored<K, V> {
         let Some(at) = self.waiting.iter().position(|(t, _)| *t == token) else {
             return Vec::new();
         };
-        let Some((_, before)) = self.waiting.remove(at).filter(|_| !stored) else {
+        let Some((_, before)) = self.waiting.remove(at) else {
             return Vec::new();
         };
+        self.changes -= before.len();
+        if stored {
+            return Vec::new();
+        }
         let mut back = Vec::new();
         for (key, value) in before {
             let later = self.waiting.iter_mut().skip(at).map(|(_, b)| b);
@@ -79,7 +88,7 @@ impl<K: Ord, V> Unstored<K, V> {
     /// That it is more than can be.
     pub fn check(&self) -> Result<(), &'static str> {
         let all: usize = self.waiting.iter().map(|(_, b)| b.len()).sum();
-        if all > MAX_UNSTORED || !self.fresh.is_empty() {
+        if all > MAX_UNSTORED || all != self.changes || !self.fresh.is_empty() {
             return Err("changes that are not stored");
         }
         Ok(())
@@ -128,12 +137,19 @@ mod tests {
     #[test]
     fn the_oldest_are_forgotten() {
         let mut u = Unstored::default();
-        for n in 0..=MAX_UNSTORED {
-            u.replaced(n, Some(0));
-            u.waits_for(Token(n as u64));
+        for (token, keys) in [(1, 0..1), (2, 1..MAX_UNSTORED - 1), (3, 0..2)] {
+            keys.for_each(|n| u.replaced(n, Some(token)));
+            u.waits_for(Token(token));
+            assert_eq!(u.check(), Ok(()));
         }
-        assert_eq!(u.check(), Ok(()));
-        assert_eq!(u.settled(Token(0), false), []);
-        assert_eq!(u.settled(Token(1), false), [(1, Some(0))]);
+        assert_eq!(u.settled(Token(1), false), []);
+        let second = u.settled(Token(2), false);
+        assert_eq!(
+            second.len(),
+            MAX_UNSTORED - 3,
+            "all but the one that was replaced again"
+        );
+        assert_eq!(u.settled(Token(3), false), [(0, Some(3)), (1, Some(2))]);
+        assert_eq!((u.changes, u.check()), (0, Ok(())));
     }
 }

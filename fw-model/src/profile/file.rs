@@ -319,10 +319,12 @@ pub fn cap_layout(name: &str) -> Result<(u16, &'static LayoutInfo), String> {
         Some((cap_type, _, layout)) => Ok((cap_type, layout)),
         None => {
             let known: Vec<_> = cap_layouts().map(|c| c.1).collect();
+            let mut near = crate::nearest(name, known.iter().map(String::as_str));
+            if near.is_empty() {
+                near = format!("; there are: {}", known.join(", "));
+            }
             Err(format!(
-                "caps.{name}: there is no such capability page{}; there are: {}",
-                crate::nearest(name, known.iter().map(String::as_str)),
-                known.join(", ")
+                "caps.{name}: there is no such capability page{near}"
             ))
         }
     }
@@ -421,7 +423,10 @@ mod tests {
             "profile p.toml: caps.general.log_max_eq: 16 does not fit in 4 bits"
         );
         assert!(refused("[caps.generel]\n").starts_with(
-            "profile p.toml: caps.generel: there is no such capability page; there are: general,"
+            "profile p.toml: caps.generel: there is no such capability page; did you mean general"
+        ));
+        assert!(refused("[caps.zzz]\n").starts_with(
+            "profile p.toml: caps.zzz: there is no such capability page; there are: general,"
         ));
         assert_eq!(
             refused("[registers.NOPE]\n"),
