@@ -176,12 +176,11 @@ fn requests_that_are_held_end_at_max_held() {
     assert!(keep(0), "those of a queue that stopped wait no more");
 }
 
+/// Writes to whoever listens; false if he has had enough.
+type Put<'a> = &'a mut dyn FnMut(&[u8]) -> bool;
+
 /// Somebody who talks as QEMU's or our control socket: a greeting, and then what `says` makes of each line.
-fn talker(
-    path: &Path,
-    greeting: &'static str,
-    says: impl Fn(&str, &mut dyn FnMut(&[u8]) -> bool) + Send + 'static,
-) {
+fn talker(path: &Path, greeting: &'static str, says: impl Fn(&str, Put<'_>) + Send + 'static) {
     let listener = UnixListener::bind(path).unwrap();
     thread::spawn(move || {
         let (mut stream, _): (UnixStream, _) = listener.accept().unwrap();
@@ -202,7 +201,7 @@ const QMP_EVENTS: usize = 1000;
 #[test]
 fn a_machine_monitor_that_talks_without_end_is_not_listened_to() {
     let dir = TempDir::new().unwrap();
-    let ask = |name: &str, says: fn(&mut dyn FnMut(&[u8]) -> bool)| {
+    let ask = |name: &str, says: fn(Put<'_>)| {
         let path = dir.as_path().join(name);
         talker(&path, "{\"QMP\": {}}", move |line, put| {
             if line.contains("qmp_capabilities") {
@@ -214,7 +213,7 @@ fn a_machine_monitor_that_talks_without_end_is_not_listened_to() {
         let mut client = Client::connect(&path).unwrap();
         client.execute("query-status", &json!({}))
     };
-    fn events(put: &mut dyn FnMut(&[u8]) -> bool, count: usize) {
+    fn events(put: Put<'_>, count: usize) {
         (0..count).all(|_| put(b"{\"event\": \"STOP\"}\n"));
         put(b"{\"return\": 7}\n");
     }
@@ -222,7 +221,7 @@ fn a_machine_monitor_that_talks_without_end_is_not_listened_to() {
     assert_eq!(one_less, 7);
     let too_many = ask("b", |put| events(put, QMP_EVENTS)).unwrap_err();
     assert_eq!(too_many.to_string(), "query-status: no answer");
-    fn long(put: &mut dyn FnMut(&[u8]) -> bool, bytes: usize) {
+    fn long(put: Put<'_>, bytes: usize) {
         let frame = "{\"return\": \"\"}\n".len();
         put(format!("{{\"return\": \"{}\"}}\n", "x".repeat(bytes - frame)).as_bytes());
     }

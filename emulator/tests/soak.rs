@@ -14,6 +14,8 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -133,7 +135,8 @@ fn inside() {
 /// A client in a process of its own.
 struct Client {
     child: Child,
-    lines: BufReader<std::process::ChildStdout>,
+    // Of a thread that reads what it says, so that a wait for it can end.
+    lines: Receiver<String>,
 }
 
 /// What a client said.
@@ -157,18 +160,26 @@ impl Client {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (tell, lines) = channel();
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
         Self { child, lines }
     }
 
-    /// Reads what it says, up to and with the line that `is_last`, or to its end.
-    fn read(&mut self, said: &mut Said, is_last: impl Fn(&str) -> bool) {
+    /// Reads what it says, up to and with the line that `is_last`; false if it ends before that.
+    fn read(&mut self, said: &mut Said, is_last: impl Fn(&str) -> bool) -> bool {
         loop {
-            let mut line = String::new();
-            let n = self.lines.read_line(&mut line).unwrap();
-            if n == 0 {
-                return;
-            }
+            let line = match self.lines.recv_timeout(LIMIT) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => panic!("a client says nothing: {said:?}"),
+            };
             if let Some((word, number)) = line.trim().split_once(' ') {
                 match (word, number.parse::<u32>()) {
                     ("found", Ok(n)) => said.found = Some(n),
@@ -179,7 +190,7 @@ impl Client {
                 }
             }
             if is_last(&line) {
-                return;
+                return true;
             }
         }
     }
@@ -247,8 +258,18 @@ fn settle(control: &mut Control, pid: u32, want: Option<usize>) {
             Instant::now() < end,
             "{open} files open, not {want:?}; gone: {gone}"
         );
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// One that cannot connect: nobody waits for what it would say.
+#[test]
+fn a_client_that_ends_is_noticed() {
+    let folder = Folder::new();
+    let mut c = Client::start(0, &folder.at("nobody"), 0);
+    let mut said = Said::default();
+    assert!(!c.read(&mut said, |l| l.starts_with("has")));
+    assert!(!c.ended_well() && said.found.is_none());
 }
 
 #[test]
@@ -292,12 +313,16 @@ fn nothing_grows_and_nothing_is_lost() {
         let mut c = Client::start(door, &sockets[door], if kill { 0 } else { left.max(1) });
         let mut said = Said::default();
         if kill {
-            c.read(&mut said, |l| l.starts_with("has"));
+            let mut lives = c.read(&mut said, |l| l.starts_with("has"));
             // In the full form, also these do their part.
-            while said.done < left {
-                c.read(&mut said, |l| l.starts_with("did"));
+            while lives && said.done < left {
+                lives = c.read(&mut said, |l| l.starts_with("did"));
             }
-            std::thread::sleep(Duration::from_micros(random.below(LONGEST)));
+            assert!(
+                lives,
+                "session {session}: it ended before it was killed: {said:?}"
+            );
+            thread::sleep(Duration::from_micros(random.below(LONGEST)));
             c.kill();
             killed += 1;
         }
@@ -328,12 +353,13 @@ fn nothing_grows_and_nothing_is_lost() {
         let e = Emulator::start(&args);
         let mut c = Client::start(door, &sockets[door], 0);
         let mut said = Said::default();
-        c.read(&mut said, |l| l.starts_with("has"));
-        std::thread::sleep(Duration::from_micros(random.below(LONGEST)));
+        let lives = c.read(&mut said, |l| l.starts_with("has"));
+        assert!(lives, "round {round}: {said:?}");
+        thread::sleep(Duration::from_micros(random.below(LONGEST)));
         e.signal(Signal::KILL);
         e.end();
         // It waits for an answer that does not come.
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
         c.kill();
         c.read(&mut said, |_| false);
         known.add(&said);
