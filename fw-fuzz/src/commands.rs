@@ -4,8 +4,9 @@
 
 use arbitrary::Unstructured;
 use fw_model::{
+    Overlay,
     object::{KindId, Target},
-    reg,
+    overlay, reg,
     table::{self, Action},
 };
 use fwctl_proto::{
@@ -112,9 +113,44 @@ impl Commands {
     /// # Errors
     /// [`UnknownCommand`], with the first name that there is not.
     pub fn only(names: &[&str]) -> Result<Self, UnknownCommand> {
+        Self::named(names, |_| None)
+    }
+
+    /// As [`Commands::only`], and the names may be those of commands that an overlay adds. What the overlay
+    /// says of a command goes before what the firmware's table says.
+    ///
+    /// ```
+    /// use fw_fuzz::{Commands, Sequence, trials::Inputs};
+    /// use fw_model::{Overlay, Profile};
+    ///
+    /// let text = "[[command]]\nopcode = 0xbf0\nname = \"QUERY_WIDGET\"\n\
+    ///     in = { bytes = 16, fields = [[\"id\", 64, 32]] }\nout = { bytes = 32, fields = [] }\n";
+    /// let overlay = Overlay::parse(text, "widget.toml")?;
+    /// let commands = Commands::only_with(&["QUERY_WIDGET", "ALLOC_PD"], &overlay)?;
+    /// let profile = Profile::builtin("connectx7")?.with_overlay(overlay);
+    /// let mut sequence = Sequence::new(profile, commands);
+    /// for input in Inputs::new(vec![vec![0x0a]], vec![], 256, 1).take(100) {
+    ///     sequence.run(&input);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`UnknownCommand`], with the first name that neither has.
+    pub fn only_with(names: &[&str], overlay: &Overlay) -> Result<Self, UnknownCommand> {
+        let added = |name: &str| overlay.commands().iter().find(|c| c.name == name);
+        let template = |c: &overlay::Command| Template::with(&c.op, Some(c.input));
+        Self::named(names, |name| added(name).map(template))
+    }
+
+    fn named(
+        names: &[&str],
+        added: impl Fn(&str) -> Option<Template>,
+    ) -> Result<Self, UnknownCommand> {
         let find = |name: &&str| {
-            let row = opcode::number(name).and_then(table::find);
-            row.map(Template::of)
+            let row = || opcode::number(name).and_then(table::find);
+            added(name)
+                .or_else(|| row().map(Template::of))
                 .ok_or_else(|| UnknownCommand((*name).into()))
         };
         Ok(Self {
@@ -184,7 +220,11 @@ pub(crate) fn length(said: u16, most: u32) -> u32 {
 
 impl Template {
     fn of(op: &table::Op) -> Self {
-        let input = layout::command(op.opcode).map(|c| c.input);
+        Self::with(op, layout::command(op.opcode).map(|c| c.input))
+    }
+
+    /// A command with this inbox.
+    fn with(op: &table::Op, input: Option<&'static LayoutInfo>) -> Self {
         let mut slots = Vec::new();
         let mut choice = None;
         if let Some(l) = input {
@@ -406,6 +446,8 @@ fn is_register(op: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Device;
+    use fw_model::{EventPath, FunctionId, Profile};
 
     #[test]
     fn lengths_that_are_too_long_become_short_ones() {
@@ -452,5 +494,30 @@ mod tests {
         let len = commands.make(&mut Unstructured::new(&[]), &Known::default(), &mut inbox);
         assert!(inbox.len() >= 16 && len >= 16);
         assert!(Commands::only(&["NO_SUCH"]).is_err());
+    }
+
+    /// A command of an overlay is made with its own fields, and the firmware executes it.
+    #[test]
+    fn commands_of_an_overlay_are_named_beside_the_firmwares() {
+        let text = include_str!("../../emulator/examples/widget.toml");
+        let overlay = Overlay::parse(text, "widget.toml").unwrap();
+        assert!(Commands::only(&["QUERY_WIDGET"]).is_err());
+        assert!(Commands::only_with(&["NO_SUCH"], &overlay).is_err());
+        let names = ["ALLOC_PD", "QUERY_WIDGET"];
+        let commands = Commands::only_with(&names, &overlay).unwrap();
+        assert_eq!((commands.len(), commands.position(0xbf0)), (2, Some(1)));
+        // The second of the list, one change: its only field (bit 0x48, 24 bits) becomes 9.
+        let mut inbox = Vec::new();
+        let bytes = [1, 0, 1, 0, 2, 9];
+        let mut u = Unstructured::new(&bytes);
+        let out_len = commands.make(&mut u, &Known::default(), &mut inbox);
+        let mut wanted = vec![0; 16];
+        (wanted[0], wanted[1], wanted[11]) = (0x0b, 0xf0, 9);
+        assert_eq!((&inbox, out_len), (&wanted, 32));
+        let profile = Profile::builtin("connectx7").unwrap().with_overlay(overlay);
+        let mut device = Device::of(profile, &[EventPath::Channel]);
+        device.bring_up(FunctionId(0));
+        assert!(device.command(FunctionId(0), &inbox, out_len));
+        assert_eq!(device.reply().unwrap().outbox[17..20], [0, 0, 9]);
     }
 }

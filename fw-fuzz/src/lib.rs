@@ -21,21 +21,39 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Commands that an overlay adds (docs/overlays.md) are named with [`Commands::only_with`].
+//!
 //! # Your driver
 //! [`Device`] is a card with its guest's memory. Give it commands as your driver does, take what it must
-//! decide from the fuzzer's bytes, and assert what it relies on; fw-fuzz/examples/driver.rs does.
+//! decide from the fuzzer's bytes, and assert what it relies on. This one makes and ends user contexts;
+//! fw-fuzz/examples/driver.rs is another.
 //!
 //! ```
-//! use fw_fuzz::{Device, command};
+//! use fw_fuzz::{Device, command, trials::Inputs};
 //! use fw_model::{EventPath, FunctionId};
+//! use fwctl_proto::opcode::{CREATE_UCTX, DESTROY_UCTX};
+//!
+//! fn driver(device: &mut Device, data: &[u8]) {
+//!     let (f, mut uids) = (FunctionId(0), Vec::new());
+//!     device.renew();
+//!     device.bring_up(f);
+//!     for step in data {
+//!         if step & 1 == 0 && device.command(f, &command(CREATE_UCTX, 0, 64), 16) {
+//!             uids.push(device.reply().expect("answered").outbox[10..12].to_vec());
+//!         } else if let Some(uid) = uids.pop() {
+//!             let mut inbox = command(DESTROY_UCTX, 0, 16);
+//!             inbox[10..12].copy_from_slice(&uid);
+//!             assert!(device.command(f, &inbox, 16), "what was made is ended");
+//!         }
+//!     }
+//!     assert_eq!(device.card.report(f).expect("a function").uctx, uids.len());
+//! }
 //!
 //! let mut device = Device::new("connectx7", &[EventPath::Channel])?;
-//! let f = FunctionId(0);
-//! device.bring_up(f);
-//! // CREATE_UCTX
-//! assert!(device.command(f, &command(0xa04, 0, 64), 16));
-//! let outbox = device.reply().expect("answered").outbox;
-//! assert_eq!(outbox[8..12], [0, 0, 0, 1], "uid 1");
+//! // Under libFuzzer: fuzz_target!(|data: &[u8]| driver(&mut device, data));
+//! for input in Inputs::new(vec![vec![0, 0, 1, 0]], vec![], 64, 1).take(200) {
+//!     driver(&mut device, &input);
+//! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
