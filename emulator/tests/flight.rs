@@ -118,6 +118,17 @@ fn a_model_that_fails_leaves_what_led_to_it_and_the_device_goes_on_after_a_reset
         out.contains("the firmware model panics, as it had"),
         "{out}"
     );
+    let command = "\n  in the command: ALLOC_PD op_mod=0x0 uid=0 | in: \n";
+    assert!(out.contains(command), "{out}");
+    // Made short, it fails again and again, and says so once.
+    let short = folder.at("short");
+    let args = ["replay", file, "--minimize", text(&short)];
+    let o = program().args(args).output().unwrap();
+    let said = String::from_utf8(o.stderr).unwrap();
+    assert_eq!(o.status.code(), Some(1), "{said}");
+    assert_eq!(said.matches("panicked at").count(), 1, "{said}");
+    let (code, out, _) = replay(&short);
+    assert!(code == Some(1) && out.contains(command), "{out}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! An entry of an event queue, in bytes: `struct mlx5_eqe` and `union ev_data` of `mlx5/device.h`.
 //! [`crate::layouts::Eqe`] has its bits, and [`crate::event`] the types.
 
+use crate::event;
+
 /// Bytes of an entry.
 pub const BYTES: usize = 64;
 /// Its type: one byte.
@@ -16,6 +18,36 @@ pub const DATA_BYTES: usize = 28;
 pub const SIGNATURE: usize = 62;
 /// Bit 0 is the owner, which changes with each turn of the ring.
 pub const OWNER: usize = 63;
+
+/// Names of sub-types by type and number (`MLX5_PORT_CHANGE_SUBTYPE_*` and the like of `mlx5/device.h`).
+pub const SUB_TYPES: &[(u8, u8, &str)] = &[
+    (event::PORT_CHANGE, 1, "DOWN"),
+    (event::PORT_CHANGE, 4, "ACTIVE"),
+    (event::PORT_CHANGE, 5, "INITIALIZED"),
+    (event::PORT_CHANGE, 6, "LID"),
+    (event::PORT_CHANGE, 7, "PKEY"),
+    (event::PORT_CHANGE, 8, "GUID"),
+    (event::PORT_CHANGE, 9, "CLIENT_REREG"),
+    (event::PAGE_FAULT, 0, "WQE"),
+    (event::PAGE_FAULT, 1, "RDMA"),
+    (event::PAGE_FAULT, 2, "MEMORY"),
+    (event::GENERAL_EVENT, 1, "DELAY_DROP_TIMEOUT"),
+    (event::GENERAL_EVENT, 5, "PCI_POWER_CHANGE_EVENT"),
+    (event::GENERAL_EVENT, 7, "FW_LIVE_PATCH_EVENT"),
+    (event::GENERAL_EVENT, 8, "PCI_SYNC_FOR_FW_UPDATE_EVENT"),
+    (event::DEVICE_TRACER, 0, "OWNERSHIP_CHANGE"),
+    (event::DEVICE_TRACER, 1, "TRACES_AVAILABLE"),
+    (event::DEVICE_TRACER, 2, "STRINGS_DB_UPDATE"),
+];
+
+/// The name of a sub-type, if it has one.
+#[must_use]
+pub fn sub_type_name(event_type: u8, sub_type: u8) -> Option<&'static str> {
+    let known = SUB_TYPES
+        .iter()
+        .find(|s| (s.0, s.1) == (event_type, sub_type));
+    known.map(|s| s.2)
+}
 
 /// What the data of each type holds, by byte from [`DATA`]; big-endian where it has several bytes.
 pub mod data {

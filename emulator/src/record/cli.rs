@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     fs::{self, File},
     io::{IsTerminal as _, Read as _, Write},
+    panic,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -21,11 +22,14 @@ use fw_model::{
     },
 };
 
+use fwctl_proto::layout::get_bits;
+
 use super::MAX_FILE;
 use crate::{
+    decode::Which,
     observe::{self, MAX_FIELDS, Seen},
     serve,
-    trace::dump,
+    trace::{dump, words},
 };
 
 /// What to run again.
@@ -120,12 +124,19 @@ fn shrink(
             eprint!("\r{left} frames left \x1b[K");
         }
     };
-    let kept = minimize::minimize(profile, head, frames, failure, progress)?;
+    // A panic is what is looked for, again and again; where it is was said at the first.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let kept = minimize::minimize(profile, head, frames, failure, progress);
+    let bytes =
+        kept.and_then(|kept| Ok((minimize::shortened(profile, head, frames, &kept)?, kept)));
+    panic::set_hook(hook);
+    let (short, kept) = bytes?;
     if live {
         eprintln!();
     }
     let mut bytes = record::head(head)?;
-    for frame in minimize::shortened(profile, head, frames, &kept)? {
+    for frame in short {
         bytes.extend(record::framed(&frame)?);
     }
     fs::write(to, bytes).with_context(|| to.display().to_string())?;
@@ -140,7 +151,7 @@ fn step(frame: &Frame<'_>) -> String {
         Step::Poll => format!("{at:.6} a deadline"),
         Step::Load(saved) => format!("{at:.6} a saved card of {} bytes is loaded", saved.len()),
         Step::Fault(f) => format!("{at:.6} fault: {}", f.text),
-        Step::Input(input) => format!("{at:.6} {input:?}"),
+        Step::Input(input) => format!("{at:.6} {}", words(input)),
     }
 }
 
@@ -221,10 +232,34 @@ fn told(frames: &[Frame<'_>], f: &Failure, overlay: Option<&Overlay>) -> String 
             )
         }
     };
+    if let Some(inbox) = f.done.taken.last() {
+        let _ = writeln!(text, "  in the command: {}", panicked(inbox, overlay));
+    }
     for (inbox, outbox) in &f.done.commands {
         let _ = write!(text, "{}", command(inbox, outbox, &f.difference, overlay));
     }
     text
+}
+
+/// A command that the model panicked in: what it asked for.
+fn panicked(inbox: &[u8], overlay: Option<&Overlay>) -> String {
+    let seen = Seen {
+        function: 0,
+        slot: None,
+        delivery: 0,
+        took: Duration::ZERO,
+        inbox,
+        outbox: &[],
+    };
+    let n = observe::named(&seen, overlay, Which::Set);
+    let names = [Some(n.command), n.register, n.item.map(str::to_owned)];
+    let names: Vec<_> = names.into_iter().flatten().collect();
+    let (op_mod, uid) = (get_bits(inbox, 48, 16), get_bits(inbox, 16, 16));
+    let fields = n.input.join(" ");
+    format!(
+        "{} op_mod={op_mod:#x} uid={uid} | in: {fields}",
+        names.join(" ")
+    )
 }
 
 /// The commands of the frame by their fields: as they are now, and as the record has them.

@@ -7,7 +7,7 @@ use std::{collections::HashMap, fmt::Write as _};
 use fw_model::Overlay;
 use similar::{ChangeTag, TextDiff};
 
-use super::{Command, Entry, dump, show};
+use super::{Command, Entry, dump, inputs::reset_name, show};
 use crate::{decode::Which, observe};
 
 /// Fields that hold a number which the firmware gave out, or an address in the guest.
@@ -138,7 +138,8 @@ impl Lines {
                 self.text += &show::body(e, None, usize::MAX);
             }
             Entry::Reset { function, kind, .. } => {
-                let _ = write!(self.text, "f{function} reset {kind:?}");
+                let kind = kind.map_or("it begins anew", reset_name);
+                let _ = write!(self.text, "f{function} reset: {kind}");
             }
             Entry::Head { .. }
             | Entry::Gateway { .. }

@@ -30,6 +30,12 @@ pub fn event(event_type: u8, data: &[u8]) -> Vec<String> {
     data.map(str::to_owned).collect()
 }
 
+/// A sub-type by its name, or as a number.
+pub fn sub_type(event_type: u8, sub_type: u8) -> String {
+    let name = eqe::sub_type_name(event_type, sub_type);
+    name.map_or_else(|| format!("{sub_type:#x}"), str::to_owned)
+}
+
 /// The fields of the initialization segment that a write covers.
 pub fn segment(offset: u32, data: &[u8]) -> Vec<String> {
     let (from, bits) = (u64::from(offset) * 8, data.len() as u64 * 8);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Which entries are looked at.
 
-use fw_model::{Overlay, nearest};
+use fw_model::{Overlay, Scope, nearest};
 use fwctl_proto::{
     layout::{FieldInfo, get_bits},
     layouts,
@@ -10,7 +10,7 @@ use fwctl_proto::{
     status::Status,
 };
 
-use super::{Command, Entry};
+use super::{Command, Entry, Via, inputs::scope_name};
 use crate::{decode, list::register_name, observe};
 
 /// What kinds of entries there are.
@@ -51,6 +51,10 @@ enum Side {
     Either,
 }
 
+/// A scope to be looked for; none is the driver's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScopeWanted(Option<Scope>);
+
 /// A field's value to be looked for, or to be left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldWanted {
@@ -76,6 +80,10 @@ pub struct Filter {
     /// Commands of this user context; 0 is the driver.
     #[arg(long, value_name = "N")]
     pub uid: Option<u16>,
+    /// Commands of a channel with this scope: configuration, debug-read-only, debug-write, debug-write-full, or
+    /// none for the driver's own. May be given several times.
+    #[arg(long, value_name = "SCOPE", value_parser = parse_scope)]
+    pub scope: Vec<ScopeWanted>,
     /// Commands with this value in a field, by its path as `trace show` writes it: 'log_max_eq=6',
     /// 'in.op_mod=1', 'out.syndrome!=0', 'capability.port_type=1'; a value is a number or its name.
     /// Without in. or out. either message may have it. May be given several times: all must hold.
@@ -119,6 +127,30 @@ fn parse_register(text: &str) -> Result<u16, String> {
         let meant = nearest(text, (0..=u16::MAX).filter_map(register_name));
         format!("{text:?} is no register{meant}; `fwctl-emu list registers` shows them")
     })
+}
+
+/// Scopes by name.
+const SCOPES: [Scope; 4] = [
+    Scope::Configuration,
+    Scope::DebugReadOnly,
+    Scope::DebugWrite,
+    Scope::DebugWriteFull,
+];
+
+fn parse_scope(text: &str) -> Result<ScopeWanted, String> {
+    let named = |s: &Scope| scope_name(*s).eq_ignore_ascii_case(text);
+    match SCOPES.into_iter().find(named) {
+        Some(s) => Ok(ScopeWanted(Some(s))),
+        None if text.eq_ignore_ascii_case("none") => Ok(ScopeWanted(None)),
+        None => {
+            let names = SCOPES.map(scope_name);
+            let meant = nearest(text, names);
+            let all = names.join(", ");
+            Err(format!(
+                "{text:?} is no scope{meant}; there are {all}, none"
+            ))
+        }
+    }
 }
 
 fn parse_field(text: &str) -> Result<FieldWanted, String> {
@@ -300,13 +332,17 @@ impl Filter {
             || self.register.is_some()
             || self.status.is_some()
             || self.uid.is_some()
+            || !self.scope.is_empty()
             || !self.field.is_empty();
         right
             && match entry {
                 Entry::Command(c) => self.takes(c, overlay),
                 // Of these there is a header.
-                Entry::Refused { header, .. } if self.status.is_none() && self.field.is_empty() => {
+                Entry::Refused { header, scope, .. }
+                    if self.status.is_none() && self.field.is_empty() =>
+                {
                     self.register.is_none()
+                        && self.has(Some(*scope))
                         && self.opcode.is_none_or(|o| Command::word(header, 0) == o)
                         && self.uid.is_none_or(|u| Command::word(header, 2) == u)
                 }
@@ -314,12 +350,22 @@ impl Filter {
             }
     }
 
+    /// True if what came on a channel with this scope is to be looked at, or what did not come on one.
+    fn has(&self, scope: Option<Option<Scope>>) -> bool {
+        self.scope.is_empty() || scope.is_some_and(|s| self.scope.contains(&ScopeWanted(s)))
+    }
+
     fn takes(&self, c: &Command<'_>, overlay: Option<&Overlay>) -> bool {
         /// Where ACCESS_REG has the register's id.
         const REGISTER: usize = 10;
         let register =
             || (c.opcode() == opcode::ACCESS_REG).then(|| Command::word(&c.inbox, REGISTER));
-        self.opcode.is_none_or(|o| c.opcode() == o)
+        let scope = match c.via {
+            Via::Channel(scope) => Some(scope),
+            Via::Slot(_) | Via::Gateway => None,
+        };
+        self.has(scope)
+            && self.opcode.is_none_or(|o| c.opcode() == o)
             && self.register.is_none_or(|r| register() == Some(r))
             && self.uid.is_none_or(|u| c.uid() == u)
             && self
@@ -380,12 +426,47 @@ mod tests {
         assert_eq!(with(&|f| f.register = Some(0x9024)), [1, 2, 4]);
         assert_eq!(with(&|f| f.uid = Some(0)), [0, 4]);
         assert_eq!(with(&|f| f.function = Some(0)), [3, 4]);
+        assert_eq!(with(&|f| f.scope = vec![parse_scope("none").unwrap()]), [0, 1, 2, 4]);
         assert_eq!(with(&|f| f.kind = vec![Kind::Interrupt]), [3, 4]);
         let status = |text: &str| with(&|f| f.status = Some(parse_status(text).unwrap()));
         assert_eq!(status("ok"), [0, 4]);
         assert_eq!(status("!=OK"), [1, 2, 4], "what was not delivered as well");
         assert_eq!(status("BAD_RES"), [1, 4]);
         assert_eq!(status("!0x5"), [0, 2, 4]);
+    }
+
+    #[test]
+    fn a_scope_chooses_what_came_on_a_channel() {
+        let via = |via| match command(0x80d, 0, 0, 0) {
+            Entry::Command(c) => Entry::Command(Command { via, ..c }),
+            other => other,
+        };
+        let all = [
+            via(Via::Slot(0)),
+            via(Via::Channel(None)),
+            via(Via::Channel(Some(Scope::Configuration))),
+            via(Via::Channel(Some(Scope::DebugWrite))),
+            Entry::Refused {
+                at: 0,
+                function: 3,
+                scope: Some(Scope::Configuration),
+                delivery: fw_model::Delivery::ScopeDenied,
+                header: vec![0; 16].into(),
+            },
+        ];
+        let with = |names: &[&str]| -> Vec<usize> {
+            let scope = names.iter().map(|n| parse_scope(n).unwrap()).collect();
+            let f = Filter {
+                scope,
+                ..Filter::default()
+            };
+            let takes = |i: &usize| f.matches(&all[*i], None);
+            (0..all.len()).filter(takes).collect()
+        };
+        assert_eq!(with(&["configuration"]), [2, 4]);
+        assert_eq!(with(&["none", "DEBUG-WRITE"]), [1, 3]);
+        let said = parse_scope("debug-writ").unwrap_err();
+        assert!(said.contains("did you mean debug-write"), "{said}");
     }
 
     #[test]

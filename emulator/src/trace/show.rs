@@ -4,10 +4,13 @@
 use std::{fmt::Write as _, time::Duration};
 
 use fw_model::Overlay;
-use fwctl_proto::event;
+use fwctl_proto::{eqe, event};
 use serde_json::{Map, Value, json};
 
-use super::{Command, Entry, dump, fields};
+use super::{
+    Command, Entry, Via, dump, fields,
+    inputs::{delivery_name, reset_name, scope_name},
+};
 use crate::{
     decode::Which,
     observe::{self, ALL_FIELDS, Seen},
@@ -59,7 +62,18 @@ pub fn body(e: &Entry<'_>, overlay: Option<&Overlay>, most: usize) -> String {
     };
     match e {
         Entry::Head { profile, program } => format!("profile {profile}, fwctl-emu {program}"),
-        Entry::Command(c) => observe::line(&c.seen(), overlay, most),
+        Entry::Command(c) => {
+            let line = observe::line(&c.seen(), overlay, most);
+            let via = match c.via {
+                Via::Slot(_) => return line,
+                Via::Channel(None) => "channel of the driver".to_owned(),
+                Via::Channel(Some(s)) => format!("channel scope={}", scope_name(s)),
+                Via::Gateway => "gateway".to_owned(),
+            };
+            // Where a slot would stand.
+            let function = format!("f{} ", c.function);
+            line.replacen(&function, &format!("{function}{via} "), 1)
+        }
         Entry::Event {
             function,
             event_type,
@@ -79,7 +93,8 @@ pub fn body(e: &Entry<'_>, overlay: Option<&Overlay>, most: usize) -> String {
                 true => format!("data {}", short(data)),
                 false => known.join(" "),
             };
-            format!("f{function} event {name} sub_type {sub_type:#x} {data}{lost}")
+            let sub_type = fields::sub_type(*event_type, *sub_type);
+            format!("f{function} event {name} sub_type {sub_type} {data}{lost}")
         }
         Entry::Interrupt {
             function, vector, ..
@@ -135,9 +150,10 @@ pub fn body(e: &Entry<'_>, overlay: Option<&Overlay>, most: usize) -> String {
             header,
             ..
         } => {
-            let caller = scope.map_or("the driver".into(), |s| format!("scope {s:?}"));
+            let caller = scope.map_or("the driver".into(), |s| format!("scope {}", scope_name(s)));
             let name = header_name(header, overlay);
-            format!("f{function} {name} of {caller} was not executed: {delivery:?}")
+            let why = delivery_name(*delivery);
+            format!("f{function} {name} of {caller} was not executed: {why}")
         }
         Entry::Reset {
             function,
@@ -145,7 +161,10 @@ pub fn body(e: &Entry<'_>, overlay: Option<&Overlay>, most: usize) -> String {
             generation,
             ..
         } => match kind {
-            Some(kind) => format!("f{function} reset: {kind:?}, generation {generation}"),
+            Some(kind) => {
+                let kind = reset_name(*kind);
+                format!("f{function} reset: {kind}, generation {generation}")
+            }
             None => format!("f{function} begins anew, generation {generation}"),
         },
         Entry::Note { function, text, .. } => match function {
@@ -229,6 +248,7 @@ pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, fields: usize, raw: bool) 
             "kind": "event",
             "event": event_name(*event_type),
             "sub_type": sub_type,
+            "sub_type_name": eqe::sub_type_name(*event_type, *sub_type),
             "data": dump::hex(data),
             "fields": members(&fields::event(*event_type, data)),
             "lost": lost,
@@ -311,6 +331,7 @@ pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, fields: usize, raw: bool) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fw_model::Scope;
 
     #[test]
     fn every_kind_of_entry_has_a_line_and_an_object() {
@@ -318,7 +339,7 @@ mod tests {
         (inbox[0], inbox[1], inbox[11]) = (0x01, 0x0b, 1);
         let c = Entry::Command(Command {
             function: 1,
-            via: crate::trace::Via::Slot(31),
+            via: Via::Slot(31),
             submitted: 1_000_000_000,
             completed: 1_002_000_000,
             own: 700,
@@ -348,8 +369,31 @@ mod tests {
         };
         assert_eq!(
             body(&e, None, 9),
-            "f0 event PORT_CHANGE sub_type 0x4 port_num=0x1: lost, its queue is full"
+            "f0 event PORT_CHANGE sub_type ACTIVE port_num=0x1: lost, its queue is full"
         );
+        let channel = |via| {
+            let c = Entry::Command(Command {
+                function: 1,
+                via,
+                submitted: 0,
+                completed: 0,
+                own: 0,
+                delivery: 0,
+                inbox: vec![0x08, 0x0d, 0, 3, 0, 0, 0, 0].into(),
+                outbox: vec![0; 8].into(),
+            });
+            body(&c, None, 9)
+        };
+        let rest = "NOP op_mod=0x0 uid=3 in=8 out=8 -> OK";
+        assert_eq!(
+            channel(Via::Channel(Some(Scope::DebugReadOnly))),
+            format!("f1 channel scope=debug-read-only {rest}")
+        );
+        assert_eq!(
+            channel(Via::Channel(None)),
+            format!("f1 channel of the driver {rest}")
+        );
+        assert_eq!(channel(Via::Gateway), format!("f1 gateway {rest}"));
         let d = Entry::Doorbell {
             at: 0,
             function: 0,

@@ -7,8 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use super::{Frame, Happened, Head, Noted, Notes, Read};
-use crate::{Card, Effect, Effects, GuestMemory, Profile, Unmapped, save::LoadError};
+use fwctl_proto::cmdif::ENTRY_BYTES;
+
+use super::{Frame, Happened, Head, Noted, Notes, Read, Step};
+use crate::{
+    Card, Effect, Effects, GuestMemory, Input, Profile, Unmapped,
+    mailbox::{Taken, take},
+    save::LoadError,
+};
 
 /// A command that ended in a frame: both messages.
 pub type Command = (Vec<u8>, Vec<u8>);
@@ -26,6 +32,8 @@ pub struct Done {
     pub unread: usize,
     /// Commands that were answered.
     pub commands: Vec<Command>,
+    /// If it panicked, the inboxes of the commands that it had read; the last one is what it panicked in.
+    pub taken: Vec<Vec<u8>>,
 }
 
 /// Where a frame did not do what is recorded.
@@ -173,6 +181,7 @@ impl Replay {
         if panicked {
             self.fx.clear();
         }
+        let taken = if panicked { taken(frame) } else { Vec::new() };
         let commands = self.fx.iter().filter_map(|e| match e {
             Effect::Observed(o) => {
                 let bytes = |b| self.fx.bytes(b).to_vec();
@@ -182,10 +191,25 @@ impl Replay {
         });
         Done {
             commands: commands.collect(),
+            taken,
             effects: Happened::since(&self.fx, 0),
             panicked,
             strange_read: None,
             unread: 0,
         }
     }
+}
+
+/// The inboxes of a frame: what came over a channel, or lies in the entries that it read.
+fn taken(frame: &Frame<'_>) -> Vec<Vec<u8>> {
+    if let Step::Input(Input::Command { inbox, .. }) = &frame.step {
+        return vec![inbox.to_vec()];
+    }
+    let mem = Recorded::of(frame, Reads::ByPlace);
+    let entries = frame.reads.iter().filter(|r| r.len as usize == ENTRY_BYTES);
+    let inbox = |r: &Read| {
+        let mut t = Taken::default();
+        take(&mem, r.addr, false, &mut t).ok().map(|()| t.inbox)
+    };
+    entries.filter_map(inbox).collect()
 }
