@@ -657,7 +657,10 @@ mod tests {
         );
         told(
             "late-interrupt",
-            &["action late-interrupt= of a fault", "at the point effects"],
+            &[
+                "action late-interrupt=MS of a fault",
+                "at the point effects",
+            ],
         );
         told("set.FIELD", &["at the point reply"]);
         told(

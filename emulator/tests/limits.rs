@@ -145,6 +145,7 @@ fn a_trace_that_says_more_than_max_entry_is_damaged() {
             b"fwctltrc",
             &version[..],
             &(len as u32).to_le_bytes(),
+            &(!(len as u32)).to_le_bytes(),
             b"short",
         ]
         .concat();

@@ -213,7 +213,10 @@ fn a_record_that_says_more_than_max_frame_is_damaged_and_nothing_is_allocated_fo
     };
     let head = record::head(&head).unwrap();
     let read = |len: usize| {
-        let bytes = [&head[..], &(len as u32).to_le_bytes(), &[0; 4], b"short"].concat();
+        // A length, the same inverted, and a checksum.
+        let len = len as u32;
+        let lengths = [len.to_le_bytes(), (!len).to_le_bytes()].concat();
+        let bytes = [&head[..], &lengths, &[0; 4], b"short"].concat();
         Record::open(&bytes).unwrap().next().unwrap().unwrap_err()
     };
     let at = head.len() as u64;

@@ -426,7 +426,10 @@ mod tests {
         assert_eq!(with(&|f| f.register = Some(0x9024)), [1, 2, 4]);
         assert_eq!(with(&|f| f.uid = Some(0)), [0, 4]);
         assert_eq!(with(&|f| f.function = Some(0)), [3, 4]);
-        assert_eq!(with(&|f| f.scope = vec![parse_scope("none").unwrap()]), [0, 1, 2, 4]);
+        assert_eq!(
+            with(&|f| f.scope = vec![parse_scope("none").unwrap()]),
+            [0, 1, 2, 4]
+        );
         assert_eq!(with(&|f| f.kind = vec![Kind::Interrupt]), [3, 4]);
         let status = |text: &str| with(&|f| f.status = Some(parse_status(text).unwrap()));
         assert_eq!(status("ok"), [0, 4]);
