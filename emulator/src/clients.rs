@@ -5,7 +5,7 @@ use std::{
     io,
     os::unix::net::{UnixListener, UnixStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -26,7 +26,12 @@ pub struct Clients {
 struct Inner {
     connected: Mutex<Vec<Client>>,
     last_gone: Box<dyn Fn() + Send + Sync>,
+    // Told who came and who went.
+    watch: OnceLock<Watch>,
 }
+
+/// Told of a function, its socket, and whether it has a client now.
+type Watch = Box<dyn Fn(FunctionId, &str, bool) + Send + Sync>;
 
 /// Whether a function is in its slot: how often it was pulled and put back.
 #[derive(Clone, Debug, Default)]
@@ -69,8 +74,14 @@ impl Clients {
             inner: Arc::new(Inner {
                 connected: Mutex::default(),
                 last_gone: Box::new(last_gone),
+                watch: OnceLock::new(),
             }),
         }
+    }
+
+    /// Tells `watch` from now on who comes and who goes; only the first one that asks.
+    pub fn watch(&self, watch: impl Fn(FunctionId, &str, bool) + Send + Sync + 'static) {
+        drop(self.inner.watch.set(Box::new(watch)));
     }
 
     /// Tells of a function, its socket and its transport.
@@ -125,13 +136,15 @@ impl Clients {
     }
 
     fn set(&self, f: FunctionId, connected: bool) -> String {
-        match self.lock().iter_mut().find(|c| c.function == f) {
-            Some(c) => {
-                c.connected = connected;
-                c.socket.clone()
-            }
-            None => String::new(),
+        let known = self.lock().iter_mut().find(|c| c.function == f).map(|c| {
+            c.connected = connected;
+            c.socket.clone()
+        });
+        let socket = known.unwrap_or_default();
+        if let Some(watch) = self.inner.watch.get() {
+            watch(f, &socket, connected);
         }
+        socket
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Client>> {

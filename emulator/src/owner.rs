@@ -41,8 +41,21 @@ pub trait Sink: Send + Sync {
     fn flush(&self) {}
 }
 
-/// Told what the model notices, with the owner's lock held.
-pub type Watch = Box<dyn Fn(FunctionId, &Notice) + Send>;
+/// What happens by itself.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    /// The model has noticed something.
+    Notice(FunctionId, &'a Notice),
+    /// A function has begun anew: its generation.
+    Reset(FunctionId, u64),
+    /// What the firmware reports of its health is another.
+    Health(Report),
+    /// The model has failed; none if all functions are concerned.
+    Panic(Option<FunctionId>),
+}
+
+/// Told what happens, with the owner's lock held.
+pub type Watch = Box<dyn Fn(Told<'_>) + Send>;
 
 struct Inner {
     card: Card,
@@ -60,6 +73,9 @@ struct Inner {
     dead: bool,
     // Who is told what the model notices; must not call the owner.
     watch: Option<Watch>,
+    // What it was told last.
+    generations: Vec<u64>,
+    health: Report,
     spent: Spent,
 }
 
@@ -92,6 +108,8 @@ impl Owner {
             notes: Notes::default(),
             dead: false,
             watch: None,
+            generations: Vec::new(),
+            health: Report::default(),
             spent: Spent::default(),
         };
         Arc::new(Self {
@@ -148,10 +166,12 @@ impl Owner {
         {
             t.comes(&input, now, began);
             i.contain(function, tag, now, &Step::of(input), mem);
+            i.changed();
             i.happened(&input, now);
             i.carry_out::<true>(now);
         } else {
             i.contain(function, tag, now, &Step::of(input), mem);
+            i.changed();
             i.carry_out::<false>(now);
         }
         i.spent.add(began.elapsed());
@@ -173,6 +193,7 @@ impl Owner {
         if !i.dead {
             i.fx.clear();
             i.contain(None, None, now, &Step::Load(saved), &NoMemory);
+            i.changed();
             i.carry_out::<true>(now);
         }
         self.timer.notify_one();
@@ -205,9 +226,16 @@ impl Owner {
         i.fx.set_observed(true);
     }
 
-    /// Tells `watch` from now on what the model notices. It must not call the owner.
+    /// Tells `watch` from now on what happens. It must not call the owner.
     pub fn watch(&self, watch: Watch) {
-        self.lock().watch = Some(watch);
+        let mut i = self.lock();
+        i.generations = i
+            .card
+            .functions()
+            .filter_map(|f| i.card.generation(f))
+            .collect();
+        i.health = i.card.health();
+        i.watch = Some(watch);
     }
 
     /// Have everything recorded, from now on. `make` gets the card as it is.
@@ -278,6 +306,7 @@ impl Owner {
                         t.polls();
                     }
                     i.contain(None, None, now, &Step::Poll, &NoMemory);
+                    i.changed();
                     i.begun_anew(now);
                     i.carry_out::<true>(now);
                     match i.card.next_deadline() {
@@ -332,6 +361,9 @@ impl Inner {
         }
         if let Some(flight) = &mut self.flight {
             flight.panicked();
+        }
+        if let Some(watch) = &self.watch {
+            watch(Told::Panic(function));
         }
         let lost: Vec<FunctionId> = match function {
             Some(f) => vec![f],
@@ -414,6 +446,23 @@ impl Inner {
         }
     }
 
+    /// Tells what a step has changed that no effect tells.
+    fn changed(&mut self) {
+        let Some(watch) = &self.watch else { return };
+        for (n, known) in self.generations.iter_mut().enumerate() {
+            let f = FunctionId(n as u8);
+            if let Some(g) = self.card.generation(f).filter(|g| g != known) {
+                *known = g;
+                watch(Told::Reset(f, g));
+            }
+        }
+        let health = self.card.health();
+        if health != self.health {
+            self.health = health;
+            watch(Told::Health(health));
+        }
+    }
+
     /// Traces what an input has done that no effect tells.
     fn happened(&mut self, input: &Input<'_>, now: Time) {
         if let Some(t) = &mut self.trace {
@@ -487,7 +536,7 @@ impl Inner {
                             drop((self.record.take(), self.trace.take()));
                         }
                         if let Some(watch) = &self.watch {
-                            watch(*function, notice);
+                            watch(Told::Notice(*function, notice));
                         }
                     }
                     Effect::Observed(o) => {

@@ -33,7 +33,7 @@ use crate::{
     clients::Clients,
     control, files,
     memory::Files,
-    owner::Owner,
+    owner::{Owner, Told},
     passed::Passed,
     pci, qmp,
     record::{FlightRecorder, Recorder},
@@ -465,8 +465,13 @@ fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
     let (told, pulled) = (events.clone(), clients.clone());
     let hold = p.options.qmp.map(|path| qmp::start(p.owner.clone(), path));
     let hold = hold.transpose().context("thread qmp")?;
-    p.owner.watch(Box::new(move |f, notice| {
-        told.notice(f, notice);
+    let of_clients = events.clone();
+    clients.watch(move |f, socket, is_there| of_clients.client(f, socket, is_there));
+    p.owner.watch(Box::new(move |what| {
+        told.happened(what);
+        let Told::Notice(f, notice) = what else {
+            return;
+        };
         match (&hold, notice) {
             // It ends with the process.
             (Some(hold), Notice::Stopped(..)) => drop(hold.send(())),

@@ -14,7 +14,8 @@ use std::{
     process::Command,
 };
 
-use fwctl_emu::control::{VERBS, argument};
+use fwctl_emu::control::{EVENTS, VERBS, argument};
+use host_driver::pci::PciDriver;
 use process::{Control, Emulator, Folder, program};
 use rustix::process::Signal;
 use serde_json::json;
@@ -519,4 +520,66 @@ fn what_may_have_been_meant_is_told_for_each_verb_argument_and_name() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn what_happens_by_itself_is_told() {
+    let folder = Folder::new();
+    let (_e, control) = start(&folder);
+    let mut listener = Control::greeted(&control);
+    let mut c = Control::greeted(&control);
+    let mut told = |name: &str| {
+        let mut event: serde_json::Value = serde_json::from_str(&listener.line()).unwrap();
+        assert!(
+            EVENTS.iter().any(|e| e.0 == name),
+            "{name} is not in the table"
+        );
+        assert_eq!(event["event"], name, "{event}");
+        let data = event["data"].take();
+        let mut fields: Vec<_> = EVENTS
+            .iter()
+            .find(|e| e.0 == name)
+            .unwrap()
+            .1
+            .split(", ")
+            .collect();
+        fields.sort_unstable();
+        let keys: Vec<_> = data.as_object().unwrap().keys().collect();
+        assert_eq!(keys, fields, "{name}");
+        data
+    };
+    // Function 1 is the one on vfio-user; a client of it is told, and what its going does.
+    let socket = folder.at("a");
+    let client = PciDriver::probe(&socket).unwrap();
+    let came = json!({"function": 1, "socket": socket.to_str().unwrap()});
+    assert_eq!(told("CLIENT_CONNECTED"), came);
+    drop(client);
+    assert_eq!(told("RESET")["function"], 1);
+    assert_eq!(told("CLIENT_GONE"), came);
+    let ask = |c: &mut Control, verb: &str, arguments: serde_json::Value| {
+        let said = c.ask(&json!({"execute": verb, "arguments": arguments}).to_string());
+        // Its own connection is told as well.
+        assert!(
+            said.contains("\"return\"") || said.contains("\"event\""),
+            "{said}"
+        );
+    };
+    ask(
+        &mut c,
+        "health",
+        json!({"syndrome": "HW_FATAL_ERR", "severity": 2}),
+    );
+    let wanted = json!({
+        "syndrome": 8, "name": "HW_FATAL_ERR", "ext": 0, "severity": 2, "fatal": false, "cold": false,
+    });
+    assert_eq!(told("HEALTH"), wanted);
+    ask(
+        &mut c,
+        "fault",
+        json!({"when": "at=0 function=1", "then": "panic"}),
+    );
+    // At a deadline nobody can tell whose state it was.
+    assert_eq!(told("PANIC"), json!({"function": null}));
+    assert_eq!(told("RESET")["function"], 0);
+    assert_eq!(told("RESET")["function"], 1);
 }

@@ -36,6 +36,12 @@ fn lab() -> Lab {
     }
 }
 
+/// A driver after another.
+fn again(old: Firmware<PciDriver>, socket: &Path) -> Firmware<PciDriver> {
+    drop(old);
+    Firmware::new(PciDriver::probe(socket).unwrap())
+}
+
 impl Lab {
     fn ctl(&self, args: &[&str]) -> Result<Value, String> {
         let o = program()
@@ -296,6 +302,79 @@ fn what_is_set_in_the_configuration_is_shown() {
         all,
         json!([{"type": "0x00000080", "item": "nv_global_pci_conf", "set": "next",
                 "current": [], "next": ["sriov_en=0x1"]}])
+    );
+    // One item in each store, also what is zero; it is not current before a reset.
+    let sriov_en = |l: &Lab| -> Vec<_> {
+        let all = l.ctl(&["config", "item=nv_global_pci_conf"]).unwrap();
+        let row = |r: &Value| {
+            assert_eq!(
+                (&r["item"], &r["status"]),
+                (&json!("nv_global_pci_conf"), &json!("OK"))
+            );
+            let fields = r["value"].as_array().unwrap();
+            let found: Vec<_> = fields
+                .iter()
+                .filter(|f| f.as_str().unwrap().starts_with("sriov_en="))
+                .collect();
+            assert_eq!(found.len(), 1, "{r}");
+            assert!(
+                fields
+                    .iter()
+                    .all(|f| !f.as_str().unwrap().contains("header")),
+                "{r}"
+            );
+            (r["store"].clone(), found[0].clone())
+        };
+        all.as_array().unwrap().iter().map(row).collect()
+    };
+    let [off, on] = [json!("sriov_en=0x0"), json!("sriov_en=0x1")];
+    let [default, current, next] = ["default", "current", "next"].map(|s| json!(s));
+    assert_eq!(
+        sriov_en(&l),
+        [
+            (default.clone(), off.clone()),
+            (current.clone(), off.clone()),
+            (next.clone(), on.clone())
+        ]
+    );
+    l.ctl(&["power-cycle"]).unwrap();
+    let socket = l._folder.at("s");
+    // A client that goes away leaves room for the next.
+    let mut l = Lab {
+        driver: again(l.driver, &socket),
+        ..l
+    };
+    l.driver.bring_up().unwrap();
+    assert_eq!(
+        sriov_en(&l),
+        [(default, off), (current, on.clone()), (next, on)]
+    );
+    let wrong = l.ctl(&["config", "item=nv_global_pci_con"]).unwrap_err();
+    assert!(wrong.contains("did you mean nv_global_pci_conf"), "{wrong}");
+}
+
+#[test]
+fn a_register_of_a_function_without_a_driver_is_not_set() {
+    let folder = Folder::new();
+    let (socket, control) = (folder.at("s"), folder.at("c"));
+    let _e = Emulator::start(&["--vfio-user", text(&socket), "--control", text(&control)]);
+    let set = [
+        "set-register",
+        "function=0",
+        "name=PIPG",
+        "field=ipg_max_cap",
+        "value=9",
+    ];
+    let o = program()
+        .args(["ctl", "--control", text(&control)])
+        .args(set)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(o.stderr).unwrap();
+    assert_eq!(o.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("function 0 is disabled: it has no registers before"),
+        "{said}"
     );
 }
 

@@ -131,8 +131,8 @@ fn text(value: &Value) -> String {
 
 /// Columns that come first, in this order: which one a row is about. The others follow by name.
 const FIRST: &[&str] = &[
-    "id", "at", "function", "slot", "uid", "eqn", "kind", "command", "register", "item", "fault",
-    "status",
+    "store", "id", "at", "function", "slot", "uid", "eqn", "kind", "command", "register", "item",
+    "fault", "status",
 ];
 
 /// Rows with a column for each key of the first row; `functions` has its own. What is a list in a row stands

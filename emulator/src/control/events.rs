@@ -8,7 +8,10 @@ use std::sync::{
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fw_model::{FunctionId, Notice};
+use fwctl_proto::segment::health;
 use serde_json::{Value, json};
+
+use crate::owner::Told;
 
 /// Events that wait for a connection that does not read; more are not told to it.
 pub const MAX_UNREAD: usize = 256;
@@ -32,22 +35,42 @@ impl Events {
             .retain(|l| !matches!(l.try_send(event.clone()), Err(Disconnected(_))));
     }
 
-    /// Tells all listeners what the model has noticed.
-    pub fn notice(&self, function: FunctionId, notice: &Notice) {
-        let (name, mut data) = match notice {
-            Notice::PagesDamaged(count) => ("PAGES_DAMAGED", json!({ "count": count })),
-            Notice::NoImage(bad) => ("NO_IMAGE", json!({ "why": bad.to_string() })),
-            Notice::Removal => ("REMOVAL", json!({})),
-            Notice::Crash => ("CRASH", json!({})),
-            Notice::Stopped(number, opcode) => {
-                let name = fwctl_proto::opcode::name(*opcode);
-                (
-                    "STOPPED",
-                    json!({ "id": number, "opcode": opcode, "command": name }),
-                )
+    /// Tells all listeners what has happened to the card.
+    pub fn happened(&self, what: Told<'_>) {
+        let (name, data) = match what {
+            Told::Notice(f, notice) => {
+                let (name, mut data) = noticed(notice);
+                data["function"] = f.0.into();
+                (name, data)
             }
+            Told::Reset(f, generation) => (
+                "RESET",
+                json!({ "function": f.0, "generation": generation }),
+            ),
+            Told::Health(r) => {
+                let known = health::SYNDROMES.iter().find(|s| s.0 == r.syndrome);
+                let data = json!({
+                    "syndrome": r.syndrome, "name": known.map(|s| s.1), "ext": r.ext_syndrome,
+                    "severity": r.severity, "fatal": r.fatal, "cold": r.cold,
+                });
+                ("HEALTH", data)
+            }
+            Told::Panic(f) => ("PANIC", json!({ "function": f.map(|f| f.0) })),
         };
-        data["function"] = function.0.into();
+        self.event(name, &data);
+    }
+
+    /// Tells all listeners that a function's client came or went.
+    pub fn client(&self, function: FunctionId, socket: &str, is_there: bool) {
+        let name = if is_there {
+            "CLIENT_CONNECTED"
+        } else {
+            "CLIENT_GONE"
+        };
+        self.event(name, &json!({ "function": function.0, "socket": socket }));
+    }
+
+    fn event(&self, name: &str, data: &Value) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default();
         let timestamp = json!({ "seconds": now.as_secs(), "microseconds": now.subsec_micros() });
@@ -59,6 +82,69 @@ impl Events {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// What the model has noticed.
+fn noticed(notice: &Notice) -> (&'static str, Value) {
+    match notice {
+        Notice::PagesDamaged(count) => ("PAGES_DAMAGED", json!({ "count": count })),
+        Notice::NoImage(bad) => ("NO_IMAGE", json!({ "why": bad.to_string() })),
+        Notice::Removal => ("REMOVAL", json!({})),
+        Notice::Crash => ("CRASH", json!({})),
+        Notice::Stopped(number, opcode) => {
+            let name = fwctl_proto::opcode::name(*opcode);
+            (
+                "STOPPED",
+                json!({ "id": number, "opcode": opcode, "command": name }),
+            )
+        }
+    }
+}
+
+/// Every event: its name, its data, and when it is told.
+pub const EVENTS: &[(&str, &str, &str)] = &[
+    (
+        "CLIENT_CONNECTED",
+        "function, socket",
+        "a client has connected to a function's socket",
+    ),
+    ("CLIENT_GONE", "function, socket", "it has gone"),
+    ("CRASH", "function", "a fault ends the emulator"),
+    (
+        "HEALTH",
+        "syndrome, name, ext, severity, fatal, cold",
+        "what the firmware reports of its health is another; syndrome 0: nothing is wrong any more",
+    ),
+    (
+        "NO_IMAGE",
+        "function, why",
+        "the flash has no image to start from",
+    ),
+    (
+        "PAGES_DAMAGED",
+        "function, count",
+        "pages came back with another content",
+    ),
+    (
+        "PANIC",
+        "function",
+        "the model has failed; null: all functions are reset",
+    ),
+    (
+        "REMOVAL",
+        "function",
+        "a fault has pulled the function out of its slot",
+    ),
+    (
+        "RESET",
+        "function, generation",
+        "the function has begun anew, for whatever reason",
+    ),
+    (
+        "STOPPED",
+        "function, id, opcode, command",
+        "a breakpoint has stopped a command",
+    ),
+];
 
 #[cfg(test)]
 mod tests {

@@ -29,7 +29,7 @@ mod events;
 mod verbs;
 
 pub use client::{Argument, argument, ask};
-pub use events::{Events, MAX_UNREAD};
+pub use events::{EVENTS, Events, MAX_UNREAD};
 use verbs::Arguments;
 pub use verbs::{VERBS, help, new_file, script};
 

@@ -165,11 +165,16 @@ impl Control {
         s.trim_end_matches('\n').to_owned()
     }
 
-    /// Sends a line and returns the next.
+    /// Sends a line and returns the next that tells no event.
     pub fn ask(&mut self, line: &str) -> String {
         self.send(line.as_bytes());
         self.send(b"\n");
-        self.line()
+        loop {
+            let line = self.line();
+            if !line.starts_with("{\"data\":") {
+                return line;
+            }
+        }
     }
 
     /// The `functions` array.

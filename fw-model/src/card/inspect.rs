@@ -7,6 +7,7 @@ use super::Card;
 use crate::{
     FunctionId,
     function::Function,
+    health::Report,
     object::{KindId, kinds},
 };
 
@@ -141,6 +142,12 @@ impl Card {
     #[must_use]
     pub fn generation(&self, id: FunctionId) -> Option<u64> {
         self.functions.get(usize::from(id.0)).map(|f| f.generation)
+    }
+
+    /// What the firmware reports of its health.
+    #[must_use]
+    pub fn health(&self) -> Report {
+        self.shared.health.report
     }
 
     /// A function's event queues by number.

@@ -73,6 +73,13 @@ pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, String> {
         ""
     };
     let m = message(&format!("register={name} {at}")).map_err(|e| e.to_string())?;
+    let disabled = |c: &Card, _| c.report(function).is_some_and(|r| r.state == "disabled");
+    if s.owner.with_card(disabled) {
+        return Err(format!(
+            "function {} is disabled: it has no registers before its driver sends ENABLE_HCA",
+            function.0
+        ));
+    }
     let input = Input::SetRegister {
         function,
         register,

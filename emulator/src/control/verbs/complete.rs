@@ -7,7 +7,11 @@ use std::fmt::Write as _;
 use clap::{Arg, Command, builder::PossibleValuesParser};
 use clap_complete::Shell;
 use fw_model::{Card, profile};
-use fwctl_proto::{cap_type, event, mst, opcode, register, segment};
+use fwctl_proto::{
+    cap_type, event,
+    mst::{self, nv},
+    opcode, register, segment,
+};
 
 use super::{VERBS, Verb};
 
@@ -133,6 +137,7 @@ fn values(verb: &str, name: &str, form: &str) -> Vec<String> {
             names.dedup();
             names
         }
+        ("config", "item", _) => all(nv::ITEMS.iter().map(|i| i.layout.name)),
         ("objects", "kind", _) => all(Card::kinds()),
         _ => Vec::new(),
     }

@@ -98,8 +98,39 @@ pub(super) fn objects(s: &Server, a: &Arguments) -> Result<Value, String> {
     Ok(all.iter().skip(skip).take(MAX_ROWS).map(row).collect())
 }
 
-/// Configuration items that were set, decoded.
-pub(super) fn config(s: &Server, _: &Arguments) -> Result<Value, String> {
+/// What the stores of an item are called, with their access modes in MNVDA.
+const STORES: [(&str, u8); 3] = [("default", 2), ("current", 1), ("next", 0)];
+
+/// A configuration item in each store, as a read of MNVDA tells it.
+fn one_item(s: &Server, a: &Arguments) -> Result<Value, String> {
+    let id = which(s, a)?;
+    let name = text(a, "item")?;
+    let at = match a.contains_key("at") {
+        true => text(a, "at")?,
+        false => "",
+    };
+    let rows = STORES.iter().map(|(store, mode)| {
+        let f = id.0;
+        let read = format!("function={f} item={name} configuration_item_header.access_mode={mode} {at}");
+        let answer = run(s, &read)?;
+        let fields = answer["out"].as_array().into_iter().flatten();
+        // Without those of the register that the item lies in.
+        let is_header = |f: &Value| {
+            let name = f.as_str().unwrap_or_default();
+            let of = ["configuration_item_header.", "register_id=", "argument="];
+            of.iter().any(|o| name.starts_with(o))
+        };
+        let fields: Vec<_> = fields.filter(|f| !is_header(f)).cloned().collect();
+        Ok(json!({"store": store, "item": answer["item"], "status": answer["status"], "value": fields}))
+    });
+    rows.collect()
+}
+
+/// Configuration items that were set, decoded; or one of them.
+pub(super) fn config(s: &Server, a: &Arguments) -> Result<Value, String> {
+    if a.contains_key("item") {
+        return one_item(s, a);
+    }
     let row = |i: ItemReport| {
         let item = Type::of(i.item).item();
         let shown = |v: &Option<Vec<u8>>| -> Vec<String> {
@@ -176,6 +207,7 @@ fn run(s: &Server, command: &str) -> Result<Value, String> {
     Ok(json!({
         "command": n.command,
         "register": n.register,
+        "item": n.item,
         "status": n.status,
         "out": n.output,
         "raw": hex(&out),

@@ -124,8 +124,16 @@ pub const VERBS: &[Verb] = &[
     ),
     verb(
         "config",
-        "Show the configuration items that were set, decoded.",
-        &[],
+        "Show the configuration items that were set, decoded; or one, in each store.",
+        &[
+            (
+                "item",
+                "NAME",
+                "this one, as nv_crypto_conf (default: those that were set)",
+            ),
+            MAYBE,
+            AT,
+        ],
         look::config,
     ),
     verb(
