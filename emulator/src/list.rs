@@ -16,7 +16,10 @@ use fwctl_proto::{
 };
 use serde_json::{Value, json};
 
-use crate::faults::{self, Scenario};
+use crate::{
+    control::{Answer, EVENTS, VERBS, Verb},
+    faults::{self, Scenario},
+};
 
 /// How a list is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -432,6 +435,65 @@ pub fn list_actions(format: Format) -> String {
             };
             core::iter::once(head)
                 .chain(fault::ACTIONS.iter().map(row))
+                .collect()
+        }
+    }
+}
+
+/// The commands of the control socket.
+#[must_use]
+pub fn list_verbs(format: Format) -> String {
+    match format {
+        Format::Json => {
+            let arguments = |v: &Verb| {
+                let all = v.arguments.iter();
+                all.map(|(name, form, about)| json!({"name": name, "value": form, "about": about}))
+                    .collect::<Vec<_>>()
+            };
+            let row =
+                |v: &Verb| json!({"name": v.name, "about": v.about, "arguments": arguments(v)});
+            lines(&VERBS.iter().map(row).collect::<Vec<_>>())
+        }
+        Format::Text => {
+            let row = |v: &Verb| format!("{:<16} {}\n", v.name, v.about);
+            VERBS.iter().map(row).collect()
+        }
+        Format::Markdown => {
+            let arguments = |v: &Verb| {
+                let cell = |(name, form, about): &(&str, &str, &str)| {
+                    format!("`{name}={}`: {about}", form.replace('|', "\\|"))
+                };
+                v.arguments
+                    .iter()
+                    .map(cell)
+                    .collect::<Vec<_>>()
+                    .join("<br>")
+            };
+            let answer = |v: &Verb| match v.answer {
+                Answer::Nothing => "`{}`".to_owned(),
+                Answer::Object(names) => format!("an object: {}", names.join(", ")),
+                Answer::Rows(names) => format!("a list of objects: {}", names.join(", ")),
+                Answer::Text(what) => format!("a text: {what}"),
+            };
+            let row = |v: &Verb| {
+                format!(
+                    "| `{}` | {} | {} | {} |\n",
+                    v.name,
+                    v.about,
+                    arguments(v),
+                    answer(v)
+                )
+            };
+            let head =
+                "| command | what it does | arguments | answer |\n|---|---|---|---|\n".to_owned();
+            let events = "\nEvents:\n\n| event | data | when |\n|---|---|---|\n".to_owned();
+            let event = |(name, data, when): &(&str, &str, &str)| {
+                format!("| `{name}` | {data} | {when} |\n")
+            };
+            core::iter::once(head)
+                .chain(VERBS.iter().map(row))
+                .chain([events])
+                .chain(EVENTS.iter().map(event))
                 .collect()
         }
     }

@@ -76,7 +76,8 @@ enum Command {
     },
     /// Watch a running emulator: functions, command rates, last commands, faults. `q` ends it.
     Top(top::Top),
-    /// Show what there is: profiles, commands, registers, icmds, scenarios or actions of faults.
+    /// Show what there is: profiles, commands, registers, icmds, scenarios, actions of faults
+    /// or verbs of `ctl`.
     List {
         /// What.
         what: What,
@@ -179,6 +180,8 @@ enum What {
     Scenarios,
     /// What a fault may do.
     Actions,
+    /// Commands of the control socket, for `ctl`.
+    Verbs,
 }
 
 #[derive(Subcommand)]
@@ -319,6 +322,7 @@ fn main() -> ExitCode {
                 What::Icmds => list::list_icmds,
                 What::Scenarios => list::list_scenarios,
                 What::Actions => list::list_actions,
+                What::Verbs => list::list_verbs,
             };
             told(Ok(list(format)), 1)
         }

@@ -14,8 +14,8 @@ use std::{
     process::Command,
 };
 
-use fwctl_emu::control::{EVENTS, VERBS, argument};
-use host_driver::pci::PciDriver;
+use fwctl_emu::control::{Answer, EVENTS, VERBS, argument};
+use host_driver::{firmware::Firmware, pci::PciDriver};
 use process::{Control, Emulator, Folder, program};
 use rustix::process::Signal;
 use serde_json::json;
@@ -582,4 +582,60 @@ fn what_happens_by_itself_is_told() {
     assert_eq!(told("PANIC"), json!({"function": null}));
     assert_eq!(told("RESET")["function"], 0);
     assert_eq!(told("RESET")["function"], 1);
+}
+
+/// Verbs with arguments that change nothing, or little; and of which there is something to show.
+const HARMLESS: &[(&str, &[&str])] = &[
+    ("break", &["when=uid=77"]),
+    ("config", &["item=nv_crypto_conf"]),
+    ("continue", &[]),
+    ("counters", &[]),
+    ("fault", &["when=uid=77", "then=lost"]),
+    ("fault-clear", &["id=1"]),
+    ("faults", &[]),
+    ("functions", &[]),
+    ("link", &["function=0", "up=1"]),
+    ("metrics", &[]),
+    ("pages", &[]),
+    ("recent", &[]),
+    ("register", &["name=MGIR"]),
+    ("try", &["command=opcode=NOP"]),
+    ("version", &[]),
+];
+
+#[test]
+fn answers_are_what_the_table_says() {
+    let folder = Folder::new();
+    let (_e, control) = start(&folder);
+    let mut driver = Firmware::new(PciDriver::probe(&folder.at("a")).unwrap());
+    driver.bring_up().unwrap();
+    let mut c = Control::greeted(&control);
+    let keys = |v: &serde_json::Value| -> Vec<String> {
+        let mut all: Vec<_> = v.as_object().unwrap().keys().cloned().collect();
+        all.sort_unstable();
+        all
+    };
+    for (name, words) in HARMLESS {
+        let arguments: serde_json::Map<_, _> = words.iter().map(|w| argument(w).unwrap()).collect();
+        let said = c.ask(&json!({"execute": name, "arguments": arguments}).to_string());
+        let answer = serde_json::from_str::<serde_json::Value>(&said).unwrap()["return"].take();
+        let verb = VERBS.iter().find(|v| v.name == *name).unwrap();
+        let sorted = |names: &[&str]| {
+            let mut all: Vec<_> = names.iter().map(|n| (*n).to_owned()).collect();
+            all.sort_unstable();
+            all
+        };
+        match verb.answer {
+            Answer::Nothing => assert_eq!(answer, json!({}), "{name}: {said}"),
+            Answer::Object(names) => assert_eq!(keys(&answer), sorted(names), "{name}"),
+            Answer::Rows(names) => {
+                let first = &answer.as_array().unwrap()[0];
+                // An item in each store has columns of its own.
+                let own = ["store", "item", "status", "value"];
+                let names = if *name == "config" { &own[..] } else { names };
+                assert_eq!(keys(first), sorted(names), "{name}");
+            }
+            Answer::Text(_) => assert!(answer.is_string(), "{name}: {said}"),
+        }
+    }
 }

@@ -31,7 +31,7 @@ mod verbs;
 pub use client::{Argument, argument, ask};
 pub use events::{EVENTS, Events, MAX_UNREAD};
 use verbs::Arguments;
-pub use verbs::{VERBS, help, new_file, script};
+pub use verbs::{Answer, VERBS, Verb, help, new_file, script};
 
 /// Longest request line in bytes.
 pub const MAX_LINE: u64 = 64 << 10;

@@ -66,8 +66,25 @@ pub struct Verb {
     pub about: &'static str,
     /// Its arguments: name, what to give, and what it means.
     pub arguments: &'static [(&'static str, &'static str, &'static str)],
+    /// What it answers.
+    pub answer: Answer,
     pub(super) run: Run,
 }
+
+/// What is in `return`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An empty object.
+    Nothing,
+    /// An object with these members.
+    Object(&'static [&'static str]),
+    /// A list of objects with these members.
+    Rows(&'static [&'static str]),
+    /// A text.
+    Text(&'static str),
+}
+
+use Answer::{Nothing, Object, Rows, Text};
 
 const FUNCTION: (&str, &str, &str) = ("function", "N", "which function, from 0");
 
@@ -75,12 +92,14 @@ const fn verb(
     name: &'static str,
     about: &'static str,
     arguments: &'static [(&'static str, &'static str, &'static str)],
+    answer: Answer,
     run: Run,
 ) -> Verb {
     Verb {
         name,
         about,
         arguments,
+        answer,
         run,
     }
 }
@@ -111,6 +130,7 @@ pub const VERBS: &[Verb] = &[
                 "a number, decimal or 0x…, or a value's name",
             ),
         ],
+        Nothing,
         stops::amend,
     ),
     verb(
@@ -120,6 +140,7 @@ pub const VERBS: &[Verb] = &[
             ("when", "WHEN", "which commands, as for `fault`"),
             ("times", "N", "how often (default 0: for ever)"),
         ],
+        Object(&["id"]),
         stops::break_at,
     ),
     verb(
@@ -134,18 +155,21 @@ pub const VERBS: &[Verb] = &[
             MAYBE,
             AT,
         ],
+        Rows(&["type", "item", "set", "current", "next"]),
         look::config,
     ),
     verb(
         "continue",
         "Answer what is stopped.",
         &[("id", "N", "only this one (default: all)")],
+        Object(&["continued"]),
         stops::go_on,
     ),
     verb(
         "counters",
         "Show how many commands were answered, and with which status.",
         &[],
+        Rows(&["function", "command", "status", "count"]),
         look::counters,
     ),
     verb(
@@ -155,12 +179,17 @@ pub const VERBS: &[Verb] = &[
             ("opcode", "NAME|N", "the command (see `list commands`)"),
             ("ms", "N", "for how long, in milliseconds; 0 ends it"),
         ],
+        Nothing,
         delay,
     ),
     verb(
         "eqs",
         "Show a function's event queues.",
         &[MAYBE],
+        Rows(&[
+            "eqn", "uid", "size", "vector", "producer", "consumer", "armed", "dropped", "commands",
+            "types",
+        ]),
         look::eqs,
     ),
     verb(
@@ -176,6 +205,7 @@ pub const VERBS: &[Verb] = &[
                 "event data of at most 28 bytes (default zeros)",
             ),
         ],
+        Nothing,
         event,
     ),
     verb(
@@ -186,42 +216,64 @@ pub const VERBS: &[Verb] = &[
             ("then", "THEN", "what happens to them, as 'status=BAD_RES'"),
             ("times", "N", "how often (default 1); 0 is for ever"),
         ],
+        Object(&["id"]),
         fault,
     ),
     verb(
         "fault-clear",
         "Let nothing go wrong any more.",
         &[("id", "N", "only this fault does not (default: none does)")],
+        Object(&["cleared"]),
         fault_clear,
     ),
     verb(
         "faults",
         "Show what goes wrong, and how often it has.",
         &[],
+        Rows(&["id", "fault", "matched", "struck", "followed", "left"]),
         faults,
     ),
     verb(
         "firmware-reset",
         "Let the firmware reset itself: next-boot configuration becomes current.",
         &[],
+        Nothing,
         firmware_reset,
     ),
     verb(
         "flight-dump",
         "Write the last things that happened to a new file, for `fwctl-emu replay`.",
         &[("path", "FILE", "must not exist yet")],
+        Object(&["inputs"]),
         flight_dump,
     ),
     verb(
         "functions",
         "Show the functions and what they hold.",
         &[],
+        Rows(&[
+            "function",
+            "transport",
+            "socket",
+            "connected",
+            "removed",
+            "state",
+            "generation",
+            "issi",
+            "uctx",
+            "eqs",
+            "pages",
+            "pages_damaged",
+            "objects",
+            "pending",
+        ]),
         functions,
     ),
     verb(
         "hang",
         "Let the firmware hang: no command is executed and the health counter stands.",
         &[("on", "0|1", "hang, or run again")],
+        Nothing,
         hang,
     ),
     verb(
@@ -238,24 +290,28 @@ pub const VERBS: &[Verb] = &[
             ("fatal", "0|1", "ask the driver for a reset"),
             ("cold", "0|1", "ask for a power cycle"),
         ],
+        Nothing,
         health,
     ),
     verb(
         "link",
         "Plug or pull the cable of a function's port.",
         &[FUNCTION, ("up", "0|1", "pull or plug")],
+        Nothing,
         link,
     ),
     verb(
         "load",
         "Become a saved card, with the same functions. A guest does not know of it.",
         &[("path", "FILE", "what `save` wrote")],
+        Nothing,
         load,
     ),
     verb(
         "metrics",
         "Show all that can be counted, as text for Prometheus.",
         &[],
+        Text("Prometheus' text format"),
         metrics::metrics,
     ),
     verb(
@@ -266,43 +322,52 @@ pub const VERBS: &[Verb] = &[
             ("kind", "KIND", "only these, as qp, cq, mkey"),
             ("skip", "N", "not the first N"),
         ],
+        Rows(&["kind", "id", "index", "uid", "ids", "users", "bytes"]),
         look::objects,
     ),
     verb(
         "page-demand",
         "Ask the driver for more pages, or give some back.",
         &[FUNCTION, ("count", "N", "pages; negative to give back")],
+        Nothing,
         page_demand,
     ),
     verb(
         "pages",
         "Show how many guest pages a function has and wants.",
         &[MAYBE],
+        Object(&["held", "boot", "init", "target", "for_objects", "damaged"]),
         look::pages,
     ),
     verb(
         "power-cycle",
         "Power off and on: next-boot configuration becomes current.",
         &[],
+        Nothing,
         power_cycle,
     ),
-    verb("quit", "End the emulator.", &[], quit),
+    verb("quit", "End the emulator.", &[], Nothing, quit),
     verb(
         "recent",
         "Show the last commands, the oldest first.",
         &[],
+        Rows(&[
+            "at", "function", "slot", "uid", "command", "op_mod", "status", "syndrome", "held_us",
+        ]),
         look::recent,
     ),
     verb(
         "register",
         "Show what a register reads as, decoded.",
         &[("name", "NAME|N", "the register, as PAOS"), MAYBE, AT],
+        Object(&["command", "register", "item", "status", "out", "raw"]),
         look::register,
     ),
     verb(
         "save",
         "Write the whole card to a new file, for `serve --load`.",
         &[("path", "FILE", "must not exist yet")],
+        Object(&["bytes"]),
         save,
     ),
     verb(
@@ -318,6 +383,7 @@ pub const VERBS: &[Verb] = &[
             ),
             ("type", "NAME", "of which kind (default general)"),
         ],
+        Nothing,
         change::capability,
     ),
     verb(
@@ -334,24 +400,39 @@ pub const VERBS: &[Verb] = &[
             ),
             AT,
         ],
+        Nothing,
         change::register,
     ),
     verb(
         "start",
         "Let the firmware say for a while that it is starting.",
         &[("ms", "N", "for how long, in milliseconds")],
+        Nothing,
         start,
     ),
     verb(
         "step",
         "Answer a stopped command, and stop the next one of its function.",
         &[STOPPED_ID],
+        Nothing,
         stops::step,
     ),
     verb(
         "stopped",
         "Show the commands that are stopped, decoded.",
         &[],
+        Rows(&[
+            "id",
+            "function",
+            "slot",
+            "command",
+            "register",
+            "item",
+            "status",
+            "in",
+            "out",
+            "waited_ms",
+        ]),
         stops::stopped,
     ),
     verb(
@@ -361,12 +442,14 @@ pub const VERBS: &[Verb] = &[
             FUNCTION,
             ("on", "0|1", "pull, or put back as after power on"),
         ],
+        Nothing,
         surprise_removal,
     ),
     verb(
         "temperature",
         "Set the chip's temperature.",
         &[("celsius", "0..1000", "degrees; 105 and more is a warning")],
+        Nothing,
         temperature,
     ),
     verb(
@@ -377,15 +460,23 @@ pub const VERBS: &[Verb] = &[
             "COMMAND",
             "as 'opcode=QUERY_CQ cqn=5': what `fault` calls when",
         )],
+        Object(&["command", "register", "item", "status", "out", "raw"]),
         look::attempt,
     ),
     verb(
         "uctx",
         "Show a function's user contexts.",
         &[MAYBE],
+        Rows(&["uid", "cap", "objects"]),
         look::uctx,
     ),
-    verb("version", "Show the emulator's version.", &[], version),
+    verb(
+        "version",
+        "Show the emulator's version.",
+        &[],
+        Object(&["fwctl-emu"]),
+        version,
+    ),
 ];
 
 /// The verbs and their arguments as a help text.
