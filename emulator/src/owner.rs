@@ -22,7 +22,7 @@ use fw_model::{
 use crate::{
     observe,
     record::{self, FlightRecorder},
-    spent::Spent,
+    spent::{Latencies, Spent},
     trace::{Recorder, Tracer},
 };
 
@@ -77,6 +77,7 @@ struct Inner {
     generations: Vec<u64>,
     health: Report,
     spent: Spent,
+    latencies: Latencies,
 }
 
 /// See the module's text.
@@ -111,6 +112,7 @@ impl Owner {
             generations: Vec::new(),
             health: Report::default(),
             spent: Spent::default(),
+            latencies: Latencies::default(),
         };
         Arc::new(Self {
             inner: Mutex::new(inner),
@@ -160,6 +162,7 @@ impl Owner {
             _ => None,
         };
         i.fx.clear();
+        let answered = i.card.counters().total();
         // The one place where a command asks whether it is traced.
         if !cfg!(fwctl_emu_untraced)
             && let Some(t) = &mut i.trace
@@ -174,7 +177,9 @@ impl Owner {
             i.changed();
             i.carry_out::<false>(now);
         }
-        i.spent.add(began.elapsed());
+        let took = began.elapsed();
+        i.spent.add(took);
+        i.answered(answered, took);
         if i.card.next_deadline().is_some() {
             self.timer.notify_one();
         }
@@ -204,6 +209,11 @@ impl Owner {
     pub fn with_card<R>(&self, f: impl FnOnce(&Card, Time) -> R) -> R {
         let i = self.lock();
         f(&i.card, self.now())
+    }
+
+    /// Shows how long commands took.
+    pub fn latencies<R>(&self, f: impl FnOnce(&Latencies) -> R) -> R {
+        f(&self.lock().latencies)
     }
 
     /// Shows how long inputs took.
@@ -302,6 +312,7 @@ impl Owner {
             let wait = match i.card.next_deadline() {
                 Some(at) if at <= now => {
                     i.fx.clear();
+                    let (began, answered) = (Instant::now(), i.card.counters().total());
                     if let Some(t) = &mut i.trace {
                         t.polls();
                     }
@@ -309,6 +320,7 @@ impl Owner {
                     i.changed();
                     i.begun_anew(now);
                     i.carry_out::<true>(now);
+                    i.answered(answered, began.elapsed());
                     match i.card.next_deadline() {
                         // A model that failed would be due again at once: leave the lock to others.
                         Some(again) if again <= at => BREATH,
@@ -444,6 +456,11 @@ impl Inner {
             self.fx.clear();
             self.dead = true;
         }
+    }
+
+    /// Counts how long the commands took that were answered since there were `before`.
+    fn answered(&mut self, before: u64, own: Duration) {
+        self.latencies.add(self.card.counters(), before, own);
     }
 
     /// Tells what a step has changed that no effect tells.

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! How long inputs took, in buckets.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use fw_model::counters::Counters;
+use fwctl_proto::opcode;
 
 /// Upper ends of the buckets in nanoseconds; one more has what took longer.
 const ENDS: [u64; 12] = [
@@ -18,6 +21,93 @@ const ENDS: [u64; 12] = [
     100_000_000,
     1_000_000_000,
 ];
+
+/// How long commands with one opcode took: from when one was taken until it was answered, and the time that
+/// this process spent on it. Of several behind one doorbell each has its share of that.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Latency {
+    /// Commands.
+    pub count: u64,
+    /// All together.
+    pub sum: Duration,
+    /// The longest.
+    pub most: Duration,
+}
+
+impl Latency {
+    /// On average.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        let nanos = self.sum.as_nanos() / u128::from(self.count.max(1));
+        Duration::from_nanos(nanos as u64)
+    }
+}
+
+/// Latencies by opcode; those that have no name go together, so that a guest cannot make more.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies(BTreeMap<Option<u16>, Latency>);
+
+impl Latencies {
+    /// Counts the commands that were answered since there were `before`; this process spent `own` on them.
+    pub fn add(&mut self, counters: &Counters, before: u64, own: Duration) {
+        let new = counters.total().saturating_sub(before);
+        if new == 0 {
+            return;
+        }
+        let share = Duration::from_nanos((own.as_nanos() / u128::from(new)) as u64);
+        // Of more than are remembered, the last.
+        for r in counters
+            .recent()
+            .rev()
+            .take(usize::try_from(new).unwrap_or(usize::MAX))
+        {
+            let key = r.answer.opcode.filter(|n| opcode::name(*n).is_some());
+            let l = self.0.entry(key).or_default();
+            let took = r.completed.since(r.submitted) + share;
+            l.count += 1;
+            l.sum = l.sum.saturating_add(took);
+            l.most = l.most.max(took);
+        }
+    }
+
+    /// Those of an opcode; `None` for those without a name.
+    #[must_use]
+    pub fn of(&self, opcode: Option<u16>) -> Latency {
+        let key = opcode.filter(|n| opcode::name(*n).is_some());
+        self.0.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Writes them as Prometheus' text format wants it.
+    pub fn write(&self, text: &mut String) {
+        const NAME: &str = "fwctl_emu_command_seconds";
+        let name = |key: &Option<u16>| key.and_then(opcode::name).unwrap_or("other");
+        let _ = write!(
+            text,
+            "# HELP {NAME} Time from when a command was taken until it was answered.\n# TYPE {NAME} summary\n"
+        );
+        for (key, l) in &self.0 {
+            let label = format!("{{opcode=\"{}\"}}", name(key));
+            let _ = writeln!(
+                text,
+                "{NAME}_sum{label} {}\n{NAME}_count{label} {}",
+                l.sum.as_secs_f64(),
+                l.count
+            );
+        }
+        let _ = write!(
+            text,
+            "# HELP {NAME}_max The longest of them.\n# TYPE {NAME}_max gauge\n"
+        );
+        for (key, l) in &self.0 {
+            let _ = writeln!(
+                text,
+                "{NAME}_max{{opcode=\"{}\"}} {}",
+                name(key),
+                l.most.as_secs_f64()
+            );
+        }
+    }
+}
 
 /// A histogram of durations.
 #[derive(Clone, Debug, Default)]

@@ -104,6 +104,14 @@ impl Look {
         }
         all
     }
+
+    /// How long a command takes on average, in microseconds, whatever becomes of it.
+    fn mean(&self, command: &str) -> String {
+        let mut all = self.counters.iter();
+        let row = all.find(|c| c["command"] == command);
+        let mean = row.and_then(|r| r["mean_us"].as_f64()).unwrap_or(0.0);
+        format!("{mean:>9.1}")
+    }
 }
 
 fn array(v: Value) -> Vec<Value> {
@@ -222,6 +230,7 @@ fn draw(f: &mut Frame<'_>, before: &Look, now: &Look) {
             key.1.clone(),
             format!("{rate:>9.1}"),
             format!("{n:>9}"),
+            now.mean(&key.0),
         ];
         row_of(cells, key.1 == "OK")
     });
@@ -238,9 +247,15 @@ fn draw(f: &mut Frame<'_>, before: &Look, now: &Look) {
         " commands: {:.0} inputs/s, {mean:.1} us each ",
         inputs as f64 / seconds
     );
-    let names = ["COMMAND", "STATUS", "      PER S", "    IN ALL"];
+    let names = [
+        "COMMAND",
+        "STATUS",
+        "      PER S",
+        "    IN ALL",
+        "  MEAN US",
+    ];
     f.render_widget(
-        table(title, &names, &[34, 24, 11, 10], rows.collect()),
+        table(title, &names, &[34, 24, 11, 10, 9], rows.collect()),
         commands,
     );
 
@@ -359,7 +374,7 @@ mod tests {
                 "uctx": 2, "eqs": 7, "pages": 4096, "pending": 1, "socket": "/run/fw",
             })],
             counters: vec![
-                json!({"function": 0, "command": "CREATE_EQ", "status": "OK", "count": 9}),
+                json!({"function": 0, "command": "CREATE_EQ", "status": "OK", "count": 9, "mean_us": 7.25}),
                 json!({"function": 0, "command": "NOP", "status": "OK", "count": nops}),
                 json!({"function": 1, "command": "NOP", "status": "OK", "count": 1}),
                 json!({"function": 0, "command": "NOP", "status": "BAD_RES", "count": 3}),
@@ -384,8 +399,8 @@ mod tests {
         };
         assert_eq!(line("0  "), "0 vfio-user true up 2 7 4096 1 /run/fw");
         // 500 more in two seconds, of both functions; the most frequent comes first.
-        assert_eq!(line("NOP "), "NOP OK 250.0 601");
-        assert_eq!(line("CREATE_EQ"), "CREATE_EQ OK 0.0 9");
+        assert_eq!(line("NOP "), "NOP OK 250.0 601 0.0");
+        assert_eq!(line("CREATE_EQ"), "CREATE_EQ OK 0.0 9 7.2");
         assert_eq!(line("1.5"), "1.5 0 - 3 NOP 0 BAD_RES 0xe00001 12");
         assert_eq!(line("4  "), "4 3 - any : lost");
         assert!(

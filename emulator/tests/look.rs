@@ -245,8 +245,23 @@ fn answers_are_counted() {
     for _ in 0..3 {
         l.send(opcode::NOP);
     }
+    // The card holds this one back so long, and the time that it took has that in it.
+    l.ctl(&["delay", "opcode=ALLOC_PD", "ms=200"]).unwrap();
+    l.send(opcode::ALLOC_PD);
     l.send(opcode::DEALLOC_PD);
     let all = l.ctl(&["counters"]).unwrap();
+    let micros = |command: &str, key: &str| {
+        let row = all
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|r| r["command"] == command);
+        row.unwrap()[key].as_f64().unwrap()
+    };
+    for key in ["mean_us", "most_us"] {
+        assert!(micros("ALLOC_PD", key) >= 200_000.0, "{all}");
+        assert!(micros("NOP", key) > 0.0, "{all}");
+    }
     let of = |command: &str| -> Vec<_> {
         let rows = all.as_array().unwrap().iter();
         rows.filter(|r| r["command"] == command)
@@ -270,6 +285,9 @@ fn answers_are_counted() {
         "fwctl_emu_connected{function=\"0\"} 1",
         "fwctl_emu_pending{function=\"0\"} 0",
         "# TYPE fwctl_emu_input_seconds histogram",
+        "# TYPE fwctl_emu_command_seconds summary",
+        "fwctl_emu_command_seconds_count{opcode=\"NOP\"} 3",
+        "fwctl_emu_command_seconds_count{opcode=\"ALLOC_PD\"} 1",
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
     }
@@ -392,7 +410,8 @@ fn top_shows_it_all_once_or_on_a_terminal() {
     assert_eq!(code, Some(0));
     let nop = page.lines().find(|l| l.starts_with("NOP ")).unwrap();
     let nop: Vec<_> = nop.split_whitespace().collect();
-    assert_eq!(nop, ["NOP", "OK", "0.0", "1"]);
+    assert_eq!(nop[..4], ["NOP", "OK", "0.0", "1"]);
+    assert!(nop[4].parse::<f64>().unwrap() > 0.0, "{nop:?}");
     assert!(
         page.contains("vfio-user") && page.contains(" last commands "),
         "{page}"

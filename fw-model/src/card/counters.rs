@@ -50,6 +50,7 @@ pub struct Recent {
 pub struct Counters {
     answered: BTreeMap<Answered, u64>,
     recent: VecDeque<Recent>,
+    total: u64,
 }
 
 impl Counters {
@@ -65,8 +66,14 @@ impl Counters {
         self.answered.iter().map(|(a, n)| (*a, *n))
     }
 
+    /// How many that are.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
     /// The last commands, the oldest first.
-    pub fn recent(&self) -> impl Iterator<Item = &Recent> + '_ {
+    pub fn recent(&self) -> impl DoubleEndedIterator<Item = &Recent> + '_ {
         self.recent.iter()
     }
 
@@ -98,6 +105,7 @@ impl Counters {
             }
         };
         *self.answered.entry(kind).or_default() += 1;
+        self.total += 1;
         if self.recent.len() >= MAX_RECENT {
             self.recent.pop_front();
         }

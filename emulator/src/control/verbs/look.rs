@@ -17,6 +17,7 @@ use crate::{
     control::Server,
     decode::{self, Which},
     observe::{self, Seen},
+    spent::Latencies,
 };
 
 /// Objects that one answer shows.
@@ -235,14 +236,23 @@ pub(super) fn names(a: &Answered) -> (String, String) {
     (opcode, status)
 }
 
-/// Answers by function, opcode and status.
+/// Answers by function, opcode and status; how long is by opcode alone.
 pub(super) fn counters(s: &Server, _: &Arguments) -> Result<Value, String> {
     let all = |c: &Card, _| c.counters().answered().collect::<Vec<_>>();
-    let row = |(a, n): &(Answered, u64)| {
-        let (command, status) = names(a);
-        json!({"function": a.function.0, "command": command, "status": status, "count": n})
+    let all = s.owner.with_card(all);
+    let micros = |d: Duration| (d.as_secs_f64() * 1e7).round() / 10.0;
+    let rows = |latencies: &Latencies| {
+        let row = |(a, n): &(Answered, u64)| {
+            let (command, status) = names(a);
+            let l = latencies.of(a.opcode);
+            json!({
+                "function": a.function.0, "command": command, "status": status, "count": n,
+                "mean_us": micros(l.mean()), "most_us": micros(l.most),
+            })
+        };
+        all.iter().map(row).collect()
     };
-    Ok(s.owner.with_card(all).iter().map(row).collect())
+    Ok(s.owner.latencies(rows))
 }
 
 /// The last commands, the oldest first.

@@ -115,6 +115,7 @@ pub(super) fn metrics(s: &Server, _: &Arguments) -> Result<Value, String> {
     for (id, n) in faults {
         let _ = writeln!(t, "{name}{{fault=\"{id}\"}} {n}");
     }
+    s.owner.latencies(|l| l.write(&mut t));
     s.owner.spent(|h| h.write(&mut t));
     Ok(t.into())
 }

@@ -167,9 +167,11 @@ pub const VERBS: &[Verb] = &[
     ),
     verb(
         "counters",
-        "Show how many commands were answered, and with which status.",
+        "Show how many commands were answered, with which status, and how long their opcode took.",
         &[],
-        Rows(&["function", "command", "status", "count"]),
+        Rows(&[
+            "function", "command", "status", "count", "mean_us", "most_us",
+        ]),
         look::counters,
     ),
     verb(
