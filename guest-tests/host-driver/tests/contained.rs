@@ -25,7 +25,7 @@ use fwctl_emu::{
     clients::Clients,
     control::{Events, MAX_CONNECTIONS, Server},
     memory::Files,
-    owner::{Owner, Sink},
+    owner::{Owner, Sink, Told},
     pci, virtio,
 };
 use fwctl_proto::opcode;
@@ -85,7 +85,10 @@ impl Device {
         let (at_removal, at_last_gone) =
             (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let (removal, last_gone) = (at_removal.clone(), at_last_gone.clone());
-        owner.watch(Box::new(move |_, notice| {
+        owner.watch(Box::new(move |what| {
+            let Told::Notice(_, notice) = what else {
+                return;
+            };
             assert!(!removal.load(Ordering::SeqCst), "on purpose: {notice}");
         }));
         let clients = Clients::new(move || {
