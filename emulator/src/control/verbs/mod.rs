@@ -232,7 +232,9 @@ pub const VERBS: &[Verb] = &[
         "faults",
         "Show what goes wrong, and how often it has.",
         &[],
-        Rows(&["id", "fault", "matched", "struck", "followed", "left"]),
+        Rows(&[
+            "id", "fault", "matched", "struck", "followed", "changed", "consumed", "left",
+        ]),
         faults,
     ),
     verb(
