@@ -7,6 +7,7 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -46,16 +47,31 @@ pub fn refused(args: &[&str]) -> (i32, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let (status, said) = Emulator { child }.end();
+    let (status, said) = Emulator::of(child).end();
     (status.code().unwrap(), said)
 }
 
 /// A serving emulator.
 pub struct Emulator {
     child: Child,
+    // Reads what it logs: a pipe that is full would hold it up.
+    log: Option<JoinHandle<String>>,
 }
 
 impl Emulator {
+    fn of(mut child: Child) -> Self {
+        let mut stderr = child.stderr.take().unwrap();
+        let log = thread::spawn(move || {
+            let mut log = String::new();
+            let _ = stderr.read_to_string(&mut log);
+            log
+        });
+        Self {
+            child,
+            log: Some(log),
+        }
+    }
+
     /// `serve` with these arguments; returns once it says that it is ready.
     pub fn start(args: &[&str]) -> Self {
         let mut child = program()
@@ -71,7 +87,7 @@ impl Emulator {
             .unwrap();
         // Read to the end: the descriptor was closed after the word.
         assert_eq!(said, "ready\n");
-        Self { child }
+        Self::of(child)
     }
 
     /// Sends a signal.
@@ -93,15 +109,9 @@ impl Emulator {
                 break s;
             }
             assert!(Instant::now() < end, "does not end");
-            std::thread::sleep(Duration::from_millis(2));
+            thread::sleep(Duration::from_millis(2));
         };
-        let mut log = String::new();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
+        let log = self.log.take().unwrap().join().unwrap();
         (status, log)
     }
 

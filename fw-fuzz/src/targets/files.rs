@@ -23,7 +23,7 @@ use fwctl_emu::{
     faults,
     owner::Owner,
     store::FileStore,
-    trace::{self, Entry, Recorder},
+    trace::{self, Broken, Entry, Reader, Recorder},
 };
 use fwctl_proto::{mst, opcode};
 
@@ -269,8 +269,14 @@ struct Trace {
 
 /// Handles a trace: shown in each way, counted, and compared with itself. The first byte says what else.
 pub fn trace(data: &[u8]) {
-    let (how, content) = split(data);
-    let path = file("trace", &content);
+    let (how, mut content) = split(data);
+    let mut path = file("trace", &content);
+    // A cut is told on standard error, which a million inputs would fill.
+    let last = Reader::open(&path).ok().and_then(Iterator::last);
+    if let Some(Err(Broken::Cut(at))) = last {
+        content.truncate(at as usize);
+        path = file("trace", &content);
+    }
     let path = path.to_str().expect("a path of this program");
     let ways: [&[&str]; 8] = [
         &["show"],
