@@ -386,8 +386,11 @@ fn nothing_grows_and_nothing_is_lost() {
         before.unwrap()
     );
     assert!(done >= commands);
-    assert!(steady < GROWTH.cast_signed(), "{memory:?}");
-    assert!(last < first + BUFFERS, "{memory:?}");
+    // AddressSanitizer keeps what was freed for a while.
+    if std::env::var_os("ASAN_OPTIONS").is_none() {
+        assert!(steady < GROWTH.cast_signed(), "{memory:?}");
+        assert!(last < first + BUFFERS, "{memory:?}");
+    }
     drop(asks);
     e.signal(Signal::TERM);
     assert_eq!(e.end().0.code(), Some(0));
