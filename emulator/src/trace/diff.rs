@@ -47,6 +47,8 @@ const IDS: &[&str] = &[
     "pas",
     "start_addr",
     "klm_pas_mtt",
+    "pa_h",
+    "pa_l",
     "mkey",
     "address",
 ];
