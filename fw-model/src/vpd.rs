@@ -21,10 +21,11 @@ pub fn serial_number(p: &Profile) -> String {
     format!("EMU{mac}")
 }
 
-/// The part number.
+/// The part number: the PSID, which tells boards apart, and begins with the maker's name already.
 #[must_use]
 pub fn part_number(p: &Profile) -> String {
-    format!("EMU-{}", p.firmware.psid)
+    let psid = &p.firmware.psid;
+    format!("EMU-{}", psid.strip_prefix("EMU").unwrap_or(psid))
 }
 
 /// The whole image.
@@ -98,7 +99,7 @@ mod tests {
         }
         assert_eq!(&v[at..], [0x78]);
         let expected: &[(&[u8], &[u8])] = &[
-            (b"PN", b"EMU-EMU0000000007"),
+            (b"PN", b"EMU-0000000007"),
             (b"EC", b"A0"),
             (b"SN", b"EMU02C907000000"),
             (b"V3", b"02c90700000080008000000000000000"),

@@ -137,7 +137,7 @@ fn pages(ctx: &Ctx) -> Done {
     expect(
         &mstlink(ctx, &["--show_device"])?,
         &[
-            ("Part Number", "EMU-EMU0000000007"),
+            ("Part Number", "EMU-0000000007"),
             ("Serial Number", "EMU02C907000000"),
             ("Revision", "A0"),
             ("FW Version", "28.43.1014"),

@@ -79,7 +79,7 @@ fn board(_: &Ctx) -> Done {
     // Of the profile: its description, its PSID, its first MAC address.
     for line in [
         "ID: ConnectX-7-like: one Ethernet port, user contexts with tools resources",
-        "PN: EMU-EMU0000000007",
+        "PN: EMU-0000000007",
         "SN: EMU02C907000000",
     ] {
         let spaces = |l: &str| {
