@@ -39,7 +39,7 @@ use crate::{
     record::{FlightRecorder, Recorder},
     sandbox,
     socket::{self, Listening, Place, SocketFile},
-    store::FileStore,
+    store::{FileStore, OpenError},
     trace, virtio,
 };
 
@@ -118,7 +118,7 @@ pub struct Options {
 pub enum Error {
     /// The caller's fault, found before anything was served.
     Usage(anyhow::Error),
-    /// A failure while serving.
+    /// A failure while serving, or a state file that is damaged.
     Failed(anyhow::Error),
 }
 
@@ -136,7 +136,14 @@ enum End {
 /// # Errors
 /// [`Error`].
 pub fn serve(o: Options) -> Result<(), Error> {
-    let (ready, mut prepared) = prepare(o).map_err(Error::Usage)?;
+    let (ready, mut prepared) = prepare(o).map_err(|e| {
+        let damaged = matches!(e.downcast_ref(), Some(OpenError::Damaged(_)));
+        if damaged {
+            Error::Failed(e)
+        } else {
+            Error::Usage(e)
+        }
+    })?;
     // Removed when this function ends, in whichever way.
     let _files = prepared.take_files();
     let owner = prepared.owner.clone();

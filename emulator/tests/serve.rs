@@ -267,7 +267,7 @@ fn one_state_folder_serves_one_process_and_damage_is_named() {
     fs::write(state.join("card"), [7; 512]).unwrap();
     let (code, said) = refused(&["--vfio-user", text(&b), "--state", text(&state)]);
     assert!(
-        code == 2 && said.contains("file card is damaged: at byte 0: a checksum is wrong"),
+        code == 1 && said.contains("file card is damaged: at byte 0: a checksum is wrong"),
         "{said}"
     );
     assert!(!b.exists());

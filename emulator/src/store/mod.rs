@@ -133,6 +133,17 @@ impl<D: Disk> Journal<D> {
     }
 }
 
+/// Why a state directory is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its file is damaged.
+    #[error(transparent)]
+    Damaged(StoreError),
+    /// It cannot be used, or another process does.
+    #[error(transparent)]
+    Unusable(StoreError),
+}
+
 /// A card's store in a directory.
 #[derive(Debug)]
 pub struct FileStore {
@@ -147,12 +158,13 @@ impl FileStore {
     /// a damaged place is taken and the damaged file kept beside it.
     ///
     /// # Errors
-    /// [`StoreError`] that names the file: not usable, in use by another process, damaged.
-    pub fn open(dir: &Path, recover: bool) -> Result<Self, StoreError> {
+    /// [`OpenError`] that names the file: not usable, in use by another process, damaged.
+    pub fn open(dir: &Path, recover: bool) -> Result<Self, OpenError> {
         let name = dir.display().to_string();
-        let fail = |what: String| StoreError {
+        let error = |what: String| StoreError {
             what: format!("{name}: {what}"),
         };
+        let fail = |what: String| OpenError::Unusable(error(what));
         fs::create_dir_all(dir).map_err(|e| fail(format!("cannot be made: {e}")))?;
         let lock = OpenOptions::new()
             .create(true)
@@ -167,19 +179,21 @@ impl FileStore {
             ));
         }
         let (journal, damage) = Journal::open(Folder::new(dir), recover).map_err(|e| match e {
-            Unusable::Damaged(d) => fail(format!(
+            Unusable::Damaged(d) => OpenError::Damaged(error(format!(
                 "file {CARD} is damaged: at byte {}: {}; restore it, remove it, or take what is \
                      before that place with --state-recover",
                 d.at, d.what
-            )),
+            ))),
             Unusable::Failed(e) => fail(format!("file {CARD} cannot be used: {e}")),
         })?;
         if let Some(d) = damage {
+            let whole = fs::metadata(dir.join(DAMAGED)).map_or(0, |m| m.len());
             log::warn!(
-                "{name}: file {CARD} was damaged at byte {}: {}; what was before is in force, and the \
-                 file is kept as {DAMAGED}",
+                "{name}: file {CARD} was damaged at byte {}: {}; what was before is in force, and the {} bytes \
+                 from there on are dropped; the file is kept as {DAMAGED}",
                 d.at,
-                d.what
+                d.what,
+                whole.saturating_sub(d.at as u64)
             );
         }
         Ok(Self {

@@ -138,7 +138,9 @@ fn what_was_committed_is_there_after_a_restart() {
         s.commit(&b).unwrap();
         store::apply(&mut expected, &b);
     }
-    let e = FileStore::open(dir.as_path(), false).unwrap_err().what;
+    let e = FileStore::open(dir.as_path(), false)
+        .unwrap_err()
+        .to_string();
     assert!(e.contains("another process uses it"), "{e}");
     drop(s);
     let mut s = FileStore::open(dir.as_path(), false).unwrap();
@@ -156,7 +158,9 @@ fn damage_is_refused_by_its_place_and_recovered_when_told() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[600] ^= 4;
     fs::write(&path, &bytes).unwrap();
-    let e = FileStore::open(dir.as_path(), false).unwrap_err().what;
+    let e = FileStore::open(dir.as_path(), false)
+        .unwrap_err()
+        .to_string();
     assert!(
         e.contains("file card is damaged: at byte 512: a checksum"),
         "{e}"
