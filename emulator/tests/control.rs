@@ -6,13 +6,14 @@ mod process;
 
 use std::{
     fs::{self, Permissions},
+    io::ErrorKind,
     os::{
         fd::AsRawFd as _,
         unix::{fs::PermissionsExt as _, process::CommandExt as _},
     },
     path::Path,
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fwctl_emu::control::{Answer, EVENTS, VERBS, argument};
@@ -184,10 +185,10 @@ fn requests_are_answered_with_their_id_and_wrong_ones_with_an_error() {
     }
     // A line that is not UTF-8, an empty line, and two requests in one packet.
     c.send(b"\xff\xfe\n");
-    assert!(c.line().contains("not JSON"));
+    assert!(c.answer().contains("not JSON"));
     c.send(b"\n  \n");
     c.send(b"{\"execute\":\"version\",\"id\":1}\n{\"execute\":\"version\",\"id\":2}\n");
-    assert!(c.line().contains("\"id\":1") && c.line().contains("\"id\":2"));
+    assert!(c.answer().contains("\"id\":1") && c.answer().contains("\"id\":2"));
 }
 
 #[test]
@@ -198,13 +199,13 @@ fn a_line_without_end_or_measure_is_refused_and_the_rest_goes_on() {
     let mut long = vec![b'x'; 1 << 20];
     long.push(b'\n');
     c.send(&long);
-    assert!(c.line().contains("longer than 65536 bytes"));
+    assert!(c.answer().contains("longer than 65536 bytes"));
     assert_eq!(c.functions().len(), 2);
     // Exactly as long as may be: a request with much space in it.
     let request = "{\"execute\":\"version\"}";
     let padded = format!("{request}{}\n", " ".repeat(MAX_LINE - request.len() - 1));
     c.send(padded.as_bytes());
-    assert!(c.line().contains("return"));
+    assert!(c.answer().contains("return"));
     // Half a line, though it is whole as JSON: not executed, and said so.
     let mut half = Control::greeted(&control);
     half.send(b"{\"execute\":\"quit\"}");
@@ -235,15 +236,12 @@ fn connections_are_counted_and_come_free_again() {
     );
     assert_eq!(open[0].functions().len(), 2);
     open.pop();
-    let end = std::time::Instant::now() + process::LIMIT;
+    let end = Instant::now() + process::LIMIT;
     while !Control::connect(&control)
         .line()
         .starts_with("{\"fwctl-emu\"")
     {
-        assert!(
-            std::time::Instant::now() < end,
-            "a closed connection still counts"
-        );
+        assert!(Instant::now() < end, "a closed connection still counts");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -336,13 +334,23 @@ fn another_user_is_refused_by_the_file_and_if_that_lets_him_in_by_the_socket() {
     mode(&theirs, 0o755);
     mode(control.parent().unwrap(), 0o755);
     let ask = || {
-        let out = Command::new(&theirs)
-            .uid(NOBODY)
-            .gid(NOBODY)
-            .current_dir("/")
-            .args(["ctl", "version", "--control", control.to_str().unwrap()])
-            .output()
-            .unwrap();
+        let mut command = Command::new(&theirs);
+        command.uid(NOBODY).gid(NOBODY).current_dir("/").args([
+            "ctl",
+            "version",
+            "--control",
+            control.to_str().unwrap(),
+        ]);
+        // What another test's thread starts has the copy open for writing until it is on its way.
+        let end = Instant::now() + process::LIMIT;
+        let out = loop {
+            match command.output() {
+                Err(e) if e.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                out => break out.unwrap(),
+            }
+        };
         (out.status.code(), String::from_utf8(out.stderr).unwrap())
     };
     let bits = fs::metadata(&control).unwrap().permissions().mode();
@@ -407,7 +415,7 @@ fn files_that_come_with_requests_are_closed() {
                 b"{\"execute\":\"version\"}\n",
                 &vec![file.as_raw_fd(); many],
             );
-            assert!(c.line().contains("return"), "{many}");
+            assert!(c.answer().contains("return"), "{many}");
         }
         assert!(
             open() <= before + 1,

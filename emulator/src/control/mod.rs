@@ -108,6 +108,8 @@ impl Server {
 
     fn connection(&self, mut stream: UnixStream) -> io::Result<()> {
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        // Who has read the greeting misses nothing.
+        let events = self.events.listen();
         let greeting =
             json!({"fwctl-emu": {"version": env!("CARGO_PKG_VERSION"), "capabilities": []}});
         writeln!(stream, "{greeting}")?;
@@ -118,7 +120,6 @@ impl Server {
         // Lines of two threads must not mix.
         let stream = Lines(Arc::new(Mutex::new(stream)));
         let ended = stream.clone();
-        let events = self.events.listen();
         thread::Builder::new()
             .name("control events".into())
             .spawn(move || ended.tell(&events))?;

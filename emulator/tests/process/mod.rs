@@ -179,6 +179,11 @@ impl Control {
     pub fn ask(&mut self, line: &str) -> String {
         self.send(line.as_bytes());
         self.send(b"\n");
+        self.answer()
+    }
+
+    /// The next line that tells no event.
+    pub fn answer(&mut self) -> String {
         loop {
             let line = self.line();
             if !line.starts_with("{\"data\":") {
