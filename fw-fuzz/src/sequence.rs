@@ -140,13 +140,11 @@ impl Sequence {
             _ => {}
         }
         let device = &mut self.device;
-        if device.card.faults().iter().any(|f| f.left != Some(0)) {
-            // Any answer may be wrong on purpose, and what it names may not be there.
-            return device.submit_command_of(f, caller, inbox, out_len);
+        if device.goes_wrong() {
+            device.command_of(f, caller, inbox, out_len);
+            return;
         }
-        // Not on a full disk: an item that it could not take is shown as that of the next boot all the same.
-        let compares = who & who::COMPARE != 0 && device.stores;
-        let before = compares.then(|| {
+        let before = (who & who::COMPARE != 0).then(|| {
             // What is due at this time happens before.
             device.poll();
             crate::check::looked_at(&device.card, f)

@@ -568,7 +568,7 @@ pub fn fault_list(data: &[u8]) {
     }
     for op in [0x104, 0x100, 0x107, 0x805, 0x80d] {
         d.now.0 += 1_000_000;
-        d.submit_command(FunctionId(0), &crate::command(op, 0, 64), 256);
+        d.command(FunctionId(0), &crate::command(op, 0, 64), 256);
         d.poll();
     }
     crate::check::saves_and_loads(&d.card, &profile());
