@@ -489,8 +489,7 @@ mod tests {
     fn an_answer_that_goes_wrong_on_purpose_is_no_finding() {
         let mut d = Device::new("connectx7", &[EventPath::Channel]).unwrap();
         d.bring_up(FunctionId(0));
-        let fault =
-            Fault::parse("opcode=MANAGE_PAGES : fill=1 status=BAD_PARAM : times=1").unwrap();
+        let fault = Fault::parse("opcode=MANAGE_PAGES : fill=1 set.status=3 : times=1").unwrap();
         d.submit(Input::Fault(&fault));
         assert!(!d.give_pages(FunctionId(0), 1000, 1), "struck");
         assert!(d.give_pages(FunctionId(0), 2000, 1), "and checked again");
