@@ -391,10 +391,15 @@ fn access_register(id: u16) -> Option<String> {
     Some(text)
 }
 
-/// The fields of a register of the tools, with what may be done to them.
+/// The fields of a register of the tools, with what may be done to them. A field that all arms of a union have
+/// is one line.
 fn accesses(r: &mst::Register) -> String {
     let mut text = format!("  {}:\n", r.layout.name);
-    for (f, access) in r.layout.fields.iter().zip(r.access) {
+    let all: Vec<_> = r.layout.fields.iter().zip(r.access).collect();
+    for arms in all.chunk_by(|(a, _), (b, _)| same_in_two_arms(a, b)) {
+        let Some((f, access)) = arms.first() else {
+            continue;
+        };
         let access = match access {
             Access::Ro => "RO",
             Access::Rw => "RW",
@@ -403,9 +408,29 @@ fn accesses(r: &mst::Register) -> String {
             Access::Operation => "OP",
             Access::Unsaid => "-",
         };
-        text += &field(f, &format!(" {access}"));
+        text += &match arms.len() {
+            1 => field(f, f.name, &format!(" {access}")),
+            n => {
+                let name = above(f.name).map_or_else(
+                    || f.name.into(),
+                    |(union, leaf)| format!("{union}.*.{leaf} ({n} arms)"),
+                );
+                field(f, &name, &format!(" {access}"))
+            }
+        };
     }
     text
+}
+
+/// What a path to a field in an arm of a union begins with, and the field's own name.
+fn above(path: &str) -> Option<(&str, &str)> {
+    let (arm, leaf) = path.rsplit_once('.')?;
+    Some((arm.rsplit_once('.')?.0, leaf))
+}
+
+fn same_in_two_arms(a: &FieldInfo, b: &FieldInfo) -> bool {
+    let place = |f: &FieldInfo| (f.offset, f.width, f.count);
+    place(a) == place(b) && above(a.name).is_some_and(|n| above(b.name) == Some(n))
 }
 
 /// What the database rules out, and whether something in the model follows a parameter.
@@ -469,14 +494,14 @@ fn configuration(what: &str, number: Option<u32>) -> Option<String> {
 
 /// A layout's fields: byte and bit, width, name.
 fn fields(l: &LayoutInfo) -> String {
-    let all = l.fields.iter().map(|f| field(f, ""));
+    let all = l.fields.iter().map(|f| field(f, f.name, ""));
     [format!("  {}:\n", l.name)]
         .into_iter()
         .chain(all)
         .collect()
 }
 
-fn field(f: &FieldInfo, more: &str) -> String {
+fn field(f: &FieldInfo, name: &str, more: &str) -> String {
     let (byte, bit) = (f.offset / 8, f.offset % 8);
     let many = if f.count > 1 {
         format!(" × {}", f.count)
@@ -484,8 +509,8 @@ fn field(f: &FieldInfo, more: &str) -> String {
         String::new()
     };
     format!(
-        "    {byte:#06x}.{bit} {:>4} bits{more} {}{many}\n",
-        f.width, f.name
+        "    {byte:#06x}.{bit} {:>4} bits{more} {name}{many}\n",
+        f.width
     )
 }
 
@@ -669,5 +694,12 @@ mod tests {
         );
         told("NOP", &["  evidence "]);
         told("PIPG", &[" RO ", " INDEX "]);
+        // Every kind of item has a class in the same place; the database says it of each kind.
+        told(
+            "MNVDA",
+            &[
+                "    0x0004.0    8 bits INDEX configuration_item_header.type.*.type_class (8 arms)\n",
+            ],
+        );
     }
 }

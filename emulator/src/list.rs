@@ -138,8 +138,8 @@ struct Row {
     writes: bool,
     /// Fields that choose a part.
     index: Vec<&'static str>,
-    /// Fields that a write changes; of a mere store they stand in the tools' database.
-    written: &'static [&'static str],
+    /// Fields that may be written.
+    written: Vec<&'static str>,
     fields: usize,
     /// Where its content comes from.
     content: &'static str,
@@ -153,7 +153,7 @@ fn registers() -> Vec<Row> {
         bytes: r.bytes,
         writes: r.can_write(),
         index: r.index.iter().map(|i| i.0).collect(),
-        written: r.writable,
+        written: r.writable.to_vec(),
         fields: r.layout.map_or(0, |l| l.fields.len()),
         content: if r.read.is_some() || r.write.is_some() {
             "model"
@@ -171,7 +171,7 @@ fn registers() -> Vec<Row> {
             bytes: r.layout.bytes(),
             writes: reg::stored::can_write(r),
             index: index.map(|(f, _)| f.name).collect(),
-            written: &[],
+            written: reg::stored::writable(r).map(|f| f.name).collect(),
             fields: r.layout.fields.len(),
             content: match reg::phy::meaning(r.id) {
                 Some(_) => "partial",
@@ -241,15 +241,19 @@ pub fn list_registers(format: Format) -> String {
                  |---|---|---|---|---|---|---|\n",
             );
             for r in &all {
+                // The database says it of the others; here they would be most of the page.
+                let written = match reg::find(r.id) {
+                    Some(_) => r.written.join(", "),
+                    None => String::new(),
+                };
                 text += &format!(
-                    "| {:#06x} | {} | {} | {} | {} | {} | {} |\n",
+                    "| {:#06x} | {} | {} | {} | {} | {} | {written} |\n",
                     r.id,
                     r.name,
                     r.bytes,
                     access(r),
                     r.content,
                     r.index.join(", "),
-                    r.written.join(", "),
                 );
             }
             text
@@ -503,4 +507,21 @@ pub fn list_verbs(format: Format) -> String {
 fn lines(all: &[Value]) -> String {
     let rows: Vec<String> = all.iter().map(|v| format!("  {v}")).collect();
     format!("[\n{}\n]\n", rows.join(",\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_write_changes_is_said_of_mere_stores_too() {
+        let all: Vec<Value> = serde_json::from_str(&list_registers(Format::Json)).unwrap();
+        let written = |name: &str| {
+            let row = all.iter().find(|r| r["name"] == name).unwrap();
+            row["writable"].clone()
+        };
+        // The table's row, and the fields that are RW or WO in the tools' database.
+        assert_eq!(written("PMTU"), json!(["admin_mtu"]));
+        assert_eq!(written("UNIT_PERF_COUNTERS_GLOBAL_CTRL"), json!(["cmd"]));
+    }
 }

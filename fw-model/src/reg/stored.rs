@@ -40,6 +40,11 @@ pub fn can_write(r: &Register) -> bool {
     fields(r, &[Operation, Rw, Unsaid, Wo]).next().is_some()
 }
 
+/// Fields that may be written; those that are for writing only read as zero.
+pub fn writable(r: &Register) -> impl Iterator<Item = &FieldInfo> {
+    fields(r, &[Access::Rw, Access::Unsaid, Access::Wo])
+}
+
 /// Which part `given`, a register as it was sent, chooses; any number of a port is this one's.
 pub(super) fn part(r: &Register, given: &[u8]) -> Box<[u8]> {
     let mut part = vec![0; r.layout.bytes()];

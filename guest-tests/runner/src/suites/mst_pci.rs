@@ -13,7 +13,6 @@ use fwctl_uapi::{Scope, mlx5};
 use crate::{
     check, check_eq, fail,
     rpcs::named,
-    skip,
     suites::{
         mlx5_probe,
         mlx5_reload::{back, replies},
@@ -111,17 +110,11 @@ fn firmware_trace(_: &Ctx) -> Done {
         "-l",
         "0",
     ];
-    let spawned = Command::new("mstfwtrace")
+    let mut tool = Command::new("mstfwtrace")
         .args(args)
         .stdin(Stdio::null())
         .stdout(File::create(FILE)?)
-        .spawn();
-    let mut tool = match spawned {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            skip!("mstfwtrace is not in this guest")
-        }
-        other => other?,
-    };
+        .spawn()?;
     let shown = |what: &'static str| {
         wait_for(what, APPEAR, move || {
             Ok(fs::read_to_string(FILE)?.contains(what).then_some(()))
