@@ -164,14 +164,8 @@ impl Owner {
         i.fx.clear();
         let answered = i.card.counters().total();
         // The one place where a command asks whether it is traced.
-        if !cfg!(fwctl_emu_untraced)
-            && let Some(t) = &mut i.trace
-        {
-            t.comes(&input, now, began);
-            i.contain(function, tag, now, &Step::of(input), mem);
-            i.changed();
-            i.happened(&input, now);
-            i.carry_out::<true>(now);
+        if !cfg!(fwctl_emu_untraced) && i.trace.is_some() {
+            i.traced(&input, (function, tag), (now, began), mem);
         } else {
             i.contain(function, tag, now, &Step::of(input), mem);
             i.changed();
@@ -478,6 +472,26 @@ impl Inner {
             self.health = health;
             watch(Told::Health(health));
         }
+    }
+
+    /// Lets something happen, carries out what follows, and traces both. Out of line: a command that is not
+    /// traced has nothing of it.
+    #[cold]
+    #[inline(never)]
+    fn traced(
+        &mut self,
+        input: &Input<'_>,
+        (function, tag): (Option<FunctionId>, Option<u64>),
+        (now, began): (Time, Instant),
+        mem: &dyn GuestMemory,
+    ) {
+        if let Some(t) = &mut self.trace {
+            t.comes(input, now, began);
+        }
+        self.contain(function, tag, now, &Step::of(*input), mem);
+        self.changed();
+        self.happened(input, now);
+        self.carry_out::<true>(now);
     }
 
     /// Traces what an input has done that no effect tells.

@@ -92,13 +92,15 @@ impl Card {
                 }
             };
             self.ended(
-                id,
-                slot,
-                p.submitted,
-                now,
-                delivery,
-                &p.inbox,
-                Outbox::stored(&p.outbox, bytes),
+                Ended {
+                    function: id,
+                    slot,
+                    submitted: p.submitted,
+                    completed: now,
+                    delivery,
+                    inbox: &p.inbox,
+                    outbox: Outbox::stored(&p.outbox, bytes),
+                },
                 fx,
             );
         }
@@ -121,37 +123,59 @@ impl Card {
     }
 
     /// A command has its answer: says so to whoever listens.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn ended(
-        &mut self,
-        function: FunctionId,
-        slot: Option<u8>,
-        submitted: Time,
-        completed: Time,
-        delivery: u8,
-        inbox: &[u8],
-        Outbox { bytes, stored }: Outbox<'_>,
-        fx: &mut Effects,
-    ) {
-        let outbox = bytes;
-        let times = (submitted, completed);
-        self.counters
-            .count(function, slot, times, delivery, inbox, outbox);
-        self.trace_command(function, inbox, outbox, fx);
+    pub(crate) fn ended(&mut self, e: Ended<'_>, fx: &mut Effects) {
+        // Asked first, so that a command that nobody observes keeps nothing for it.
         if !cfg!(fwctl_emu_untraced) && self.observed {
-            let inbox = fx.store(inbox);
-            let outbox = stored.unwrap_or_else(|| fx.store(outbox));
-            fx.push(Effect::Observed(Observed {
-                function,
-                slot,
-                submitted,
-                completed,
-                delivery,
-                inbox,
-                outbox,
-            }));
+            self.observed(e, fx);
+        } else {
+            self.counted(&e, fx);
         }
     }
+
+    fn counted(&mut self, e: &Ended<'_>, fx: &mut Effects) {
+        let (inbox, outbox) = (e.inbox, e.outbox.bytes);
+        let times = (e.submitted, e.completed);
+        self.counters
+            .count(e.function, e.slot, times, e.delivery, inbox, outbox);
+        self.trace_command(e.function, inbox, outbox, fx);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn observed(&mut self, e: Ended<'_>, fx: &mut Effects) {
+        self.counted(&e, fx);
+        let inbox = fx.store(e.inbox);
+        let Outbox { bytes, stored } = e.outbox;
+        let outbox = stored.unwrap_or_else(|| fx.store(bytes));
+        fx.push(Effect::Observed(Observed {
+            function: e.function,
+            slot: e.slot,
+            submitted: e.submitted,
+            completed: e.completed,
+            delivery: e.delivery,
+            inbox,
+            outbox,
+        }));
+    }
+}
+
+/// A command that has its answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Ended<'a> {
+    /// Who sent it.
+    pub function: FunctionId,
+    /// Its slot, if it came by one.
+    pub slot: Option<u8>,
+    /// When it came.
+    pub submitted: Time,
+    /// When it was answered.
+    pub completed: Time,
+    /// Its delivery status.
+    pub delivery: u8,
+    /// What it said.
+    pub inbox: &'a [u8],
+    /// Its answer.
+    pub outbox: Outbox<'a>,
 }
 
 /// An outbox as a command has it in the end.

@@ -55,7 +55,7 @@ use self::{
 };
 
 pub use acts::MAX_LATE;
-pub(crate) use answer::Outbox;
+pub(crate) use answer::{Ended, Outbox};
 pub use inspect::{EqReport, FunctionReport, ItemReport, ObjectReport, PagesReport, UctxReport};
 pub use poke::Bits;
 pub use stop::Stopped;
@@ -600,13 +600,15 @@ impl Card {
                     completion_event(f, eq, slot, Telling::default(), now, fx);
                 }
                 self.ended(
-                    id,
-                    Some(slot),
-                    now,
-                    now,
-                    status.code(),
-                    &taken.inbox,
-                    Outbox::new(&[]),
+                    Ended {
+                        function: id,
+                        slot: Some(slot),
+                        submitted: now,
+                        completed: now,
+                        delivery: status.code(),
+                        inbox: &taken.inbox,
+                        outbox: Outbox::new(&[]),
+                    },
                     fx,
                 );
             }
@@ -660,13 +662,15 @@ impl Card {
                     answer_slot(f, how, &taken, bytes, fx);
                     let delivery = after.twist.delivery.unwrap_or(0);
                     self.ended(
-                        id,
-                        Some(slot),
-                        now,
-                        now,
-                        delivery,
-                        &taken.inbox,
-                        Outbox::stored(&outbox, bytes),
+                        Ended {
+                            function: id,
+                            slot: Some(slot),
+                            submitted: now,
+                            completed: now,
+                            delivery,
+                            inbox: &taken.inbox,
+                            outbox: Outbox::stored(&outbox, bytes),
+                        },
                         fx,
                     );
                 }
@@ -760,7 +764,18 @@ impl Card {
             });
             f.deliver(fx);
             let outbox = Outbox::stored(&outbox, bytes);
-            self.ended(id, None, now, now, 0, &taken.inbox, outbox, fx);
+            self.ended(
+                Ended {
+                    function: id,
+                    slot: None,
+                    submitted: now,
+                    completed: now,
+                    delivery: 0,
+                    inbox: &taken.inbox,
+                    outbox,
+                },
+                fx,
+            );
         }
         self.outbox = outbox;
         self.taken = taken;

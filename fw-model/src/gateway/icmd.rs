@@ -9,7 +9,7 @@ use fwctl_proto::{
 
 use crate::{
     Card, Effects, FunctionId, GuestMemory, Profile, Time,
-    card::{Outbox, Shared, Via},
+    card::{Ended, Outbox, Shared, Via},
     function::pending::{Origin, Pending},
     syndrome::Syndrome,
     tracer::Filter,
@@ -290,7 +290,18 @@ impl Card {
             f.icmd.answer(&outbox);
             f.deliver(fx);
         }
-        self.ended(id, None, now, now, 0, &inbox, Outbox::new(&outbox), fx);
+        self.ended(
+            Ended {
+                function: id,
+                slot: None,
+                submitted: now,
+                completed: now,
+                delivery: 0,
+                inbox: &inbox,
+                outbox: Outbox::new(&outbox),
+            },
+            fx,
+        );
     }
 }
 
