@@ -220,7 +220,10 @@ pub static REGISTERS: &[Register] = &[
     Register::of::<McamReg>(id::MCAM)
         .index(GROUPS)
         .read(masks::read_mcam),
-    Register::of::<MircReg>(id::MIRC).write(update::write_mirc),
+    // mstflint reads with a second access how the first one went.
+    Register::of::<MircReg>(id::MIRC)
+        .kept()
+        .write(update::write_mirc),
     Register::of::<ResourceDump>(id::RESOURCE_DUMP)
         .read(resource_dump::next)
         .write(resource_dump::write),

@@ -42,6 +42,7 @@ pub const SUITE: Suite = Suite {
         test("mstflint-burns-congestion-control", 60, congestion_control),
         test("devlink-dev-flash", 120, flash),
         test("mstflint-shows-what-is-pending", 60, pending),
+        test("mstflint-takes-the-update-back", 180, take_back),
         test("fw-activate-starts-it", 240, activate),
         test("a-file-that-is-no-package-is-refused", 60, no_package),
         test("mstflint-verify", 180, verify),
@@ -175,6 +176,33 @@ fn pending(ctx: &Ctx) -> Done {
         "running"
     );
     Ok(())
+}
+
+/// MIRC. The tool writes it, and reads its status until that is no longer busy.
+fn take_back(ctx: &Ctx) -> Done {
+    let device = tool_device(ctx)?;
+    let reactivate = || program("mstflint", &["-d", &device, "ir"]);
+    let (ok, text) = reactivate()?;
+    check!(
+        ok && text.contains("-I- FW Image Reactivation succeeded."),
+        "{text}"
+    );
+    expect(FACTORY, FACTORY)?;
+    let text = program_output("mstflint", &["-d", &device, "q"])?;
+    check_eq!(
+        value(&text, "FW Version:").as_deref(),
+        Some(FACTORY),
+        "{text}"
+    );
+    // Printed only where it is another one than starts next.
+    check_eq!(value(&text, "FW Version(Running):"), None, "{text}");
+    let (ok, text) = reactivate()?;
+    check!(!ok && text.contains("FW already reactivated"), "{text}");
+    expect(FACTORY, FACTORY)?;
+    // The tests to come start from an update that is pending.
+    let (ok, text) = devlink_flash(PACKAGE)?;
+    check!(ok && text.contains("Firmware flash done"), "{text}");
+    expect(FACTORY, FROM_DEVLINK)
 }
 
 fn activate(ctx: &Ctx) -> Done {
