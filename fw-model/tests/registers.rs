@@ -411,7 +411,7 @@ fn the_state_of_the_link_follows_port_and_module() {
     // Passive copper, one metre; not equalized; who made it.
     assert_eq!((module[0], module[4], module[5]), (0xa0, 0x30, 1));
     assert_eq!(&module[0x14..0x24], b"FWCTL-EMU       ");
-    assert_eq!(&module[0x34..0x38], b"A1  ");
+    assert_eq!(&module[0x34..0x38], b"\0\0A1");
     link(&mut d, false);
     let operational = page(&mut d, 0);
     assert_eq!(
@@ -534,7 +534,7 @@ fn strings_are_read_piece_by_piece() {
             break;
         }
     }
-    assert_eq!(text, b"emulated-connectx7\0");
+    assert_eq!(text, b"EMU-0000000007\0", "the part number of its VPD");
     let none = read(&mut d, 0x9064, &ask(3, 0, 8));
     assert_eq!((none[3], none[7], &none[16..]), (3, 0, &[0; 8][..]));
     for wrong in [ask(9, 0, 8), ask(1, 20, 8), ask(1, 0, 9)] {

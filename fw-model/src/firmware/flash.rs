@@ -13,6 +13,7 @@ use crate::{
     profile::{Profile, guid},
     store::{Batch, Token},
     unstored::Unstored,
+    vpd,
 };
 
 /// Bytes of the flash.
@@ -74,7 +75,7 @@ pub fn spec(p: &Profile, version: [u16; 3]) -> fs4::Spec<'_> {
             pci.subsystem_id,
         ],
         hw_id: pci.hw_id,
-        name: &p.name,
+        name: vpd::part_number(p),
         description: &p.description,
     }
 }

@@ -83,8 +83,8 @@ pub struct Spec<'a> {
     pub pci: [u16; 4],
     /// Id of the chip.
     pub hw_id: u32,
-    /// Name and description of the product.
-    pub name: &'a str,
+    /// The product's part number, which tools show.
+    pub name: String,
     /// In a sentence.
     pub description: &'a str,
 }
@@ -142,8 +142,8 @@ fn image_info(s: &Spec<'_>) -> Vec<u8> {
     put(&mut r, 0x10c, 0, 32, 1 << LOG_SLOT); // max_size
     put(&mut r, 0x118, 0, 32, u64::from(s.hw_id));
     text(&mut r, 0x1d0, 256, s.description);
-    text(&mut r, 0x340, 64, s.name);
-    text(&mut r, 0x380, 128, s.name);
+    text(&mut r, 0x340, 64, &s.name);
+    text(&mut r, 0x380, 128, &s.name);
     r
 }
 
@@ -397,7 +397,7 @@ mod tests {
             },
             pci: [0x15b3, 0x1021, 0x15b3, 1],
             hw_id: 0x218,
-            name: "x",
+            name: "x".into(),
             description: "y",
         }
     }

@@ -9,6 +9,7 @@ use super::put;
 use crate::{
     cmd::{Ctx, Done, view_mut},
     syndrome::Syndrome,
+    vpd,
 };
 
 /// Management general information.
@@ -69,7 +70,7 @@ pub fn read_mqis(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     let word = |at: usize| usize::from(u16::from_be_bytes([byte(at), byte(at + 1)]));
     let p = ctx.profile;
     let text = match byte(3) {
-        MODEL_NAME => format!("emulated-{}", p.name),
+        MODEL_NAME => vpd::part_number(p),
         MODEL_DESCRIPTION => p.description.clone(),
         // Strings that vendors write; there are none.
         0..=DEVICE_VSD => String::new(),

@@ -122,7 +122,7 @@ fn query(ctx: &Ctx) -> Done {
         ("Image type:", "FS4"),
         ("FW Version:", FACTORY),
         ("PSID:", "EMU0000000007"),
-        ("Part Number:", "emulated-connectx7"),
+        ("Part Number:", "EMU-0000000007"),
         // The profile's base_mac and its EUI-64, with how many the card has been given.
         ("Base GUID:", "00c907fffe000000        16"),
         ("Base MAC:", "02c907000000            16"),

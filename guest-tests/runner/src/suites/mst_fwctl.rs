@@ -496,11 +496,7 @@ fn named(ctx: &Ctx) -> Done {
         line.map(|l| l.trim().to_owned())
     };
     check_eq!(value("Device type:").as_deref(), Some("ConnectX7"), "type");
-    check_eq!(
-        value("Name:").as_deref(),
-        Some("emulated-connectx7"),
-        "name"
-    );
+    check_eq!(value("Name:").as_deref(), Some("EMU-0000000007"), "name");
     let description = value("Description:").unwrap_or_default();
     check!(
         description.starts_with("ConnectX-7-like: one Ethernet port"),
