@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Batch, Card, Effects, Time, firmware::fs4::LOG_SLOT, limits::MAX_CR_WORDS};
+use crate::{
+    Batch, Card, Effects, Time, firmware::fs4::LOG_SLOT, function::Function, limits::MAX_CR_WORDS,
+};
 
 use super::Word;
 
@@ -16,12 +18,15 @@ pub const SCAN_BYTES: u32 = 0x10_0000;
 const DEVICE_ID: u32 = 0xf_0014;
 /// Health buffer.
 const HEALTH: u32 = 0x0_0200;
+const HEALTH_END: u32 = HEALTH + 16 * 4;
 /// Firmware version: major, minor, sub-minor, a word each.
 const FIRMWARE: u32 = 0x0_0000;
+const FIRMWARE_END: u32 = FIRMWARE + 3 * 4;
 /// A function: its state, resets, user contexts, event queues, pages, objects, commands not yet
 /// answered.
 const FUNCTIONS: u32 = 0x0_1000;
 const FUNCTION_BYTES: u32 = 0x100;
+const FUNCTION_WORDS: u32 = 7;
 /// Where in the flash the code lies that runs, and with which command of the flash chip it is read:
 /// with ConnectX-7 and later, and before. A tool that finds it leaves the flash chip to the firmware.
 const CODE: [(u32, u32, u32); 2] = [(0xf_0484, 0xf_0488, 24), (0xf_0408, 0xf_040c, 16)];
@@ -58,8 +63,8 @@ impl Card {
         if let Some(word) = self.shared.spi.read(&self.profile, address) {
             return word;
         }
-        let given = self.words().get(&address).copied();
-        given.unwrap_or_else(|| self.shared.cr.0.get(&address).copied().unwrap_or(0))
+        let written = || self.shared.cr.0.get(&address).copied();
+        self.word(address).or_else(written).unwrap_or(0)
     }
 
     /// Keeps a word. What the model gives stays, and so does all else when there is no room.
@@ -81,45 +86,66 @@ impl Card {
 
     /// A word of the part that is scanned, and where the next one is.
     pub(super) fn scan(&self, address: u32) -> Word {
-        let words = self.words();
-        let mut behind = words.range(address + 4..).filter(|(_, v)| **v != 0);
-        let next = behind.next().map(|(a, _)| *a);
+        let mut behind = self.addresses().filter(|a| *a > address);
+        let next = behind.find(|a| self.word(*a).is_some_and(|v| v != 0));
         Word {
-            value: words.get(&address).copied().unwrap_or(0),
+            value: self.word(address).unwrap_or(0),
             next: next.unwrap_or(SCAN_BYTES),
         }
     }
 
-    /// Words that follow from the model's state, by address.
-    fn words(&self) -> BTreeMap<u32, u32> {
-        let p = &self.profile;
-        let mut words = BTreeMap::from([(DEVICE_ID, p.pci.hw_id)]);
-        let mut put = |at: u32, values: &[u32]| {
-            let at = (0..).map(|i| at + 4 * i);
-            words.extend(at.zip(values.iter().copied()));
-        };
+    /// A word that follows from the model's state; none where the model has nothing.
+    fn word(&self, address: u32) -> Option<u32> {
         let running = self.shared.firmware.running;
-        put(FIRMWARE, &running.version.map(u32::from));
         for (offset, command, shift) in CODE {
-            put(offset, &[u32::from(running.slot) << LOG_SLOT]);
-            put(command, &[FLASH_READ << shift]);
+            match address {
+                a if a == offset => return Some(u32::from(running.slot) << LOG_SLOT),
+                a if a == command => return Some(FLASH_READ << shift),
+                _ => {}
+            }
         }
-        let buffer: Vec<u32> = (0..16).map(|i| self.shared.health.dword(i * 4)).collect();
-        put(HEALTH, &buffer);
-        for (f, i) in self.functions.iter().zip(0..) {
-            put(
-                FUNCTIONS + i * FUNCTION_BYTES,
-                &[
-                    f.state as u32 + 1,
-                    f.generation as u32,
-                    f.uctx.len() as u32,
-                    f.eqs.len() as u32,
-                    f.pages.held(),
-                    f.objects.counts().values().sum::<usize>() as u32,
-                    f.pending.len() as u32,
-                ],
-            );
+        match address {
+            _ if !address.is_multiple_of(4) => None,
+            DEVICE_ID => Some(self.profile.pci.hw_id),
+            FIRMWARE..FIRMWARE_END => {
+                let part = running.version.get((address - FIRMWARE) as usize / 4)?;
+                Some(u32::from(*part))
+            }
+            HEALTH..HEALTH_END => Some(self.shared.health.dword((address - HEALTH) as usize)),
+            FUNCTIONS.. => {
+                let at = address - FUNCTIONS;
+                let f = self.functions.get((at / FUNCTION_BYTES) as usize)?;
+                function_word(f, at % FUNCTION_BYTES / 4)
+            }
+            _ => None,
         }
-        words
     }
+
+    /// Where there are words that follow from the model's state, in order.
+    fn addresses(&self) -> impl Iterator<Item = u32> {
+        let functions = (FUNCTIONS..DEVICE_ID).step_by(FUNCTION_BYTES as usize);
+        let functions = functions.take(self.functions.len());
+        let mut code = CODE.map(|(offset, command, _)| [offset, command]);
+        code.sort_unstable();
+        (FIRMWARE..FIRMWARE_END)
+            .chain(HEALTH..HEALTH_END)
+            .step_by(4)
+            .chain(functions.flat_map(|f| (f..f + 4 * FUNCTION_WORDS).step_by(4)))
+            .chain([DEVICE_ID])
+            .chain(code.into_iter().flatten())
+    }
+}
+
+/// A word of a function.
+fn function_word(f: &Function, index: u32) -> Option<u32> {
+    Some(match index {
+        0 => f.state as u32 + 1,
+        1 => f.generation as u32,
+        2 => f.uctx.len() as u32,
+        3 => f.eqs.len() as u32,
+        4 => f.pages.held(),
+        5 => f.objects.counts().values().sum::<usize>() as u32,
+        6 => f.pending.len() as u32,
+        _ => return None,
+    })
 }

@@ -222,6 +222,19 @@ mod tests {
             at = w.next;
         }
         assert_eq!(at, end);
+        // What is not 0: version, health, state of the function, ids and the code's place in the flash.
+        let addresses: Vec<u32> = seen.keys().copied().collect();
+        assert_eq!(
+            addresses,
+            [
+                0, 4, 8, 0x22c, 0x238, 0x23c, 0x1000, 0xf_0014, 0xf_040c, 0xf_0488
+            ]
+        );
+        assert_eq!(seen[&0x1000], 1, "disabled");
+        // As CR space shows them.
+        for (address, value) in &seen {
+            assert_eq!(read(&c, space::CR, *address, Time::ZERO), Some(*value));
+        }
         assert_eq!(seen[&0xf_0014], 0x218);
         assert_eq!(&[seen[&0], seen[&4], seen[&8]], &[28, 43, 1014]);
         // time 5 s, "reset needed" and severity 3, syndrome 1.
