@@ -223,6 +223,68 @@ fn to_memory_as_the_driver_asks() {
     assert_eq!(v.get(ResourceDump::MORE_DUMP), 1);
 }
 
+/// As mstresourcedump --mem does, built with libibverbs: user memory, and a key of it by
+/// `mkey_umem_id`, which lies at byte 0x64 of CREATE_MKEY (rdma-core's mlx5_ifc.h).
+#[test]
+fn to_user_memory_as_the_tool_asks() {
+    const START: u64 = 0x5555_0000_0ff0;
+    const PAGES: [u64; 2] = [0x7_0000_0000, 0x7_0001_2000];
+    const OFFSET: usize = 0xff0;
+    let mut d = up();
+    let mut umem = cmd(op::CREATE_UMEM, 0, 16 + 32);
+    umem[16 + 20..16 + 24].copy_from_slice(&(OFFSET as u32).to_be_bytes());
+    umem[16 + 31] = 2; // num_of_mtt
+    for page in PAGES {
+        d.guest.map(page, 4096);
+        // Read and write.
+        umem.extend_from_slice(&(page | 3).to_be_bytes());
+    }
+    let umem = d.ok(&umem, 16);
+    let umem = &umem[8..12];
+    let pd = d.ok(&cmd(op::ALLOC_PD, 0, 16), 16);
+    let pd = u64::from(u32::from_be_bytes(pd[8..12].try_into().unwrap()));
+    let mut c = cmd(op::CREATE_MKEY, 0, 272);
+    let mkc = CreateMkeyIn::MEMORY_KEY_MKEY_ENTRY.byte();
+    let mut m = ViewMut::<Mkc>::new(&mut c[mkc..]).unwrap();
+    for (field, value) in [
+        (Mkc::ACCESS_MODE_1_0, 1),
+        (Mkc::LW, 1),
+        (Mkc::LR, 1),
+        (Mkc::PD, pd),
+        (Mkc::QPN, 0xff_ffff),
+        (Mkc::START_ADDR, START),
+        (Mkc::LEN, 0x1000),
+    ] {
+        m.set(field, value);
+    }
+    c[12] |= 0x40; // mkey_umem_valid
+    c[0x64..0x68].copy_from_slice(umem);
+    let out = d.ok(&c, 16);
+    let index = u32::from_be_bytes(out[8..12].try_into().unwrap());
+    let inline = dump(&mut d, MENU, 0, 0);
+    let mut r = request(MENU, 0, 0);
+    let mut m = ViewMut::<ResourceDump>::new(&mut r).unwrap();
+    m.set(ResourceDump::INLINE_DUMP, 0);
+    m.set(ResourceDump::MKEY, u64::from(index) << 8);
+    m.set(ResourceDump::SIZE, 0x1000);
+    m.set(ResourceDump::ADDRESS, START);
+    let out = access(&mut d, &r).unwrap();
+    let v = View::<ResourceDump>::new(&out).unwrap();
+    assert_eq!(v.get(ResourceDump::SIZE) as usize, inline.len());
+    // 16 bytes at the end of the first page, and the second one.
+    let mut written = d.guest.bytes(PAGES[0] + OFFSET as u64, 16);
+    written.extend(d.guest.bytes(PAGES[1], inline.len() - 16));
+    assert_eq!(written, inline);
+    // As long as there is the key, its memory stays.
+    let mut destroy = cmd(op::DESTROY_UMEM, 0, 16);
+    destroy[8..12].copy_from_slice(umem);
+    assert_ne!(d.exec_any(&destroy, 16).status(), 0);
+    let mut key = cmd(op::DESTROY_MKEY, 0, 16);
+    key[8..12].copy_from_slice(&index.to_be_bytes());
+    d.ok(&key, 16);
+    d.ok(&destroy, 16);
+}
+
 #[test]
 fn another_dump_ends_the_one_before() {
     let mut d = up();

@@ -3,7 +3,7 @@
 
 use fwctl_proto::{
     layout::{Field, Layout as _},
-    layouts::{CreateMkeyIn, Mkc},
+    layouts::{CreateMkeyIn, Mkc, Umem},
 };
 
 use super::{Bits, HEADER, KindId, Objects};
@@ -11,6 +11,16 @@ use super::{Bits, HEADER, KindId, Objects};
 /// Byte offset of the context and of the translations in CREATE_MKEY.
 const CTX: usize = CreateMkeyIn::MEMORY_KEY_MKEY_ENTRY.byte();
 const MTT: usize = CreateMkeyIn::BYTES;
+/// Byte offset of the context and of the translations in CREATE_UMEM.
+const UMEM_CTX: usize = super::kinds::CTX_EARLY;
+const UMEM_MTT: usize = UMEM_CTX + Umem::BYTES;
+/// `umem.log_page_size` counts from pages of 4 KiB.
+const UMEM_LOG_PAGE: u64 = 12;
+/// `create_mkey_in.mkey_umem_id` and `mkey_umem_offset` of rdma-core's mlx5_ifc.h; the kernel's has only
+/// the bit that says that they are there.
+pub(super) const UMEM_ID: Bits = Bits::new(0x320, 32);
+const UMEM_OFFSET: Bits = Bits::new(0x340, 64);
+pub(super) const UMEM_VALID: Bits = Bits::of(CreateMkeyIn::MKEY_UMEM_VALID);
 /// `mkc.access_mode_1_0`: addresses are bus addresses; they are translated by a list of pages.
 const ACCESS_PA: u64 = 0;
 const ACCESS_MTT: u64 = 1;
@@ -19,11 +29,47 @@ const LOG_PAGE: core::ops::RangeInclusive<u64> = 12..=40;
 
 /// The memory of a key that may be written locally.
 pub struct Region<'a> {
-    kept: &'a [u8],
     mode: u64,
     start: u64,
     len: u64,
-    log_page: u64,
+    pages: Pages<'a>,
+}
+
+/// Pages that a key's addresses are translated to.
+#[derive(Clone, Copy)]
+struct Pages<'a> {
+    /// Their addresses, 8 bytes each. The low bits are permissions.
+    list: &'a [u8],
+    log_size: u64,
+    /// Where in the first one the key begins.
+    offset: u64,
+}
+
+impl<'a> Pages<'a> {
+    /// Those in CREATE_MKEY itself, or of the user memory that it names instead.
+    fn of(objects: &'a Objects, mkey: &'a [u8]) -> Option<Self> {
+        let get = |field: Field<Mkc>| Bits::within(CTX, field).kept().get(mkey);
+        let id = UMEM_ID.kept().get(mkey);
+        let pages = if UMEM_VALID.kept().get(mkey) == 1 && id != 0 {
+            let umem = &*objects.get(KindId::Umem, u32::try_from(id).ok()?)?.kept;
+            let of = |field: Field<Umem>| Bits::within(UMEM_CTX, field).kept().get(umem);
+            let offset = UMEM_OFFSET.kept().get(mkey);
+            Self {
+                list: umem.get(UMEM_MTT - HEADER..)?,
+                log_size: of(Umem::LOG_PAGE_SIZE) + UMEM_LOG_PAGE,
+                offset: of(Umem::PAGE_OFFSET).checked_add(offset)?,
+            }
+        } else {
+            let log_size = get(Mkc::LOG_PAGE_SIZE);
+            let mask = 1u64.checked_shl(log_size as u32)?.wrapping_sub(1);
+            Self {
+                list: mkey.get(MTT - HEADER..).unwrap_or_default(),
+                log_size,
+                offset: get(Mkc::START_ADDR) & mask,
+            }
+        };
+        LOG_PAGE.contains(&pages.log_size).then_some(pages)
+    }
 }
 
 impl<'a> Region<'a> {
@@ -37,14 +83,17 @@ impl<'a> Region<'a> {
         let mode = get(Mkc::ACCESS_MODE_1_0) | get(Mkc::ACCESS_MODE_4_2) << 2;
         let usable = get(Mkc::MKEY_7_0) == u64::from(mkey & 0xff)
             && get(Mkc::FREE) == 0
-            && get(Mkc::LW) == 1
-            && match mode {
-                ACCESS_PA => true,
-                ACCESS_MTT => LOG_PAGE.contains(&get(Mkc::LOG_PAGE_SIZE)),
-                _ => false,
-            };
+            && get(Mkc::LW) == 1;
+        let pages = match mode {
+            ACCESS_PA => Pages {
+                list: &[],
+                log_size: 0,
+                offset: 0,
+            },
+            ACCESS_MTT => Pages::of(objects, kept)?,
+            _ => return None,
+        };
         usable.then(|| Self {
-            kept,
             mode,
             start: get(Mkc::START_ADDR),
             len: if get(Mkc::LENGTH64) == 1 {
@@ -52,7 +101,7 @@ impl<'a> Region<'a> {
             } else {
                 get(Mkc::LEN)
             },
-            log_page: get(Mkc::LOG_PAGE_SIZE),
+            pages,
         })
     }
 
@@ -81,15 +130,14 @@ impl<'a> Region<'a> {
             addr.checked_add(len as u64)?;
             return Some(vec![(addr, len)]);
         }
-        let page = 1u64 << self.log_page;
-        let mut at = (self.start & (page - 1)).checked_add(offset)?;
+        let Pages { list, log_size, .. } = self.pages;
+        let page = 1u64 << log_size;
+        let mut at = self.pages.offset.checked_add(offset)?;
         let mut left = len;
         let mut pieces = Vec::new();
         while left > 0 {
-            let index = usize::try_from(at >> self.log_page).ok()?;
-            let list = self.kept.get(MTT - HEADER..)?;
+            let index = usize::try_from(at >> log_size).ok()?;
             let entry = list.get(index.checked_mul(8)?..)?.get(..8)?;
-            // The low bits are permissions.
             let base = u64::from_be_bytes(entry.try_into().ok()?) & !(page - 1);
             let inside = at & (page - 1);
             let now = usize::try_from(page - inside).unwrap_or(left).min(left);
@@ -125,11 +173,14 @@ mod tests {
 
     fn view(kept: &[u8], mode: u64, start: u64, len: u64) -> Region<'_> {
         Region {
-            kept,
             mode,
             start,
             len,
-            log_page: 12,
+            pages: Pages {
+                list: &kept[MTT - HEADER..],
+                log_size: 12,
+                offset: start & 0xfff,
+            },
         }
     }
 

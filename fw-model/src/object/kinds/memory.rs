@@ -3,8 +3,8 @@
 
 use fwctl_proto::layouts::*;
 
-use super::{CTX_EARLY, object};
-use crate::object::{Bits, Kind, KindId, Limit, rules};
+use super::{CTX_EARLY, object, object_when};
+use crate::object::{Bits, Kind, KindId, Limit, mkey, rules};
 
 /// UAR pages.
 pub static UAR: Kind = Kind::plain(
@@ -45,7 +45,10 @@ pub static XRCD: Kind = Kind::plain(
 /// Memory keys.
 pub static MKEY: Kind = Kind {
     context: Some((CTX_EARLY, CTX_EARLY)),
-    refs: &[object(Bits::within(CTX_EARLY, Mkc::PD), KindId::Pd)],
+    refs: &[
+        object(Bits::within(CTX_EARLY, Mkc::PD), KindId::Pd),
+        object_when(mkey::UMEM_ID, KindId::Umem, mkey::UMEM_VALID, 1),
+    ],
     ..Kind::plain(
         KindId::Mkey,
         "mkey",
