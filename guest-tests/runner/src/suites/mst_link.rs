@@ -103,6 +103,14 @@ fn module(ctx: &Ctx) -> Done {
             ("Vendor Name", "FWCTL-EMU"),
             ("Vendor Part Number", "DAC-QSFP28-1M"),
             ("Transfer Distance [m]", "1"),
+            // Bytes 165, 184, 196, 1, 222 (units of 250 MBd), 212 and 220 of the EEPROM.
+            ("OUI", "Other"),
+            ("Rev", "A1"),
+            ("Vendor Serial Number", "EMU00000"),
+            ("Memory Map Revision", "7"),
+            ("Nominal bit rate", "25.750Gb/s"),
+            ("Manufacturing Date", "01_01_26"),
+            ("Digital Diagnostic Monitoring", "No"),
         ],
     )
 }
