@@ -85,6 +85,7 @@ pci_tools_scenario() {
     suite mst-config --device pci
     suite mst-fwctl --device pci
     suite mst-link --device pci
+    suite mst-dump --device pci
     suite mst-refused --device pci
     suite mst-pci
     suite mst-flash --device pci

@@ -18,6 +18,7 @@ mod mlx5_reset;
 mod mlx5_tracer;
 mod mlx5_two;
 mod mst_config;
+mod mst_dump;
 mod mst_flash;
 mod mst_fwctl;
 mod mst_link;
@@ -53,6 +54,7 @@ pub const SUITES: &[&Suite] = &[
     &mst_flash::FORBIDDEN,
     &mst_flash::SUITE,
     &mst_fwctl::SUITE,
+    &mst_dump::SUITE,
     &mst_refused::SUITE,
     &mst_link::SUITE,
     &mst_pci::SUITE,
