@@ -3,6 +3,7 @@
 //! behaviour: that is in the crate `fw-model`.
 
 pub mod clients;
+pub mod contained;
 pub mod control;
 pub mod decode;
 pub mod explain;

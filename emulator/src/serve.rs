@@ -36,7 +36,7 @@ use crate::{
     owner::{Owner, Told},
     passed::Passed,
     pci, qmp,
-    record::{FlightRecorder, Recorder},
+    record::{Disk, FlightRecorder, Recorder},
     sandbox,
     socket::{self, Listening, Place, SocketFile},
     store::{FileStore, OpenError},
@@ -136,7 +136,7 @@ enum End {
 /// # Errors
 /// [`Error`].
 pub fn serve(o: Options) -> Result<(), Error> {
-    let (ready, mut prepared) = prepare(o).map_err(|e| {
+    let (ready, mut prepared, ends) = prepare(o).map_err(|e| {
         let damaged = matches!(e.downcast_ref(), Some(OpenError::Damaged(_)));
         if damaged {
             Error::Failed(e)
@@ -147,11 +147,20 @@ pub fn serve(o: Options) -> Result<(), Error> {
     // Removed when this function ends, in whichever way.
     let _files = prepared.take_files();
     let owner = prepared.owner.clone();
-    let end = run(prepared, ready).map_err(Error::Failed);
+    let end = run(prepared, ready, &ends);
     owner.end_trace();
     owner.end_record();
     owner.end_flight();
-    end
+    end.and_then(|()| failed_late(&ends)).map_err(Error::Failed)
+}
+
+/// What failed when there was nobody any more who waited for it: the last of a record that cannot be written.
+fn failed_late(ends: &Receiver<End>) -> anyhow::Result<()> {
+    let failed = ends.try_iter().find_map(|e| match e {
+        End::Failed(e) => Some(e),
+        _ => None,
+    });
+    failed.map_or(Ok(()), Err)
 }
 
 struct Prepared {
@@ -160,8 +169,7 @@ struct Prepared {
     doors: Vec<(Door, Listening)>,
     control: Option<Listening>,
     signals: File,
-    // Of the thread that waits for an end, and of those that bring it.
-    end: Receiver<End>,
+    // Of those that bring the end.
     ends: Sender<End>,
 }
 
@@ -176,7 +184,7 @@ impl Prepared {
 }
 
 /// Checks everything and listens, so that a bad option is said before anything is served.
-fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
+fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver<End>)> {
     if options.doors.is_empty() {
         bail!("nothing to serve: give --vfio-user PATH or --vhost-user PATH");
     }
@@ -244,7 +252,8 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
     }
     let (ends, end) = channel();
     if let Some((file, path)) = record_file {
-        record(&owner, file, &path, &options, ends.clone())?;
+        let name = path.display().to_string();
+        record(&owner, file, &name, head(&options), ends.clone())?;
     }
     for fault in &options.faults {
         owner.submit(Input::Fault(fault), &NoMemory);
@@ -266,9 +275,9 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared)> {
             doors,
             control,
             signals,
-            end,
             ends,
         },
+        end,
     ))
 }
 
@@ -350,18 +359,17 @@ fn head(o: &Options) -> Head {
 /// Has everything recorded. When that cannot go on, the process ends.
 fn record(
     owner: &Owner,
-    file: File,
-    path: &Path,
-    o: &Options,
+    file: impl Disk,
+    name: &str,
+    head: Head,
     ends: Sender<End>,
 ) -> anyhow::Result<()> {
-    let name = path.display().to_string();
     owner.record(|card| {
         let head = Head {
             card: card.save()?,
-            ..head(o)
+            ..head
         };
-        let told = name.clone();
+        let told = name.to_owned();
         let failed = move |e| {
             let why = anyhow!("--record {told}: {e}; what cannot be recorded must not happen");
             let _ = ends.send(End::Failed(why));
@@ -431,8 +439,8 @@ pub fn overlay(file: &Path) -> anyhow::Result<Arc<Overlay>> {
     Ok(Overlay::parse(&text, &file.display().to_string())?)
 }
 
-fn run(p: Prepared, ready: Option<File>) -> anyhow::Result<()> {
-    let (ends, end) = (p.ends, p.end);
+fn run(p: Prepared, ready: Option<File>, end: &Receiver<End>) -> anyhow::Result<()> {
+    let ends = p.ends;
     let mut signals = p.signals;
     let tell = ends.clone();
     spawn("signals", move || {
@@ -613,6 +621,9 @@ fn signal_fd() -> std::io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contained::tests::Broken;
+    use fw_model::ResetKind;
+    use std::collections::BTreeMap;
 
     #[test]
     fn a_service_that_fails_begins_again() {
@@ -631,5 +642,50 @@ mod tests {
         );
         // It has ended: nobody will send any more.
         assert!(heard.recv_timeout(limit).is_err());
+    }
+
+    /// As when it cannot be written: the process ends with what is said, and nothing happens to the card.
+    #[test]
+    fn a_panic_of_the_thread_that_writes_the_record_ends_the_device() {
+        let profile = Profile::builtin("minimal").unwrap();
+        let card = Card::new(profile, CardOptions { seed: 0 }, &BTreeMap::new());
+        let owner = Owner::new(card, Box::new(MemStore::default()));
+        let f = owner.add_function(EventPath::EventQueues).unwrap();
+        let (ends, end) = channel();
+        let head = Head {
+            program: String::new(),
+            profile: "minimal".into(),
+            overlay: None,
+            card: Vec::new(),
+        };
+        // The head is written, longer than the writer's buffer.
+        record(&owner, Broken(1), "file", head, ends).unwrap();
+        let reset = || {
+            let kind = ResetKind::Flr;
+            owner.submit(Input::Reset { function: f, kind }, &NoMemory);
+            owner.with_card(|c, _| c.generation(f).unwrap())
+        };
+        reset();
+        let Ok(End::Failed(why)) = end.recv_timeout(Duration::from_secs(10)) else {
+            panic!("it does not end");
+        };
+        assert_eq!(
+            why.to_string(),
+            "--record file: this program panicked, see above; this is a bug; what cannot be recorded \
+             must not happen"
+        );
+        // The first that finds that it cannot be recorded is the last that happens.
+        let found = reset();
+        assert_eq!([reset(), reset()], [found, found]);
+        assert!(matches!(failed_late(&end), Ok(())));
+    }
+
+    /// The last that is written is written when nobody waits any more.
+    #[test]
+    fn a_record_whose_end_cannot_be_written_is_no_success() {
+        let (ends, end) = channel();
+        ends.send(End::Quit).unwrap();
+        ends.send(End::Failed(anyhow!("full"))).unwrap();
+        assert_eq!(failed_late(&end).unwrap_err().to_string(), "full");
     }
 }

@@ -112,9 +112,8 @@ fn other_files_are_refused_by_name() {
     assert!(said.contains("/nowhere/at/all: No such file"), "{said}");
 }
 
-#[test]
-fn a_record_that_cannot_be_written_any_more_ends_the_device() {
-    let folder = Folder::new();
+/// An emulator that records to a pipe whose reader has gone away since the record began.
+fn unread(folder: &Folder) -> Emulator {
     let (socket, pipe) = (folder.at("socket"), folder.at("pipe"));
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -124,11 +123,32 @@ fn a_record_that_cannot_be_written_any_more_ends_the_device() {
         0,
     )
     .unwrap();
-    // A reader that goes away when the record has begun.
     let end = pipe.clone();
     let reader = std::thread::spawn(move || fs::File::open(end).unwrap());
-    let mut e = Emulator::start(&["--vfio-user", text(&socket), "--record", text(&pipe)]);
+    let e = Emulator::start(&["--vfio-user", text(&socket), "--record", text(&pipe)]);
     drop(reader.join().unwrap());
+    e
+}
+
+#[test]
+fn a_record_whose_last_frames_cannot_be_written_is_no_success() {
+    let folder = Folder::new();
+    let e = unread(&folder);
+    // What is in the queue and in memory is written at the end.
+    e.signal(Signal::TERM);
+    let (status, log) = e.end();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("pipe: Broken pipe (os error 32); what cannot"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_record_that_cannot_be_written_any_more_ends_the_device() {
+    let folder = Folder::new();
+    let socket = folder.at("socket");
+    let mut e = unread(&folder);
     let d = PciDriver::probe(&socket);
     // Whether it gets through before the first write is tried is chance: frames wait for 200 ms.
     let _ = d.map(|d| Firmware::new(d).bring_up());
