@@ -3,8 +3,8 @@
 //! in files (docs/record.md).
 
 use std::{
-    fs::File,
-    io::{self, Write as _},
+    cell::Cell,
+    io,
     path::PathBuf,
     sync::{
         Arc, Mutex, Once, PoisonError,
@@ -13,7 +13,8 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::control::new_file;
+use super::Disk;
+use crate::{contained::contained, control::new_file};
 use fw_model::{
     Card, Profile,
     record::{
@@ -26,8 +27,13 @@ use fw_model::{
 pub const MAX_DUMPS: u32 = 8;
 /// Jobs that wait for the follower; with more, the device waits.
 const JOBS: usize = 1;
-/// The follower's thread. It panics where the model did, which was said when that happened.
-const THREAD: &str = "flight";
+/// Why there are no dumps any more.
+const LOST: &str = "the flight recorder failed and has ended; the device goes on; this is a bug";
+
+thread_local! {
+    /// This thread panics where the model did, which was said when that happened.
+    static FOLLOWS: Cell<bool> = const { Cell::new(false) };
+}
 
 enum Job {
     Follow(Frames),
@@ -35,7 +41,7 @@ enum Job {
         kept: [Frames; 2],
         name: PathBuf,
         // Already made, or to be made by its name.
-        file: Option<File>,
+        file: Option<Box<dyn Disk>>,
         // Who asked; nobody after a panic.
         told: Option<Sender<Dumped>>,
     },
@@ -72,7 +78,7 @@ impl FlightRecorder {
         let back = spare.clone();
         quiet();
         let worker = thread::Builder::new()
-            .name(THREAD.into())
+            .name("flight".into())
             .spawn(move || work(follower, &head, &todo, &back))?;
         Ok(Self {
             flight: Flight::default(),
@@ -96,13 +102,13 @@ impl FlightRecorder {
     }
 
     /// Writes what is kept to a file that is empty, for whoever listens at what is returned.
-    pub fn dump(&mut self, file: File) -> Receiver<Dumped> {
+    pub fn dump(&mut self, file: impl Disk) -> Receiver<Dumped> {
         let (told, heard) = channel();
         let kept = self.flight.kept();
         self.ask(Job::Dump {
             kept,
             name: PathBuf::new(),
-            file: Some(file),
+            file: Some(Box::new(file)),
             told: Some(told),
         });
         heard
@@ -126,7 +132,7 @@ impl FlightRecorder {
     }
 
     fn ask(&mut self, job: Job) {
-        // Without a worker, which has ended by a bug, there are no dumps; the device goes on.
+        // The worker ends with the queue.
         let _ = self.jobs.as_ref().map(|j| j.send(job));
     }
 }
@@ -135,30 +141,32 @@ impl Drop for FlightRecorder {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(worker) = self.worker.take() {
-            // It ends with the queue; a panic of its own would have no one to be told to.
+            // Its panics are contained.
             let _ = worker.join();
         }
     }
 }
 
-/// Lets the follower's thread panic without a word.
+/// Lets a thread that follows panic without a word.
 fn quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if thread::current().name() != Some(THREAD) {
+            if !FOLLOWS.get() {
                 before(info);
             }
         }));
     });
 }
 
-fn work(mut follower: Follower, head: &Head, todo: &Receiver<Job>, spare: &Mutex<Vec<Vec<u8>>>) {
+/// Does the jobs. A panic of ours ends a dump, or all that come, and never the device.
+fn work(follower: Follower, head: &Head, todo: &Receiver<Job>, spare: &Mutex<Vec<Vec<u8>>>) {
+    let mut follower = Ok(follower);
     for job in todo {
         match job {
             Job::Follow(frames) => {
-                follower.follow(&frames);
+                follower = follower.and_then(|f| contain(f, |f| f.follow(&frames)));
                 if let Ok(used) = Arc::try_unwrap(frames) {
                     let mut all = spare.lock().unwrap_or_else(PoisonError::into_inner);
                     if all.is_empty() {
@@ -172,9 +180,15 @@ fn work(mut follower: Follower, head: &Head, todo: &Receiver<Job>, spare: &Mutex
                 file,
                 told,
             } => {
-                let file = file.map_or_else(|| new_file(&name), Ok);
-                let done = file.and_then(|f| write(&follower, head, &kept, f));
-                let (name, done) = (name.display(), done.map_err(|e| e.to_string()));
+                let done = follower.as_ref().map_err(|e| (*e).to_owned());
+                let done = done.and_then(|follower| {
+                    let write = || {
+                        let file = file.map_or_else(|| Ok(Box::new(new_file(&name)?) as _), Ok);
+                        file.and_then(|f| write(follower, head, &kept, f))
+                    };
+                    contained(write).map_err(|e| e.to_string())
+                });
+                let name = name.display();
                 match (told, done) {
                     (Some(told), done) => {
                         let _ = told.send(done);
@@ -190,10 +204,81 @@ fn work(mut follower: Follower, head: &Head, todo: &Receiver<Job>, spare: &Mutex
     }
 }
 
-fn write(follower: &Follower, head: &Head, kept: &[Frames], mut file: File) -> io::Result<usize> {
+/// Lets it follow; one that panicked outside of the model is not what the card was any more.
+fn contain<F>(mut follower: F, follow: impl FnOnce(&mut F)) -> Result<F, &'static str> {
+    FOLLOWS.set(true);
+    let done = contained(|| {
+        follow(&mut follower);
+        Ok(())
+    });
+    FOLLOWS.set(false);
+    done.map(|()| follower).map_err(|_| {
+        log::error!("{LOST}");
+        LOST
+    })
+}
+
+fn write(
+    follower: &Follower,
+    head: &Head,
+    kept: &[Frames],
+    mut file: Box<dyn Disk>,
+) -> io::Result<usize> {
     let record = follower.record(head.clone(), kept);
     let (bytes, count) = record.map_err(io::Error::other)?;
     file.write_all(&bytes)?;
-    file.sync_data()?;
+    file.sync()?;
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contained::{PANICKED, tests::Broken};
+    use fw_model::{
+        CardOptions, Effects, Time,
+        record::{Notes, Record, Step},
+    };
+    use std::{collections::BTreeMap, fs::File, time::Duration};
+    use vmm_sys_util::tempdir::TempDir;
+
+    #[test]
+    fn a_panic_in_a_dump_ends_that_dump_and_nothing_else() {
+        let dir = TempDir::new().unwrap();
+        let profile = Profile::builtin("minimal").unwrap();
+        let card = Card::new(profile.clone(), CardOptions::default(), &BTreeMap::new());
+        let head = Head {
+            program: String::new(),
+            profile: "minimal".into(),
+            overlay: None,
+            card: Vec::new(),
+        };
+        let mut flight = FlightRecorder::start(&card, profile, head, dir.as_path().into()).unwrap();
+        let limit = Duration::from_secs(10);
+        let (notes, effects) = (Notes::default(), Effects::new());
+        for count in 1..3 {
+            flight.put(&Happening {
+                at: Time::ZERO,
+                step: &Step::Poll,
+                reads: &notes,
+                effects: &effects,
+                from: 0,
+                panicked: false,
+            });
+            let heard = flight.dump(Broken(0));
+            assert_eq!(heard.recv_timeout(limit), Ok(Err(PANICKED.into())));
+            let file = dir.as_path().join("dump");
+            let heard = flight.dump(File::create(&file).unwrap());
+            assert_eq!(heard.recv_timeout(limit), Ok(Ok(count)));
+            let bytes = std::fs::read(&file).unwrap();
+            assert_eq!(Record::open(&bytes).unwrap().count(), count);
+        }
+    }
+
+    #[test]
+    fn a_follower_that_panics_by_itself_is_not_used_any_more() {
+        assert_eq!(contain(1, |f| *f += 1), Ok(2));
+        assert_eq!(contain(1, |_| panic!("meant")), Err(LOST));
+        assert!(!FOLLOWS.get(), "later panics are told");
+    }
 }

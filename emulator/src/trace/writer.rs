@@ -2,14 +2,14 @@
 //! Writing a trace without ever waiting for it.
 
 use std::{
-    fs::File,
-    io::{self, Write as _},
+    io::{self, Write},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use super::{ENTRY_HEAD, Entry, MAGIC, QUEUE, VERSION};
+use crate::contained::contained;
 
 /// How long what was put may stay in memory.
 const FLUSH: Duration = Duration::from_millis(200);
@@ -43,7 +43,9 @@ impl Shared {
 /// The end of a queue whose other end is written to a file by a thread of its own. Dropping it ends
 /// the file.
 pub struct Recorder {
+    name: String,
     shared: Arc<Shared>,
+    // Since the last entry that was taken.
     lost: u64,
     writer: Option<JoinHandle<()>>,
 }
@@ -53,21 +55,30 @@ impl Recorder {
     ///
     /// # Errors
     /// The file cannot be written, or the thread not started.
-    pub fn start(mut file: File, name: String, head: &Entry<'_>) -> io::Result<Self> {
+    pub fn start(
+        mut file: impl Write + Send + 'static,
+        name: String,
+        head: &Entry<'_>,
+    ) -> io::Result<Self> {
         let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
         append(&mut bytes, head);
         file.write_all(&bytes)?;
         let shared = Arc::new(Shared::default());
-        let theirs = shared.clone();
+        let (theirs, called) = (shared.clone(), name.clone());
         let writer = thread::Builder::new().name("trace".into()).spawn(move || {
-            if let Err(e) = write(&mut file, &theirs) {
+            let mut bytes = Vec::new();
+            // A panic of ours ends the trace, not the device.
+            if let Err(e) = contained(|| write(&mut file, &theirs, &mut bytes)) {
                 let mut queue = theirs.lock();
                 queue.failed = true;
-                queue.bytes = Vec::new();
-                log::error!("the trace {name} ends here: {e}");
+                let waiting = core::mem::take(&mut queue.bytes);
+                drop(queue);
+                let lost = entries(&bytes) + entries(&waiting);
+                log::error!("the trace {called} ends here, up to {lost} entries are lost: {e}");
             }
         })?;
         Ok(Self {
+            name,
             shared,
             lost: 0,
             writer: Some(writer),
@@ -79,6 +90,7 @@ impl Recorder {
         let mut queue = self.shared.lock();
         if queue.failed {
             // The writer has said why.
+            self.lost += 1;
             return;
         }
         let before = queue.bytes.len();
@@ -117,6 +129,10 @@ impl Drop for Recorder {
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
+        if self.lost > 0 && self.shared.lock().failed {
+            let (name, lost) = (&self.name, self.lost);
+            log::error!("the trace {name} lacks what came later: {lost} entries");
+        }
     }
 }
 
@@ -138,9 +154,19 @@ fn append(to: &mut Vec<u8>, entry: &Entry<'_>) {
     }
 }
 
-/// Writes what comes until nothing more does.
-fn write(file: &mut File, shared: &Shared) -> io::Result<()> {
-    let mut bytes = Vec::new();
+/// How many entries lie there.
+fn entries(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some((len, _)) = bytes.split_first_chunk() {
+        let next = ENTRY_HEAD.saturating_add(u32::from_le_bytes(*len) as usize);
+        bytes = bytes.get(next..).unwrap_or_default();
+        count += 1;
+    }
+    count
+}
+
+/// Writes what comes until nothing more does. What is being written is in `bytes`.
+fn write(file: &mut impl Write, shared: &Shared, bytes: &mut Vec<u8>) -> io::Result<()> {
     loop {
         let mut queue = shared.lock();
         while queue.bytes.is_empty() && !queue.closed {
@@ -154,10 +180,10 @@ fn write(file: &mut File, shared: &Shared) -> io::Result<()> {
             }
             queue = wait(shared, queue, Some(left));
         }
-        core::mem::swap(&mut bytes, &mut queue.bytes);
+        core::mem::swap(bytes, &mut queue.bytes);
         let closed = queue.closed;
         drop(queue);
-        file.write_all(&bytes)?;
+        file.write_all(bytes)?;
         bytes.clear();
         if closed {
             return Ok(());
@@ -183,7 +209,8 @@ fn wait<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::Reader;
+    use crate::{contained::tests::Broken, trace::Reader};
+    use std::fs::File;
     use vmm_sys_util::tempdir::TempDir;
 
     fn note(at: u64) -> Entry<'static> {
@@ -225,6 +252,7 @@ mod tests {
     fn a_full_queue_never_waits() {
         let shared = Arc::new(Shared::default());
         let mut r = Recorder {
+            name: String::new(),
             shared: shared.clone(),
             lost: 0,
             writer: None,
@@ -249,10 +277,31 @@ mod tests {
         append(&mut expected, &long(0));
         append(&mut expected, &long(1));
         assert_eq!(whole, expected);
-        // The writer has failed: nothing more is kept.
+        // The writer has failed: nothing more is kept, and what comes is counted.
         shared.lock().failed = true;
-        r.put(&note(6));
-        assert_eq!(r.lost, 0);
+        shared.lock().bytes.clear();
+        for at in 6..9 {
+            r.put(&note(at));
+        }
+        assert_eq!((r.lost, shared.lock().bytes.len()), (3, 0));
+    }
+
+    #[test]
+    fn a_panic_of_the_writer_ends_the_trace_and_nothing_else() {
+        // The head is written.
+        let mut r = Recorder::start(Broken(1), String::new(), &note(0)).unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut at = 0;
+        while !r.shared.lock().failed {
+            assert!(Instant::now() < end, "nobody says that it ended");
+            at += 1;
+            r.put(&note(at));
+            thread::sleep(Duration::from_millis(1));
+        }
+        r.lost = 0;
+        r.put(&note(1));
+        r.put(&note(2));
+        assert_eq!((r.lost, r.shared.lock().bytes.len()), (2, 0));
     }
 
     #[test]
@@ -271,12 +320,17 @@ mod tests {
         );
         let shared = Arc::new(Shared::default());
         r = Recorder {
+            name: String::new(),
             shared: shared.clone(),
             lost: 0,
             writer: None,
         };
         r.put(&note(1));
         let mut full = File::create("/dev/full").unwrap();
-        assert!(write(&mut full, &shared).is_err());
+        let mut lost = Vec::new();
+        assert!(write(&mut full, &shared, &mut lost).is_err());
+        assert_eq!(entries(&lost), 1);
+        append(&mut lost, &note(2));
+        assert_eq!(entries(&lost), 2);
     }
 }
