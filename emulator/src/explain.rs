@@ -330,13 +330,13 @@ fn command(code: u16) -> Option<String> {
         None => text += "  not in the table: BAD_OP\n",
         Some(o) => {
             text += &format!(
-                "  {}: {}\n  states {:?}, callers {:?}, scope {:?}\n  evidence {:?}\n",
+                "  {}: {}\n  states {}, callers {}, scope {}\n  evidence {}\n",
                 o.coverage().name(),
                 o.reason(),
-                o.needs,
-                o.callers,
-                o.scope,
-                o.evidence
+                o.needs.name(),
+                o.callers.name(),
+                o.scope.name(),
+                o.evidence.name()
             );
             if o.coverage() == Coverage::Implemented {
                 text += &format!("  inbox {} bytes, outbox {} bytes\n", o.in_len, o.out_len);

@@ -6,7 +6,7 @@ use fw_model::{
     gateway::icmd::{self, Command},
     profile::{CAP_GENERAL, Pci},
     reg::{self, REGISTERS},
-    table::{Coverage, OPS, Op, ScopeRule},
+    table::{Coverage, OPS, Op},
 };
 use fwctl_proto::{
     cap_type,
@@ -42,15 +42,6 @@ fn lengths(o: &Op) -> Option<(u16, u16)> {
     (o.coverage() == Coverage::Implemented).then_some((o.in_len, o.out_len))
 }
 
-/// The least scope of a fwctl user, in words.
-fn scope(rule: ScopeRule) -> String {
-    match rule {
-        ScopeRule::Never => "never".into(),
-        ScopeRule::From(scope) => format!("{scope:?}"),
-        ScopeRule::WriteOrRead => "Configuration to write, DebugReadOnly to read".into(),
-    }
-}
-
 fn json_of(o: &Op) -> Value {
     let lengths = lengths(o);
     json!({
@@ -58,11 +49,11 @@ fn json_of(o: &Op) -> Value {
         "name": name(o),
         "in_len": lengths.map(|l| l.0),
         "out_len": lengths.map(|l| l.1),
-        "states": format!("{:?}", o.needs),
-        "callers": format!("{:?}", o.callers),
-        "scope": scope(o.scope),
+        "states": o.needs.name(),
+        "callers": o.callers.name(),
+        "scope": o.scope.name(),
         "coverage": o.coverage().name(),
-        "evidence": format!("{:?}", o.evidence),
+        "evidence": o.evidence.name(),
         "reason": o.reason(),
     })
 }
@@ -86,11 +77,11 @@ pub fn list_commands(format: Format) -> String {
                     (i.to_string(), o.to_string())
                 });
                 format!(
-                    "{:#06x} {:<34} in {i:>4} out {out:>4} {:<11} {:<11} {:<11} {}\n",
+                    "{:#06x} {:<34} in {i:>4} out {out:>4} {:<13} {:<12} {:<11} {}\n",
                     o.opcode,
                     name(o),
-                    format!("{:?}", o.needs),
-                    format!("{:?}", o.callers),
+                    o.needs.name(),
+                    o.callers.name(),
                     o.coverage().name(),
                     o.reason()
                 )
@@ -115,12 +106,12 @@ pub fn list_commands(format: Format) -> String {
                     (i.to_string(), o.to_string())
                 });
                 text += &format!(
-                    "| {:#06x} | {} | {i} | {out} | {:?} | {:?} | {} | {} | {} |\n",
+                    "| {:#06x} | {} | {i} | {out} | {} | {} | {} | {} | {} |\n",
                     o.opcode,
                     name(o),
-                    o.needs,
-                    o.callers,
-                    scope(o.scope),
+                    o.needs.name(),
+                    o.callers.name(),
+                    o.scope.name(),
                     o.coverage().name(),
                     o.reason()
                 );
@@ -523,5 +514,33 @@ mod tests {
         // The table's row, and the fields that are RW or WO in the tools' database.
         assert_eq!(written("PMTU"), json!(["admin_mtu"]));
         assert_eq!(written("UNIT_PERF_COUNTERS_GLOBAL_CTRL"), json!(["cmd"]));
+    }
+
+    #[test]
+    fn a_command_s_rules_have_the_names_that_an_overlay_s_file_has() {
+        let shown = |n| json_of(fw_model::table::find(n).unwrap());
+        let rules = |n| {
+            let v = shown(n);
+            ["states", "callers", "scope", "evidence"].map(|k| v[k].as_str().unwrap().to_owned())
+        };
+        assert_eq!(
+            rules(opcode::QUERY_PAGES),
+            ["enabled-or-up", "kernel-tools", "debug-read-only", "driver"]
+        );
+        assert_eq!(
+            rules(opcode::ENABLE_HCA),
+            ["disabled", "kernel", "never", "driver"]
+        );
+        let access = shown(opcode::ACCESS_REG);
+        assert_eq!(
+            access["scope"],
+            "configuration to write, debug-read-only to read"
+        );
+        let text = list_commands(Format::Text);
+        let line = text.lines().find(|l| l.contains(" QUERY_PAGES ")).unwrap();
+        assert!(
+            line.contains(" enabled-or-up kernel-tools implemented "),
+            "{line}"
+        );
     }
 }

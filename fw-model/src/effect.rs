@@ -21,6 +21,17 @@ pub enum Order {
     Publish,
 }
 
+impl Order {
+    /// Its name in lists.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relaxed => "relaxed",
+            Self::Publish => "publish",
+        }
+    }
+}
+
 /// How a command on a command channel was delivered; apart from the firmware's status, which is
 /// in the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -39,6 +50,33 @@ pub enum Delivery {
     Busy,
     /// The function was reset before the command ended.
     Reset,
+}
+
+impl Delivery {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Executed,
+        Self::TooShort,
+        Self::TooLong,
+        Self::ScopeDenied,
+        Self::BadUid,
+        Self::Busy,
+        Self::Reset,
+    ];
+
+    /// Its name in lists.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Executed => "executed",
+            Self::TooShort => "too-short",
+            Self::TooLong => "too-long",
+            Self::ScopeDenied => "scope-denied",
+            Self::BadUid => "bad-uid",
+            Self::Busy => "busy",
+            Self::Reset => "reset",
+        }
+    }
 }
 
 /// A range of bytes in the arena of the [`Effects`] that an effect came in.

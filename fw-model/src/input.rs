@@ -19,6 +19,17 @@ pub enum EventPath {
     Channel,
 }
 
+impl EventPath {
+    /// Its name in lists.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EventQueues => "event-queues",
+            Self::Channel => "channel",
+        }
+    }
+}
+
 /// What ends a function's state. docs/lifecycle.md says what survives which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ResetKind {
@@ -31,6 +42,22 @@ pub enum ResetKind {
     ClientGone,
     /// The firmware starts anew.
     Firmware,
+}
+
+impl ResetKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Flr, Self::Bus, Self::ClientGone, Self::Firmware];
+
+    /// Its name in lists.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flr => "flr",
+            Self::Bus => "bus",
+            Self::ClientGone => "client-gone",
+            Self::Firmware => "firmware",
+        }
+    }
 }
 
 /// The scope that a command channel's request carries (`enum fwctl_rpc_scope`, and the driver's
@@ -47,6 +74,27 @@ pub enum Scope {
     DebugWrite,
     /// `FWCTL_RPC_DEBUG_WRITE_FULL`.
     DebugWriteFull,
+}
+
+impl Scope {
+    /// All of them, least first.
+    pub const ALL: [Self; 4] = [
+        Self::Configuration,
+        Self::DebugReadOnly,
+        Self::DebugWrite,
+        Self::DebugWriteFull,
+    ];
+
+    /// Its name: the header's `FWCTL_RPC_…` as an overlay's file writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::DebugReadOnly => "debug-read-only",
+            Self::DebugWrite => "debug-write",
+            Self::DebugWriteFull => "debug-write-full",
+        }
+    }
 }
 
 /// Who sent a command on a command channel.

@@ -32,6 +32,18 @@ pub enum Needs {
 }
 
 impl Needs {
+    /// Its name in lists, and in an overlay's file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Disabled => "disabled",
+            Self::Enabled => "enabled",
+            Self::EnabledOrUp => "enabled-or-up",
+            Self::Up => "up",
+        }
+    }
+
     /// True if a function in `state` may run the command.
     #[must_use]
     pub fn allows(self, state: State) -> bool {
@@ -58,6 +70,19 @@ pub enum Callers {
     All,
 }
 
+impl Callers {
+    /// Its name in lists, and in an overlay's file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::KernelDevx => "kernel-devx",
+            Self::KernelTools => "kernel-tools",
+            Self::All => "all",
+        }
+    }
+}
+
 /// The least scope at which a fwctl user may send a command through a command channel. Over PCI
 /// the guest's driver enforces it and the firmware never sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +96,16 @@ pub enum ScopeRule {
 }
 
 impl ScopeRule {
+    /// Its name in lists, and in an overlay's file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::From(least) => least.name(),
+            Self::WriteOrRead => "configuration to write, debug-read-only to read",
+        }
+    }
+
     /// True if a request at `scope` with `op_mod` passes the door.
     #[must_use]
     pub fn allows(self, scope: Scope, op_mod: u16) -> bool {
@@ -93,6 +128,19 @@ pub enum Evidence {
     Tool,
     /// Nobody outside knows; ours.
     Assumed,
+}
+
+impl Evidence {
+    /// Its name in lists.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Driver => "driver",
+            Self::Tool => "tool",
+            Self::Assumed => "assumed",
+        }
+    }
 }
 
 /// What executes a command.

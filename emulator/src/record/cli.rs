@@ -147,7 +147,7 @@ fn shrink(
 fn step(frame: &Frame<'_>) -> String {
     let at = Duration::from_nanos(frame.at.0).as_secs_f64();
     match &frame.step {
-        Step::Add(events) => format!("{at:.6} a function is added ({events:?})"),
+        Step::Add(events) => format!("{at:.6} a function is added ({})", events.name()),
         Step::Poll => format!("{at:.6} a deadline"),
         Step::Load(saved) => format!("{at:.6} a saved card of {} bytes is loaded", saved.len()),
         Step::Fault(f) => format!("{at:.6} fault: {}", f.text),
@@ -166,9 +166,10 @@ fn effect(e: Option<&Happened>) -> String {
             order,
         }) => hex(
             format!(
-                "f{} writes {} bytes at {addr:#x} ({order:?})",
+                "f{} writes {} bytes at {addr:#x} ({})",
                 function.0,
-                data.len()
+                data.len(),
+                order.name()
             ),
             data,
         ),
@@ -178,7 +179,11 @@ fn effect(e: Option<&Happened>) -> String {
             delivery,
             outbox,
         }) => hex(
-            format!("f{} answers request {tag} ({delivery:?})", function.0),
+            format!(
+                "f{} answers request {tag} ({})",
+                function.0,
+                delivery.name()
+            ),
             outbox,
         ),
         Some(other) => format!("{other:?}"),

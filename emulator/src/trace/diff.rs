@@ -4,10 +4,10 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
 
-use fw_model::Overlay;
+use fw_model::{Overlay, ResetKind};
 use similar::{ChangeTag, TextDiff};
 
-use super::{Command, Entry, dump, inputs::reset_name, show};
+use super::{Command, Entry, dump, show};
 use crate::{decode::Which, observe};
 
 /// Fields that hold a number which the firmware gave out, or an address in the guest.
@@ -163,7 +163,7 @@ impl Lines {
                 self.text += &words.join(" ");
             }
             Entry::Reset { function, kind, .. } => {
-                let kind = kind.map_or("it begins anew", reset_name);
+                let kind = kind.map_or("it begins anew", ResetKind::name);
                 let _ = write!(self.text, "f{function} reset: {kind}");
             }
             Entry::Head { .. }

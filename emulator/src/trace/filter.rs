@@ -10,7 +10,7 @@ use fwctl_proto::{
     status::Status,
 };
 
-use super::{Command, Entry, Via, inputs::scope_name};
+use super::{Command, Entry, Via};
 use crate::{decode, list::register_name, observe};
 
 /// What kinds of entries there are.
@@ -129,21 +129,13 @@ fn parse_register(text: &str) -> Result<u16, String> {
     })
 }
 
-/// Scopes by name.
-const SCOPES: [Scope; 4] = [
-    Scope::Configuration,
-    Scope::DebugReadOnly,
-    Scope::DebugWrite,
-    Scope::DebugWriteFull,
-];
-
 fn parse_scope(text: &str) -> Result<ScopeWanted, String> {
-    let named = |s: &Scope| scope_name(*s).eq_ignore_ascii_case(text);
-    match SCOPES.into_iter().find(named) {
+    let named = |s: &Scope| s.name().eq_ignore_ascii_case(text);
+    match Scope::ALL.into_iter().find(named) {
         Some(s) => Ok(ScopeWanted(Some(s))),
         None if text.eq_ignore_ascii_case("none") => Ok(ScopeWanted(None)),
         None => {
-            let names = SCOPES.map(scope_name);
+            let names = Scope::ALL.map(Scope::name);
             let meant = nearest(text, names);
             let all = names.join(", ");
             Err(format!(

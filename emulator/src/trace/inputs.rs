@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fw_model::{Bits, Caller, Delivery, Input, ResetKind, Scope, Time, profile, reg};
+use fw_model::{Bits, Caller, Delivery, Input, ResetKind, Time, profile, reg};
 use fwctl_proto::{
     cap_type, event,
     layout::{LayoutInfo, get_bits},
@@ -104,12 +104,12 @@ pub fn words(input: &Input<'_>) -> String {
             let who = match caller {
                 Caller::Driver => "the driver".to_owned(),
                 Caller::User { scope, uid } => {
-                    format!("user context {uid}, scope {}", scope_name(*scope))
+                    format!("user context {uid}, scope {}", scope.name())
                 }
             };
             format!("request {tag} of {who}: {name}")
         }
-        Input::Reset { kind, .. } => format!("reset: {}", reset_name(*kind)),
+        Input::Reset { kind, .. } => format!("reset: {}", reset_text(*kind)),
         Input::Committed { token, stored } => {
             let how = if *stored { "stored" } else { "not stored" };
             format!("batch {} is {how}", token.0)
@@ -214,20 +214,9 @@ pub fn words(input: &Input<'_>) -> String {
     }
 }
 
-/// A scope as fwctl names it.
-#[must_use]
-pub fn scope_name(s: Scope) -> &'static str {
-    match s {
-        Scope::Configuration => "configuration",
-        Scope::DebugReadOnly => "debug-read-only",
-        Scope::DebugWrite => "debug-write",
-        Scope::DebugWriteFull => "debug-write-full",
-    }
-}
-
 /// Why a command of a channel was not executed.
 #[must_use]
-pub fn delivery_name(d: Delivery) -> &'static str {
+pub fn delivery_text(d: Delivery) -> &'static str {
     match d {
         Delivery::Executed => "it was executed",
         Delivery::TooShort => "inbox or outbox is too short",
@@ -241,7 +230,7 @@ pub fn delivery_name(d: Delivery) -> &'static str {
 
 /// What a reset is.
 #[must_use]
-pub fn reset_name(k: ResetKind) -> &'static str {
+pub fn reset_text(k: ResetKind) -> &'static str {
     match k {
         ResetKind::Flr => "function level reset",
         ResetKind::Bus => "bus reset",

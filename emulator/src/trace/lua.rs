@@ -109,15 +109,6 @@ fn numbers(pairs: impl Iterator<Item = (u64, usize)>) -> String {
     format!("{{ {pairs}}}")
 }
 
-/// Names of the variants of an enum, by number, from `from`.
-fn variants<T: core::fmt::Debug>(from: u64, all: &[T]) -> String {
-    let pairs: String = (from..)
-        .zip(all)
-        .map(|(n, v)| format!("[{n}] = \"{v:?}\", "))
-        .collect();
-    format!("{{ {pairs}}}")
-}
-
 /// The whole dissector; what an overlay adds is in it.
 #[must_use]
 pub fn dissector(overlay: Option<&Overlay>) -> String {
@@ -139,30 +130,15 @@ pub fn dissector(overlay: Option<&Overlay>) -> String {
         (pcapng::GATEWAY.into(), "gateway"),
     ]);
     put("vias", map(vias));
-    let scopes = [
-        Scope::Configuration,
-        Scope::DebugReadOnly,
-        Scope::DebugWrite,
-        Scope::DebugWriteFull,
-    ];
-    put("scopes", variants(1, &scopes));
-    let refusals = [
-        Delivery::Executed,
-        Delivery::TooShort,
-        Delivery::TooLong,
-        Delivery::ScopeDenied,
-        Delivery::BadUid,
-        Delivery::Busy,
-        Delivery::Reset,
-    ];
-    put("refusals", variants(0, &refusals));
-    let resets = [
-        ResetKind::Flr,
-        ResetKind::Bus,
-        ResetKind::ClientGone,
-        ResetKind::Firmware,
-    ];
-    put("resets", variants(1, &resets));
+    put("scopes", map((1..).zip(Scope::ALL.map(Scope::name))));
+    put(
+        "refusals",
+        map((0..).zip(Delivery::ALL.map(Delivery::name))),
+    );
+    put(
+        "resets",
+        map((1..).zip(ResetKind::ALL.map(ResetKind::name))),
+    );
     let delivery = |n: u8| DeliveryStatus::from_code(n).map(|d| (n.into(), d.name()));
     put("deliveries", map((0..=u8::MAX).filter_map(delivery)));
     let statuses = Status::ALL.iter().map(|s| (s.code().into(), s.name()));
@@ -263,13 +239,17 @@ mod tests {
     /// A packet says these enums by number.
     #[test]
     fn numbers_in_packets_are_those_of_the_tables() {
-        assert_eq!(
-            variants(1, &[Scope::Configuration]),
-            "{ [1] = \"Configuration\", }"
-        );
-        assert_eq!(Scope::DebugWriteFull as u8, 3);
-        assert_eq!(Delivery::Reset as u8, 6);
-        assert_eq!(ResetKind::Firmware as u8, 3);
+        assert_eq!(Scope::ALL.map(|s| s as u8), [0, 1, 2, 3]);
+        assert_eq!(Delivery::ALL.map(|d| d as u8), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(ResetKind::ALL.map(|k| k as u8), [0, 1, 2, 3]);
+        let text = dissector(None);
+        for line in [
+            "T.scopes = { [1] = \"configuration\", [2] = \"debug-read-only\", [3] = \"debug-write\", \
+             [4] = \"debug-write-full\", }",
+            "T.resets = { [1] = \"flr\", [2] = \"bus\", [3] = \"client-gone\", [4] = \"firmware\", }",
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
     }
 
     #[test]

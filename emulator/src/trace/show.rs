@@ -3,13 +3,13 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use fw_model::Overlay;
+use fw_model::{Overlay, ResetKind, Scope};
 use fwctl_proto::{eqe, event};
 use serde_json::{Map, Value, json};
 
 use super::{
     Command, Entry, Via, dump, fields,
-    inputs::{delivery_name, reset_name, scope_name},
+    inputs::{delivery_text, reset_text},
 };
 use crate::{
     decode::Which,
@@ -67,7 +67,7 @@ pub fn body(e: &Entry<'_>, overlay: Option<&Overlay>, most: usize) -> String {
             let via = match c.via {
                 Via::Slot(_) => return line,
                 Via::Channel(None) => "channel of the driver".to_owned(),
-                Via::Channel(Some(s)) => format!("channel scope={}", scope_name(s)),
+                Via::Channel(Some(s)) => format!("channel scope={}", s.name()),
                 Via::Gateway => "gateway".to_owned(),
             };
             // Where a slot would stand.
@@ -150,10 +150,10 @@ pub fn body(e: &Entry<'_>, overlay: Option<&Overlay>, most: usize) -> String {
             header,
             ..
         } => {
-            let caller = scope.map_or("the driver".into(), |s| format!("scope {}", scope_name(s)));
+            let caller = scope.map_or("the driver".into(), |s| format!("scope {}", s.name()));
             let name = header_name(header, overlay);
-            let why = delivery_name(*delivery);
-            format!("f{function} {name} of {caller} was not executed: {why}")
+            let (why, text) = (delivery.name(), delivery_text(*delivery));
+            format!("f{function} {name} of {caller} was not executed: {why} ({text})")
         }
         Entry::Reset {
             function,
@@ -162,8 +162,8 @@ pub fn body(e: &Entry<'_>, overlay: Option<&Overlay>, most: usize) -> String {
             ..
         } => match kind {
             Some(kind) => {
-                let kind = reset_name(*kind);
-                format!("f{function} reset: {kind}, generation {generation}")
+                let (kind, text) = (kind.name(), reset_text(*kind));
+                format!("f{function} reset: {kind} ({text}), generation {generation}")
             }
             None => format!("f{function} begins anew, generation {generation}"),
         },
@@ -228,7 +228,7 @@ pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, fields: usize, raw: bool) 
                 "uid": c.uid(),
                 "via": c.via.name(),
                 "slot": c.via.slot(),
-                "scope": c.via.scope().map(|s| format!("{s:?}")),
+                "scope": c.via.scope().map(Scope::name),
                 "status": n.status,
                 "syndrome": u32::from(Command::word(&c.outbox, 4)) << 16
                     | u32::from(Command::word(&c.outbox, 6)),
@@ -299,15 +299,15 @@ pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, fields: usize, raw: bool) 
             "kind": "refused",
             "command": header_name(header, overlay),
             "uid": Command::word(header, 2),
-            "scope": scope.map(|s| format!("{s:?}")),
-            "why": format!("{delivery:?}"),
+            "scope": scope.map(Scope::name),
+            "why": delivery.name(),
             "header": dump::hex(header),
         }),
         Entry::Reset {
             kind, generation, ..
         } => json!({
             "kind": "reset",
-            "of": kind.map(|k| format!("{k:?}")),
+            "of": kind.map(ResetKind::name),
             "generation": generation,
         }),
         Entry::Note { text, .. } => json!({"kind": "note", "text": text}),
@@ -331,7 +331,84 @@ pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, fields: usize, raw: bool) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fw_model::Scope;
+    use fw_model::Delivery;
+
+    #[test]
+    fn scopes_refusals_and_resets_have_one_name_in_lines_and_objects() {
+        let refused = |scope, delivery| {
+            let header = vec![8, 13, 0, 3].into();
+            let e = Entry::Refused {
+                at: 1,
+                function: 1,
+                scope,
+                delivery,
+                header,
+            };
+            (body(&e, None, 9), json(&e, None, 9, false))
+        };
+        let scopes = [
+            "configuration",
+            "debug-read-only",
+            "debug-write",
+            "debug-write-full",
+        ];
+        for (scope, name) in Scope::ALL.into_iter().zip(scopes) {
+            let (line, object) = refused(Some(scope), Delivery::ScopeDenied);
+            let said = "was not executed: scope-denied (its scope does not allow it)";
+            assert_eq!(line, format!("f1 NOP of scope {name} {said}"));
+            assert_eq!(
+                object,
+                json!({"kind": "refused", "command": "NOP", "uid": 3, "scope": name,
+                       "why": "scope-denied", "header": "080d0003", "at_ns": 1, "function": 1})
+            );
+        }
+        let refusals = [
+            "executed",
+            "too-short",
+            "too-long",
+            "scope-denied",
+            "bad-uid",
+            "busy",
+            "reset",
+        ];
+        for (delivery, name) in Delivery::ALL.into_iter().zip(refusals) {
+            let (line, object) = refused(None, delivery);
+            let begins = format!("f1 NOP of the driver was not executed: {name} (");
+            assert!(line.starts_with(&begins), "{line}");
+            let found = (&object["why"], &object["scope"]);
+            assert_eq!(found, (&json!(name), &Value::Null));
+        }
+        let resets = [
+            ("flr", "function level reset"),
+            ("bus", "bus reset"),
+            ("client-gone", "its client has gone"),
+            ("firmware", "the firmware starts anew"),
+        ];
+        for (kind, (name, text)) in ResetKind::ALL.into_iter().zip(resets) {
+            let e = Entry::Reset {
+                at: 0,
+                function: 1,
+                kind: Some(kind),
+                generation: 2,
+            };
+            assert_eq!(
+                body(&e, None, 9),
+                format!("f1 reset: {name} ({text}), generation 2")
+            );
+            assert_eq!(json(&e, None, 9, false)["of"], name);
+        }
+        let c = Entry::Command(Command {
+            function: 1,
+            via: Via::Channel(Some(Scope::DebugWriteFull)),
+            submitted: 0,
+            completed: 0,
+            own: 0,
+            delivery: 0,
+            inbox: vec![0x08, 0x0d, 0, 3, 0, 0, 0, 0].into(),
+            outbox: vec![0; 8].into(),
+        });
+        assert_eq!(json(&c, None, 9, false)["scope"], "debug-write-full");
+    }
 
     #[test]
     fn every_kind_of_entry_has_a_line_and_an_object() {
