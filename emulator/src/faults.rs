@@ -141,6 +141,8 @@ mod tests {
         for s in &all {
             assert!(!s.about.is_empty() && !s.faults.is_empty(), "{}", s.name);
             let read = read(Path::new(s.name)).unwrap();
+            // As a saved card and a record have it.
+            assert_eq!(read.iter().try_for_each(Fault::check), Ok(()), "{}", s.name);
             let read: Vec<_> = read.into_iter().map(|f| f.text).collect();
             assert_eq!(read, s.faults);
         }

@@ -68,6 +68,9 @@ pub enum LoadError {
     /// The state breaks a rule.
     #[error("the saved card holds what no card can hold: {0}")]
     Impossible(&'static str),
+    /// A fault that the grammar does not let be.
+    #[error("the saved card holds a fault that cannot be: {0}")]
+    Fault(String),
 }
 
 #[derive(Serialize)]
@@ -175,6 +178,7 @@ impl Card {
         }
         let count = loaded.functions.len();
         loaded.shared.check(count).map_err(LoadError::Impossible)?;
+        loaded.shared.faults.check().map_err(LoadError::Fault)?;
         let mut functions = loaded.functions;
         for (i, f) in functions.iter_mut().enumerate() {
             if usize::from(f.id.0) != i {

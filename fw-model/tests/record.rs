@@ -489,3 +489,22 @@ fn a_record_with_any_bit_changed_is_refused_and_never_taken_for_a_cut_one() {
     bytes[8] = 2;
     assert_eq!(end(&bytes), Some(Broken::Version(2)));
 }
+
+#[test]
+fn a_fault_that_cannot_be_is_refused_at_its_byte() {
+    let mut r = Recording::new();
+    let at = r.bytes.len();
+    let mut fault = Fault::parse("opcode=NOP percent=50 : lost").unwrap();
+    r.step(Step::Fault(Box::new(fault.clone())));
+    assert!(Record::open(&r.bytes).unwrap().all(|f| f.is_ok()));
+    r.bytes.truncate(at);
+    fault.text = "opcode=NOP percent=0 : lost : times=1".into();
+    r.step(Step::Fault(Box::new(fault)));
+    let mut frames = Record::open(&r.bytes).unwrap();
+    let Some(Err(Broken::Fault(byte, what))) = frames.next() else {
+        panic!("it is taken");
+    };
+    let told = "fault 0 \"opcode=NOP percent=0 : lost : times=1\": percent=0: it is 1 to 100";
+    assert_eq!((byte, what.as_str()), (at as u64, told));
+    assert!(frames.next().is_none());
+}

@@ -9,11 +9,18 @@ mod steps;
 use common::{Driver, cmd};
 use fw_model::{
     Card, Input, Profile,
+    fault::Fault,
     limits::MAX_SAVED,
     save::{LoadError, MAGIC, VERSION},
 };
 use proptest::prelude::*;
 use steps::{config, run, step};
+
+/// One who means it also mends the checksum.
+fn mend(bytes: &mut [u8]) {
+    let sum = crc32fast::hash(&bytes[16..]).to_le_bytes();
+    bytes[12..16].copy_from_slice(&sum);
+}
 
 fn reload(d: &mut Driver) {
     let bytes = d.card.save().unwrap();
@@ -62,9 +69,7 @@ proptest! {
             let at = 16 + at.index(bytes.len() - 16);
             bytes[at] = value;
         }
-        // One who means it also mends the checksum.
-        let sum = crc32fast::hash(&bytes[16..]).to_le_bytes();
-        bytes[12..16].copy_from_slice(&sum);
+        mend(&mut bytes);
         if let Ok(card) = Card::load(Profile::builtin("connectx7").unwrap(), &bytes) {
             d.card = card;
             for s in &after {
@@ -96,7 +101,7 @@ fn what_is_not_a_whole_card_of_this_profile_is_refused_by_name() {
     assert_eq!(refused(&other), LoadError::Version(VERSION + 1));
     assert_eq!((&bytes[..8], bytes[8]), (&MAGIC[..], VERSION as u8));
     let mut empty = bytes[..16].to_vec();
-    empty[12..16].copy_from_slice(&crc32fast::hash(&[]).to_le_bytes());
+    mend(&mut empty);
     assert!(matches!(refused(&empty), LoadError::Unreadable(_)));
     assert_eq!(
         Card::load(Profile::builtin("minimal").unwrap(), &bytes).unwrap_err(),
@@ -124,4 +129,40 @@ fn an_answer_that_waits_is_given_by_the_loaded_card() {
     let r = d.reply(5, 272).unwrap();
     assert_eq!((r.delivery, r.status()), (0, 0));
     assert_eq!(r.out[0x1c + 2..0x1c + 4], [0; 2]);
+}
+
+#[test]
+fn a_fault_that_cannot_be_is_refused_by_name() {
+    const TEXT: &str = "opcode=NOP percent=50 : delay=77 : times=9";
+    let mut d = Driver::new("connectx7");
+    d.bring_up();
+    d.submit(Input::Fault(
+        &Fault::parse("opcode=NOP nth=99 : lost").unwrap(),
+    ));
+    d.submit(Input::Fault(&Fault::parse(TEXT).unwrap()));
+    reload(&mut d);
+    let saved = d.card.save().unwrap();
+    let mut found = saved.windows(TEXT.len());
+    let text = found.position(|w| w == TEXT.as_bytes()).unwrap();
+    let refused = |at: usize, was: &[u8], becomes: &[u8]| {
+        let mut bytes = saved.clone();
+        assert_eq!(&bytes[at..at + was.len()], was);
+        bytes[at..at + was.len()].copy_from_slice(becomes);
+        mend(&mut bytes);
+        let profile = Profile::builtin("connectx7").unwrap();
+        Card::load(profile, &bytes).unwrap_err().to_string()
+    };
+    let begins = "the saved card holds a fault that cannot be: fault 2 \"opcode=NOP percent=";
+    let number = text + TEXT.find("50").unwrap();
+    assert_eq!(
+        refused(number, b"50", b"00"),
+        format!("{begins}00 : delay=77 : times=9\": percent=00: it is 1 to 100")
+    );
+    // The number itself, behind the text: there is one, and it is 50.
+    let behind = text + TEXT.len();
+    let percent = saved[behind..].windows(2).position(|w| w == [1, 50]);
+    assert_eq!(
+        refused(behind + percent.unwrap(), &[1, 50], &[1, 101]),
+        format!("{begins}50 : delay=77 : times=9\": it is another than its text says")
+    );
 }

@@ -168,7 +168,6 @@ impl Shared {
         self.cr.check()?;
         self.firmware.check()?;
         self.tracer.check(functions)?;
-        self.faults.check()?;
         if self.ports.len() != functions {
             return Err("not a port for each function");
         }

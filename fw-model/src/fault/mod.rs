@@ -30,8 +30,8 @@ pub const MAX_FAULTS: usize = 256;
 
 /// Events that one fault may raise at once.
 pub const MAX_RAISED: u16 = 4096;
-/// Things that the firmware does for one fault.
-const MAX_ACTS: usize = 16;
+/// Bytes of a fault's text.
+pub const MAX_TEXT: usize = 16 << 10;
 
 /// Where ACCESS_REG has the register's id.
 const REGISTER: u32 = 80;
@@ -290,6 +290,35 @@ impl Fault {
         self.when.function.or(by_itself)
     }
 
+    /// Checks one that was read from a file: it is what its text says, so what that cannot say cannot be.
+    ///
+    /// # Errors
+    /// Which it is, and what is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        let wrong = |what: &str| Err(format!("fault {} {:?}: {what}", self.id, self.text));
+        let said = match Self::parse(&self.text) {
+            Ok(said) => said,
+            Err(e) => return wrong(&e.what),
+        };
+        if (&said.when, &said.then) != (&self.when, &self.then) {
+            return wrong("it is another than its text says");
+        }
+        let more = match (said.left, self.left) {
+            (Some(all), Some(left)) => left > all,
+            (all, left) => all != left,
+        };
+        if more {
+            return wrong("it is to strike more often than its text says");
+        }
+        if self.due.is_some() && self.when.at.is_none() {
+            return wrong("it is due by itself, and its text gives no time");
+        }
+        if self.matched.max(self.struck) > u64::MAX >> 1 {
+            return wrong("it has struck more often than can be");
+        }
+        Ok(())
+    }
+
     fn strikes(&mut self, dice: &mut u64, f: FunctionId, state: State, inbox: &[u8]) -> bool {
         if self.left == Some(0) || !self.when.holds(f, state, inbox) {
             return false;
@@ -405,24 +434,12 @@ impl Faults {
     /// Checks what was read from a file.
     ///
     /// # Errors
-    /// What there is that cannot be.
-    pub fn check(&self) -> Result<(), &'static str> {
-        let right = |p: &Place| (1..=64).contains(&p.width) && p.offset < 1 << 24;
-        let places = |f: &Fault| {
-            let mut all = f.when.fields.iter().chain(&f.then.set);
-            all.all(|(p, _)| right(p))
-        };
-        let acts = |f: &Fault| {
-            let right = |a: &Act| !matches!(a, Act::Raise { count, .. } if *count > MAX_RAISED);
-            f.then.acts.len() <= MAX_ACTS && f.then.acts.iter().all(right)
-        };
-        // One that is due again at once would be due for ever.
-        let ends = |f: &Fault| f.due.is_none() || f.when.at != Some(0) || f.left == Some(1);
-        let right = |f: &Fault| places(f) && acts(f) && ends(f);
-        if self.list.len() > MAX_FAULTS || !self.list.iter().all(right) {
-            return Err("a fault that cannot be");
+    /// Which cannot be, and why.
+    pub fn check(&self) -> Result<(), String> {
+        if self.list.len() > MAX_FAULTS {
+            return Err(format!("{} of them: at most {MAX_FAULTS}", self.list.len()));
         }
-        Ok(())
+        self.list.iter().try_for_each(Fault::check)
     }
 }
 
@@ -522,17 +539,87 @@ impl Struck {
 mod tests {
     use super::*;
 
-    /// Also a fault that was not parsed but saved with a card.
     #[test]
-    fn one_fault_does_max_acts_things() {
-        let mut fault = Fault::parse("any : hang").expect("a fault");
-        fault.then.acts = vec![Act::Hang; MAX_ACTS];
-        let faults = |fault: &Fault| Faults {
-            list: vec![fault.clone()],
-            ..Faults::default()
+    fn a_fault_from_a_file_is_what_its_text_says() {
+        let parsed = |text| Fault::parse(text).expect("a fault");
+        // As its text is kept, it is said again: with all that may be in it.
+        for text in [
+            "any : hang",
+            "opcode=QUERY_HCA_CAP uid=3 nth=2 percent=50 state=up function=1 : status=BAD_PARAM syndrome=7 : 0",
+            "register=MFRL op_mod=1 : set.reset_type=1 : times=9",
+            "item=nv_global_pci_conf : set.total_vfs=3",
+            "at=0 function=1 : raise=PORT_CHANGE count=4096 random-data health=1 fatal",
+            "at=5 : starting=9 : 0",
+            "any : late-interrupt=3 interrupts=2",
+        ] {
+            assert_eq!(parsed(text).check(), Ok(()), "{text}");
+        }
+        let wrong = |text, change: fn(&mut Fault)| {
+            let mut fault = parsed(text);
+            change(&mut fault);
+            fault.check().expect_err("it cannot be")
         };
-        assert_eq!(faults(&fault).check(), Ok(()));
-        fault.then.acts.push(Act::Hang);
-        assert_eq!(faults(&fault).check(), Err("a fault that cannot be"));
+        let other = ": it is another than its text says";
+        for change in [
+            (|f| f.when.percent = Some(101)) as fn(&mut Fault),
+            |f| f.when.nth = Some(0),
+            |f| f.when.state = Some(State::Disabled),
+            |f| f.when.at = Some(0),
+            |f| f.then.delay = Some(u64::MAX),
+            |f| f.then.cut = Some(usize::MAX),
+            |f| f.then.twist.other_slot = Some(32),
+            |f| f.then.acts = vec![Act::Hang; 17],
+            |f| {
+                let (offset, width) = (1 << 30, 64);
+                f.when.fields.push((Place { offset, width }, 0));
+            },
+        ] {
+            let what = wrong("any : delay=1", change);
+            assert_eq!(what, format!("fault 0 \"any : delay=1 : times=1\"{other}"));
+        }
+        let said = |what: String| what.rsplit_once("\": ").expect("a text").1.to_owned();
+        for (what, expected) in [
+            (
+                wrong("any : hang : 0", |f| f.left = Some(1)),
+                "it is to strike more often than its text says",
+            ),
+            (
+                wrong("any : hang : 2", |f| f.left = Some(3)),
+                "it is to strike more often than its text says",
+            ),
+            (
+                wrong("any : hang", |f| f.left = None),
+                "it is to strike more often than its text says",
+            ),
+            (
+                wrong("any : hang", |f| f.due = Some(Time::ZERO)),
+                "it is due by itself, and its text gives no time",
+            ),
+            (
+                wrong("any : hang", |f| f.matched = u64::MAX),
+                "it has struck more often than can be",
+            ),
+            (
+                wrong("any : hang", |f| f.text = "percent=101 : hang".into()),
+                "percent=101: it is 1 to 100",
+            ),
+        ] {
+            assert_eq!(said(what), expected);
+        }
+        // What has struck as often as it should is still one.
+        let mut over = parsed("at=0 : hang");
+        (over.left, over.struck) = (Some(0), 1);
+        assert_eq!(over.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_text_ends_at_max_text() {
+        let text = |len: usize| {
+            let rest = "op_mod=1uid=1 : hang : times=1".len();
+            format!("op_mod=1{}uid=1 : hang", " ".repeat(len - rest))
+        };
+        assert!(Fault::parse(&text(MAX_TEXT)).is_ok());
+        let wrong = Fault::parse(&text(MAX_TEXT + 1)).expect_err("too long");
+        assert_eq!(wrong.what, "it is longer than 16384 bytes");
     }
 }

@@ -16,7 +16,7 @@ use fwctl_proto::{
 };
 
 use super::{
-    ACTIONS, Act, Action, Fault, Fill, ITEM_DATA, ITEM_TYPE, MAX_ACTS, MAX_RAISED, Place,
+    ACTIONS, Act, Action, Fault, Fill, ITEM_DATA, ITEM_TYPE, MAX_RAISED, MAX_TEXT, Place,
     REGISTER_BYTE, Then, When, actions,
 };
 use crate::{function::State, limits::MAX_MESSAGE, nearest, reg};
@@ -75,6 +75,9 @@ pub(super) fn parts(when: &str, then: &str, times: Option<u64>) -> Result<Fault,
         text: text.clone(),
         what,
     };
+    if text.len() > MAX_TEXT {
+        return Err(error(format!("it is longer than {MAX_TEXT} bytes")));
+    }
     let (parsed, layouts) = self::when(when).map_err(error)?;
     let then = self::then(then, &layouts).map_err(error)?;
     if let Some(ms) = parsed.at {
@@ -594,9 +597,6 @@ fn amend_acts(acts: &mut [Act], said: &Amendments) -> Result<(), String> {
     }
     if said.is_fatal && !reports {
         return Err("fatal goes with health=".into());
-    }
-    if acts.len() > MAX_ACTS {
-        return Err(format!("at most {MAX_ACTS} things happen"));
     }
     Ok(())
 }

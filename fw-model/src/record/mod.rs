@@ -217,6 +217,9 @@ pub enum Broken {
     /// Bytes changed.
     #[error("the record is damaged at byte {0}")]
     Damaged(u64),
+    /// A fault that the grammar does not let be.
+    #[error("the record holds a fault that cannot be, at byte {0}: {1}")]
+    Fault(u64, String),
 }
 
 /// A record's beginning as bytes.
@@ -332,6 +335,10 @@ impl<'a> Iterator for Record<'a> {
             Err(e) => return Some(Err(e)),
         };
         let frame = postcard::from_bytes(body).map_err(|_| Broken::Damaged(at));
+        let frame = frame.and_then(|frame: Frame<'_>| match &frame.step {
+            Step::Fault(f) => f.check().map_err(|e| Broken::Fault(at, e)).map(|()| frame),
+            _ => Ok(frame),
+        });
         if frame.is_err() {
             self.rest = &[];
         }
