@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used)] // A failing helper fails its test.
 
 mod process;
+mod stored;
 
 use std::{
     fs,
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Output, Stdio},
 };
 
@@ -16,23 +17,36 @@ use host_driver::{firmware::Firmware, mailbox::Command, pci::PciDriver};
 use process::{Emulator, Folder, program};
 use rustix::process::Signal;
 use serde_json::Value;
+use stored::{MNVDA, READ, WRITE, access, words};
 
 fn text(p: &Path) -> &str {
     p.to_str().unwrap()
 }
 
 /// A driver that comes up, does `nops` NOPs and one command of a user context that there is not.
-fn traced(folder: &Folder, name: &str, nops: usize, signal: Signal) -> std::path::PathBuf {
+fn traced(folder: &Folder, name: &str, nops: usize, signal: Signal) -> PathBuf {
+    trace_of(folder, name, signal, |d| {
+        let nop = Command::new(opcode::NOP);
+        for _ in 0..nops {
+            d.ok(&nop).unwrap();
+        }
+        nop.uid(9).exec(&mut d.mailbox).unwrap();
+    })
+}
+
+/// A driver that comes up and does something.
+fn trace_of(
+    folder: &Folder,
+    name: &str,
+    signal: Signal,
+    act: impl FnOnce(&mut Firmware<PciDriver>),
+) -> PathBuf {
     let (socket, file) = (folder.at("socket"), folder.at(name));
     let args = ["--vfio-user", text(&socket), "--trace", text(&file)];
     let e = Emulator::start(&args);
     let mut d = Firmware::new(PciDriver::probe(&socket).unwrap());
     d.bring_up().unwrap();
-    let nop = Command::new(opcode::NOP);
-    for _ in 0..nops {
-        d.ok(&nop).unwrap();
-    }
-    nop.uid(9).exec(&mut d.mailbox).unwrap();
+    act(&mut d);
     if signal == Signal::KILL {
         // What was written a while ago is in the file.
         std::thread::sleep(std::time::Duration::from_millis(500));
@@ -158,19 +172,76 @@ fn values(with: (&str, &Path, &Path), filter: &str, fields: &[&str]) -> Vec<Stri
 }
 
 /// scripts/test says where tshark is, if it could be had.
+fn wireshark(test: &str) -> Option<String> {
+    let program = std::env::var("FWCTL_TSHARK").ok();
+    if program.is_none() {
+        println!("SKIP {test}: FWCTL_TSHARK names no tshark");
+    }
+    program
+}
+
+/// The dissector, and a trace as it takes it.
+fn exported(folder: &Folder, trace: &Path) -> (PathBuf, PathBuf) {
+    let (lua, file) = (folder.at("fw.lua"), folder.at("fw.pcapng"));
+    fs::write(&lua, shown(&["dissector"])).unwrap();
+    shown(&["export", "--pcapng", text(&file), text(trace)]);
+    (lua, file)
+}
+
+#[test]
+fn wireshark_shows_the_header_of_a_configuration_item() {
+    let Some(program) = wireshark("wireshark_shows_the_header_of_a_configuration_item") else {
+        return;
+    };
+    let folder = Folder::new();
+    // By the kernel's mlx5_ifc_config_item_bits: access_mode in bits 0x8 to 0xa, writer_id 0xb to 0x10, length
+    // 0x17 to 0x20, then the type: of the class global (0) index 0x80 is nv_global_pci_conf, 12 bytes.
+    let header = |mode: u32, writer: u32| vec![mode << 22 | writer << 16 | 12, 0x80, 0];
+    let trace = trace_of(&folder, "a", Signal::TERM, |d| {
+        let mut item = header(1, 0);
+        item.extend([0; 3]);
+        d.ok(&access(MNVDA, READ, &words(&item))).unwrap();
+        // sriov_en is bit 0x20, total_vfs bits 0x30 to 0x40.
+        let mut item = header(0, 0xc);
+        item.extend([0, 1 << 31 | 5, 0]);
+        d.ok(&access(MNVDA, WRITE, &words(&item))).unwrap();
+    });
+    let (lua, file) = exported(&folder, &trace);
+    let with = (program.as_str(), lua.as_path(), file.as_path());
+    let shown = |op_mod: u16, fields: &[&str]| {
+        let filter = format!("fwctl.register == 0x9024 && fwctl.op_mod == {op_mod}");
+        let fields: Vec<_> = fields.iter().map(|f| format!("fwctl.{f}")).collect();
+        let fields: Vec<_> = fields.iter().map(String::as_str).collect();
+        values(with, &filter, &fields)
+    };
+    // Each once in the inbox and once in the outbox.
+    let item = [
+        "config_item.access_mode",
+        "config_item.length",
+        "configuration_item_type_class_global.type_class",
+        "configuration_item_type_class_global.parameter_index",
+        "status",
+    ];
+    let both = "0x000c,0x000c\t0x00,0x00\t0x000080,0x000080\t0x00";
+    assert_eq!(shown(READ, &item), [format!("0x01,0x01\t{both}")]);
+    assert_eq!(shown(WRITE, &item), [format!("0x00,0x00\t{both}")]);
+    let data = [
+        "config_item.writer_id",
+        "nv_global_pci_conf.sriov_en",
+        "nv_global_pci_conf.total_vfs",
+    ];
+    let written = shown(WRITE, &data);
+    assert_eq!(written, ["0x0c,0x0c\t0x01,0x01\t0x0005,0x0005"]);
+}
+
 #[test]
 fn wireshark_shows_the_fields_that_trace_show_does() {
-    let Ok(program) = std::env::var("FWCTL_TSHARK") else {
-        println!(
-            "SKIP wireshark_shows_the_fields_that_trace_show_does: FWCTL_TSHARK names no tshark"
-        );
+    let Some(program) = wireshark("wireshark_shows_the_fields_that_trace_show_does") else {
         return;
     };
     let folder = Folder::new();
     let trace = traced(&folder, "a", 5, Signal::TERM);
-    let (lua, file) = (folder.at("fw.lua"), folder.at("fw.pcapng"));
-    fs::write(&lua, shown(&["dissector"])).unwrap();
-    shown(&["export", "--pcapng", text(&file), text(&trace)]);
+    let (lua, file) = exported(&folder, &trace);
     let with = (program.as_str(), lua.as_path(), file.as_path());
     // From the bytes that the driver sent, and from what the firmware's rules say.
     let bad = "fwctl.opcode == 0x80d && fwctl.uid == 9";
