@@ -54,6 +54,19 @@ pub struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
+    /// Messages of which nothing else is known: as if delivered at once to function 0, and from no slot.
+    #[must_use]
+    pub fn lone(inbox: &'a [u8], outbox: &'a [u8]) -> Self {
+        Self {
+            function: 0,
+            slot: None,
+            delivery: 0,
+            took: Duration::ZERO,
+            inbox,
+            outbox,
+        }
+    }
+
     fn of(o: &Observed, fx: &'a Effects) -> Self {
         Self {
             function: o.function.0,
@@ -313,12 +326,9 @@ mod tests {
 
     fn line(delivery: u8, inbox: &[u8], outbox: &[u8], overlay: Option<&Overlay>) -> String {
         let seen = Seen {
-            function: 0,
             slot: Some(3),
             delivery,
-            took: Duration::ZERO,
-            inbox,
-            outbox,
+            ..Seen::lone(inbox, outbox)
         };
         super::line(&seen, overlay, MAX_FIELDS)
     }
@@ -336,14 +346,8 @@ mod tests {
 
     #[test]
     fn all_fields_are_those_that_are_zero_too() {
-        let seen = Seen {
-            function: 0,
-            slot: None,
-            delivery: 0,
-            took: Duration::ZERO,
-            inbox: &[0x01, 0x0b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            outbox: &[0; 16],
-        };
+        let inbox = [0x01, 0x0b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let seen = Seen::lone(&inbox, &[0; 16]);
         let shown = |most| super::line(&seen, None, most);
         assert!(shown(ALL_FIELDS).ends_with("| in: current_issi=0x0"));
         assert!(shown(MAX_FIELDS).ends_with("-> OK"));

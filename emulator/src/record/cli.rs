@@ -248,15 +248,7 @@ fn told(frames: &[Frame<'_>], f: &Failure, overlay: Option<&Overlay>) -> String 
 
 /// A command that the model panicked in: what it asked for.
 fn panicked(inbox: &[u8], overlay: Option<&Overlay>) -> String {
-    let seen = Seen {
-        function: 0,
-        slot: None,
-        delivery: 0,
-        took: Duration::ZERO,
-        inbox,
-        outbox: &[],
-    };
-    let n = observe::named(&seen, overlay, Which::Set);
+    let n = observe::named(&Seen::lone(inbox, &[]), overlay, Which::Set);
     let names = [Some(n.command), n.register, n.item.map(str::to_owned)];
     let names: Vec<_> = names.into_iter().flatten().collect();
     let (op_mod, uid) = (get_bits(inbox, 48, 16), get_bits(inbox, 16, 16));
@@ -269,17 +261,7 @@ fn panicked(inbox: &[u8], overlay: Option<&Overlay>) -> String {
 
 /// The commands of the frame by their fields: as they are now, and as the record has them.
 fn command(inbox: &[u8], outbox: &[u8], d: &Difference, overlay: Option<&Overlay>) -> String {
-    let line = |outbox: &[u8]| {
-        let seen = Seen {
-            function: 0,
-            slot: None,
-            delivery: 0,
-            took: Duration::ZERO,
-            inbox,
-            outbox,
-        };
-        observe::line(&seen, overlay, MAX_FIELDS)
-    };
+    let line = |outbox: &[u8]| observe::line(&Seen::lone(inbox, outbox), overlay, MAX_FIELDS);
     let then = match d {
         Difference::Effect { recorded, now, .. } => {
             was(outbox, recorded.as_deref(), now.as_deref())

@@ -182,12 +182,8 @@ fn event_name(n: u8) -> String {
 /// The name of a command of which there is only the header.
 fn header_name(header: &[u8], overlay: Option<&Overlay>) -> String {
     let seen = Seen {
-        function: 0,
-        slot: None,
         delivery: 1,
-        took: Duration::ZERO,
-        inbox: header,
-        outbox: &[],
+        ..Seen::lone(header, &[])
     };
     observe::named(&seen, overlay, Which::Set).command
 }

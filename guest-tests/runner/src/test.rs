@@ -34,6 +34,24 @@ pub struct Suite {
     pub tests: &'static [Test],
 }
 
+/// Lists of lines as one: what [`Suite::expects`] takes. It has `N` lines.
+#[must_use]
+pub const fn joined<const N: usize>(lists: &[&[&'static str]]) -> [&'static str; N] {
+    let mut all = [""; N];
+    let (mut list, mut line, mut n) = (0, 0, 0);
+    while list < lists.len() {
+        if line == lists[list].len() {
+            (list, line) = (list + 1, 0);
+            continue;
+        }
+        all[n] = lists[list][line];
+        (line, n) = (line + 1, n + 1);
+    }
+    // An empty line would be part of every line.
+    assert!(n == N, "another number of lines");
+    all
+}
+
 /// One test: a stable name, a limit and a function.
 #[derive(Clone, Copy, Debug)]
 pub struct Test {
@@ -221,6 +239,12 @@ pub fn run_here(test: &Test, ctx: &Ctx) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn joined_lists_have_every_line_once() {
+        let all = joined::<3>(&[&["a"], &[], &["b", "c"]]);
+        assert_eq!(all, ["a", "b", "c"]);
+    }
 
     #[test]
     fn waiting_ends() {

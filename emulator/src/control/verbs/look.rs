@@ -198,11 +198,7 @@ fn run(s: &Server, command: &str) -> Result<Value, String> {
         .ok_or("there is no such function")?;
     let seen = Seen {
         function: m.function,
-        slot: None,
-        delivery: 0,
-        took: Duration::ZERO,
-        inbox: &m.inbox,
-        outbox: &out,
+        ..Seen::lone(&m.inbox, &out)
     };
     let n = observe::named(&seen, overlay.as_deref(), Which::All);
     Ok(json!({
