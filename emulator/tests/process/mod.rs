@@ -74,9 +74,15 @@ impl Emulator {
 
     /// `serve` with these arguments; returns once it says that it is ready.
     pub fn start(args: &[&str]) -> Self {
+        Self::start_with(args, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn start_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = program()
             .args(["serve", "--ready-fd", "1"])
             .args(args)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
