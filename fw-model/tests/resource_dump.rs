@@ -224,7 +224,7 @@ fn to_memory_as_the_driver_asks() {
 }
 
 /// As mstresourcedump --mem does, built with libibverbs: user memory, and a key of it by
-/// `mkey_umem_id`, which lies at byte 0x64 of CREATE_MKEY (rdma-core's mlx5_ifc.h).
+/// `mkey_umem_id`, which lies at byte 0x64 of CREATE_MKEY (UCX's copy of mlx5_ifc.h).
 #[test]
 fn to_user_memory_as_the_tool_asks() {
     const START: u64 = 0x5555_0000_0ff0;

@@ -16,7 +16,7 @@ const UMEM_CTX: usize = super::kinds::CTX_EARLY;
 const UMEM_MTT: usize = UMEM_CTX + Umem::BYTES;
 /// `umem.log_page_size` counts from pages of 4 KiB.
 const UMEM_LOG_PAGE: u64 = 12;
-/// `create_mkey_in.mkey_umem_id` and `mkey_umem_offset` of rdma-core's mlx5_ifc.h; the kernel's has only
+/// `create_mkey_in.mkey_umem_id` and `mkey_umem_offset`, as UCX's copy of mlx5_ifc.h has them; the kernel's has only
 /// the bit that says that they are there.
 pub(super) const UMEM_ID: Bits = Bits::new(0x320, 32);
 const UMEM_OFFSET: Bits = Bits::new(0x340, 64);
