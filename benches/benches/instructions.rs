@@ -20,10 +20,24 @@ fn ready(opcode: u16, op_mod: u16, out: u32) -> (Device, Vec<u8>, u32) {
     (d, command, out)
 }
 
+/// Reads a register whose second dword is given.
+fn register(id: u16, len: usize, second: u32) -> (Device, Vec<u8>, u32) {
+    let mut d = Device::up();
+    let mut command = inbox(0x805, 1, 16 + len);
+    command[10..12].copy_from_slice(&id.to_be_bytes());
+    command[20..24].copy_from_slice(&second.to_be_bytes());
+    let out = command.len() as u32;
+    d.call(&command, out);
+    (d, command, out)
+}
+
+// What mstconfig sends for each item: nv_global_pci_conf, of class 0.
 #[library_benchmark]
 #[bench::nop(ready(0x80d, 0, 16))]
 #[bench::query_hca_cap(ready(0x100, 1, 4112))]
 #[bench::query_adapter(ready(0x101, 0, 272))]
+#[bench::mnvda(register(0x9024, 268, 0x80))]
+#[bench::mnvqc(register(0x9030, 8, 0x80))]
 fn by_call((mut d, command, out): (Device, Vec<u8>, u32)) -> (Device, u32) {
     let id = black_box(d.call(&command, out));
     (d, id)

@@ -17,6 +17,8 @@ ARTIFACTS=${ARTIFACTS:-$REPO/artifacts}/$PROG
 SCENARIO_FAILED=''
 # More options for the emulator of a scenario.
 EMULATOR_OPTIONS=()
+# What it logs: each command, as far as nothing is measured.
+EMULATOR_LOG=(--log-commands)
 
 # scenario_open PACKAGES: what is needed is there afterwards.
 scenario_open() {
@@ -33,7 +35,7 @@ scenario_emulator() {
         GUEST_DEVICES+=("$name=$SESSION/fw${#GUEST_DEVICES[@]}")
         options+=("--$name" "$SESSION/fw$((${#GUEST_DEVICES[@]} - 1))")
     done
-    start_emulator "${options[@]}" --profile "$profile" --control "$SESSION/control" --log-commands \
+    start_emulator "${options[@]}" --profile "$profile" --control "$SESSION/control" "${EMULATOR_LOG[@]}" \
         "${EMULATOR_OPTIONS[@]}"
 }
 
