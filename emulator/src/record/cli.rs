@@ -24,12 +24,12 @@ use fw_model::{
 
 use fwctl_proto::layout::get_bits;
 
-use super::MAX_FILE;
+use super::{MAX_FILE, sides::sides};
 use crate::{
     decode::Which,
     observe::{self, MAX_FIELDS, Seen},
     serve,
-    trace::{dump, words},
+    trace::words,
 };
 
 /// What to run again.
@@ -155,41 +155,6 @@ fn step(frame: &Frame<'_>) -> String {
     }
 }
 
-fn effect(e: Option<&Happened>) -> String {
-    let hex = |head: String, data: &[u8]| format!("{head}\n{}", dump::lines(data, "      "));
-    match e {
-        None => "nothing more".into(),
-        Some(Happened::Write {
-            function,
-            addr,
-            data,
-            order,
-        }) => hex(
-            format!(
-                "f{} writes {} bytes at {addr:#x} ({})",
-                function.0,
-                data.len(),
-                order.name()
-            ),
-            data,
-        ),
-        Some(Happened::Reply {
-            function,
-            tag,
-            delivery,
-            outbox,
-        }) => hex(
-            format!(
-                "f{} answers request {tag} ({})",
-                function.0,
-                delivery.name()
-            ),
-            outbox,
-        ),
-        Some(other) => format!("{other:?}"),
-    }
-}
-
 /// The failure, with both sides.
 fn told(frames: &[Frame<'_>], f: &Failure, overlay: Option<&Overlay>) -> String {
     let mut text = format!(
@@ -227,13 +192,11 @@ fn told(frames: &[Frame<'_>], f: &Failure, overlay: Option<&Overlay>) -> String 
             recorded,
             now,
         } => {
-            let (a, b) = (recorded.as_deref(), now.as_deref());
+            let (a, b) = sides(recorded.as_deref(), now.as_deref());
             writeln!(
                 text,
-                "  effect {}\n  - recorded: {}\n  + now:      {}",
-                number + 1,
-                effect(a),
-                effect(b)
+                "  effect {}\n  - recorded: {a}\n  + now:      {b}",
+                number + 1
             )
         }
     };

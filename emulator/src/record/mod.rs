@@ -3,6 +3,7 @@
 
 pub mod cli;
 mod flight;
+mod sides;
 
 pub use flight::{FlightRecorder, MAX_DUMPS};
 

@@ -79,11 +79,23 @@ fn field(l: Option<&'static LayoutInfo>, bits: &Bits) -> String {
     )
 }
 
+fn or_number(name: Option<&str>, n: u16) -> String {
+    name.map_or_else(|| format!("{n:#x}"), str::to_owned)
+}
+
+/// An event by its names, with the fields of its data that are not zero.
+#[must_use]
+pub fn event_text(event_type: u8, sub_type: u8, data: &[u8]) -> String {
+    let name = or_number(event::name(event_type), event_type.into());
+    let known = fields::event(event_type, data).join(" ");
+    let sub_type = fields::sub_type(event_type, sub_type);
+    let text = format!("event {name} sub_type {sub_type} {known}");
+    text.trim_end().to_owned()
+}
+
 /// An input in words, without its function.
 #[must_use]
 pub fn words(input: &Input<'_>) -> String {
-    let or_number =
-        |name: Option<&str>, n: u16| name.map_or_else(|| format!("{n:#x}"), str::to_owned);
     match input {
         Input::SegmentWrite { offset, data, .. } => {
             format!(
@@ -147,14 +159,10 @@ pub fn words(input: &Input<'_>) -> String {
             sub_type,
             data,
             ..
-        } => {
-            let name = or_number(event::name(*event_type), (*event_type).into());
-            let known = fields::event(*event_type, data).join(" ");
-            let sub_type = fields::sub_type(*event_type, *sub_type);
-            format!("the operator raises event {name} sub_type {sub_type} {known}")
-                .trim_end()
-                .to_owned()
-        }
+        } => format!(
+            "the operator raises {}",
+            event_text(*event_type, *sub_type, data)
+        ),
         Input::Gateway { at, value, .. } => format!(
             "{value:#010x} is written at {:#x} of space {} behind the gateway",
             at.address,

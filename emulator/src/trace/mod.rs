@@ -18,7 +18,7 @@ mod writer;
 
 pub use dump::decode;
 pub use filter::{Filter, parse_opcode};
-pub use inputs::words;
+pub use inputs::{event_text, words};
 pub use reader::{Broken, Reader};
 pub use tracer::Tracer;
 pub use writer::Recorder;
