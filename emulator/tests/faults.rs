@@ -111,3 +111,18 @@ fn what_is_no_fault_is_said_before_anything_is_served() {
     assert!(said.contains("fill=7: there are 0, 1 and random"), "{said}");
     assert!(!socket.exists());
 }
+
+/// What the unmodified driver makes of each action is written down.
+#[test]
+fn docs_say_of_every_action_what_mlx5_core_does() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/faults.md");
+    let docs = fs::read_to_string(docs).unwrap();
+    let (_, section) = docs.split_once("## What mlx5_core does").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    // What stands between backticks, in words.
+    let code = section.split('`').skip(1).step_by(2);
+    let words: Vec<&str> = code.flat_map(|c| c.split([' ', '='])).collect();
+    for a in fw_model::fault::ACTIONS {
+        assert!(words.contains(&a.name), "{} is missing", a.name);
+    }
+}

@@ -28,6 +28,12 @@ pub const SUITE: Suite = Suite {
             ignored,
         ),
         test("interrupts-and-events-of-any-number-are-borne", 60, borne),
+        test(
+            "what-the-header-does-not-name-reaches-the-user",
+            60,
+            garbage,
+        ),
+        test("a-changed-answer-is-the-users-affair", 60, mutated),
     ],
 };
 
@@ -79,9 +85,51 @@ fn ignored(ctx: &Ctx) -> Done {
 }
 
 fn borne(ctx: &Ctx) -> Done {
-    // Interrupts repeated, lost and late; a storm, an unknown event, a demand for pages.
-    for op_mod in 7..=12 {
+    // Interrupts repeated, lost and late; a storm, an unknown event, pages demanded and given back.
+    for op_mod in 7..=13 {
         check_eq!(nop(ctx, op_mod)??, [0; 16], "op_mod {op_mod}");
     }
+    Ok(())
+}
+
+fn garbage(ctx: &Ctx) -> Done {
+    // What is behind status and syndrome, and the bits that the header does not name.
+    const FILLED: [u8; 16] = [
+        0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255,
+    ];
+    const RESERVED: [u8; 16] = [
+        0, 255, 255, 255, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255,
+    ];
+    for (op_mod, out) in [
+        (14, [0; 16]),
+        (15, FILLED),
+        (17, [0; 16]),
+        (18, RESERVED),
+        (20, [0; 16]),
+    ] {
+        check_eq!(nop(ctx, op_mod)??, out, "op_mod {op_mod}");
+    }
+    let filled = nop(ctx, 16)??;
+    check_eq!(filled[..8], [0; 8], "status and syndrome");
+    check!(filled[8..] != [0; 8], "nothing is random");
+    let reserved = nop(ctx, 19)??;
+    check_eq!(
+        (reserved[0], &reserved[4..8]),
+        (0, &[0; 4][..]),
+        "status and syndrome"
+    );
+    check!(reserved[8..] != [0; 8], "nothing is random");
+    Ok(())
+}
+
+fn mutated(ctx: &Ctx) -> Done {
+    // NOP's answer has a status and a syndrome alone.
+    let out = nop(ctx, 21)??;
+    check!(out[..8] != [0; 8], "nothing is changed");
+    check_eq!(
+        (&out[1..4], &out[8..]),
+        (&[0; 3][..], &[0; 8][..]),
+        "the rest"
+    );
     Ok(())
 }
