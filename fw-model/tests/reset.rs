@@ -10,7 +10,7 @@ use common::{
     cmd,
     pair::{ANSWER, Pair, START},
 };
-use fw_model::{Caller, Effect, Effects, FunctionId, Input, NoMemory, ResetKind};
+use fw_model::{Caller, Effect, Effects, EventPath, FunctionId, Input, NoMemory, ResetKind};
 use fwctl_proto::{
     layout::{View, ViewMut, get_bits},
     layouts::{CreateMkeyIn, MfrlReg, Mkc, MtrcCap, MtrcConf, MtrcCtrl},
@@ -134,6 +134,67 @@ fn silence_is_a_timeout() {
     p.later(60_000);
     assert_eq!(p.reset_state(1), 5, "unload timeout");
     assert_eq!(p.state(1), ("up", 0));
+}
+
+fn reset_of(f: u8, kind: ResetKind) -> Input<'static> {
+    Input::Reset {
+        function: FunctionId(f),
+        kind,
+    }
+}
+
+#[test]
+fn who_asks_for_a_reset_at_the_reboot_gets_it_then() {
+    let starts = |p: &Pair| p.read(0, 0x1fc) >> 31 == 1;
+    let level = |level| Pair::mfrl(&[(MfrlReg::RESET_LEVEL, level)], true);
+    let mut p = Pair::of("", [EventPath::EventQueues, EventPath::Channel]);
+    p.submit(reset_of(0, ResetKind::Bus));
+    assert!(!starts(&p), "nobody asked");
+    p.up(0, true, false);
+    p.ok(0, &level(8), 24);
+    p.submit(reset_of(0, ResetKind::Bus));
+    assert!(
+        !starts(&p),
+        "the drivers' level alone is for a start by them"
+    );
+    p.up(0, true, false);
+    p.ok(0, &level(0x48), 24);
+    assert_eq!((starts(&p), p.state(1)), (false, ("up", 0)), "not before");
+    p.submit(reset_of(0, ResetKind::Flr));
+    p.submit(reset_of(1, ResetKind::Bus));
+    assert!(
+        !starts(&p),
+        "neither a function's own reset nor an unloaded driver is a reboot"
+    );
+    p.submit(reset_of(0, ResetKind::Bus));
+    assert!(starts(&p), "the host's reset is one");
+    assert_eq!(p.state(1).0, "disabled", "of the whole card");
+    p.later(50);
+    p.submit(reset_of(0, ResetKind::Bus));
+    assert!(!starts(&p), "and the next one is not");
+    p.up(0, true, false);
+    p.ok(0, &level(0x40), 24);
+    p.submit(reset_of(1, ResetKind::ClientGone));
+    assert!(starts(&p), "nor is a machine that is off running");
+}
+
+#[test]
+fn of_several_levels_the_card_takes_those_that_it_offers() {
+    let mut p = Pair::of(
+        "[registers.MFRL]\nreset_level = 0x40\n",
+        [EventPath::EventQueues; 2],
+    );
+    let write = |level, start| {
+        let start = (MfrlReg::PCI_SYNC_FOR_FW_UPDATE_START, start);
+        Pair::mfrl(&[(MfrlReg::RESET_LEVEL, level), start], true)
+    };
+    for refused in [write(8, 0), write(1, 0), write(0x48, 1)] {
+        p.send(0, ANSWER, &refused, 24);
+        assert_eq!(p.replies.pop().unwrap().2[0], 3, "BAD_PARAM");
+    }
+    p.ok(0, &write(0x48, 0), 24);
+    p.submit(reset_of(0, ResetKind::Bus));
+    assert_eq!(p.read(0, 0x1fc) >> 31, 1, "it starts");
 }
 
 #[test]

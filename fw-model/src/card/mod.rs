@@ -435,7 +435,10 @@ impl Card {
                     f.deliver(fx);
                 }
             }
-            Input::Reset { function, kind } => self.reset(function, kind, fx),
+            Input::Reset { function, kind } => {
+                self.reset(function, kind, fx);
+                self.rebooted(function, kind, now, fx);
+            }
             Input::Committed { token, stored } => self.committed(token, stored, now, fx),
             Input::PageDemand { function, count } => {
                 if let Some(f) = self.functions.get_mut(usize::from(function.0)) {

@@ -28,7 +28,7 @@ use crate::{
         pending::{Origin, Wait},
     },
     gateway::{CrSpace, Semaphores},
-    input::ResetKind,
+    input::{EventPath, ResetKind},
     profile::CAP_GENERAL,
     reg::Clock,
     settings,
@@ -121,6 +121,8 @@ pub struct Reset {
     voters: Vec<Voter>,
     asked: Option<Asked>,
     hot: bool,
+    /// The firmware starts anew when the host is reset.
+    pub at_reboot: bool,
 }
 
 impl Reset {
@@ -381,6 +383,27 @@ impl Card {
         if unload {
             self.shared.reset.phase = Phase::Toggling(now.after(TOGGLING));
         } else {
+            self.restart(now, fx);
+        }
+    }
+
+    /// A function was reset: if that was its host's reboot, and somebody asked for a reset then, the firmware
+    /// starts anew. On a command channel a driver that is unloaded looks like a reboot, so there only a
+    /// client that goes away is one.
+    pub(super) fn rebooted(
+        &mut self,
+        id: FunctionId,
+        kind: ResetKind,
+        now: Time,
+        fx: &mut Effects,
+    ) {
+        let f = self.functions.get(usize::from(id.0));
+        let reboots = match kind {
+            ResetKind::Bus => f.is_some_and(|f| f.events == EventPath::EventQueues),
+            ResetKind::ClientGone => f.is_some(),
+            ResetKind::Flr | ResetKind::Firmware => false,
+        };
+        if reboots && self.shared.reset.at_reboot {
             self.restart(now, fx);
         }
     }

@@ -21,6 +21,8 @@ const ACK: u64 = 1;
 const NACK: u64 = 2;
 /// `reset_level`: of the whole chip, when all drivers agree.
 const TOGETHER: u64 = 1 << 3;
+/// At the next reboot of the host.
+const AT_REBOOT: u64 = 1 << 6;
 /// `pci_reset_req_method`: by toggling the link, or by a reset of the bus.
 const LINK: u64 = 0;
 const BUS: u64 = 1;
@@ -78,16 +80,19 @@ pub fn read_mroq(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     Ok(())
 }
 
-/// Begins a reset, or answers one. Without either it asks for a reset at the next power cycle,
-/// which resets anyway.
+/// Begins a reset, or answers one. Without either it asks for a reset at the next reboot, or power cycle
+/// (which resets anyway).
 pub fn write(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     let v: View<'_, MfrlReg> = view(given)?;
     let offered = {
         let m: ViewMut<'_, MfrlReg> = view_mut(image)?;
         m.get(MfrlReg::RESET_LEVEL)
     };
-    let asked = v.get(MfrlReg::RESET_LEVEL);
-    if asked & !offered != 0 {
+    // mstconfig asks for levels 3 and 6 in one, whatever the card offers: it gets what there is.
+    let given_levels = v.get(MfrlReg::RESET_LEVEL);
+    let asked = given_levels & offered;
+    let starts = v.flag(MfrlReg::PCI_SYNC_FOR_FW_UPDATE_START);
+    if given_levels != 0 && asked == 0 || starts && given_levels & !offered & TOGETHER != 0 {
         return Err(Syndrome::RegisterField.into());
     }
     match v.get(MfrlReg::PCI_SYNC_FOR_FW_UPDATE_RESP) {
@@ -96,7 +101,7 @@ pub fn write(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
         NACK => ctx.shared.reset.ask(Asked::Answer(ctx.f.id, false))?,
         _ => return Err(Syndrome::RegisterField.into()),
     }
-    if v.flag(MfrlReg::PCI_SYNC_FOR_FW_UPDATE_START) {
+    if starts {
         let hot = match v.get(MfrlReg::PCI_RESET_REQ_METHOD) {
             LINK => false,
             BUS if bus_resets(ctx) => true,
@@ -104,6 +109,9 @@ pub fn write(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
         };
         ctx.shared.reset.ask(Asked::Start { hot })?;
         ctx.held = true;
+    }
+    if asked & AT_REBOOT != 0 {
+        ctx.shared.reset.at_reboot = true;
     }
     read(ctx, given, image)
 }

@@ -18,7 +18,7 @@ pub const GENERAL_EVENT: u8 = 0x22;
 pub const START: u64 = 10;
 pub const ANSWER: u64 = 20;
 
-/// Two functions behind command channels; drivers' registers are written as over PCI.
+/// Two functions, behind command channels unless it is said otherwise; drivers' registers are written as over PCI.
 pub struct Pair {
     pub card: Card,
     pub now: Time,
@@ -30,6 +30,10 @@ pub struct Pair {
 
 impl Pair {
     pub fn new(more: &str) -> Self {
+        Self::of(more, [EventPath::Channel; 2])
+    }
+
+    pub fn of(more: &str, paths: [EventPath; 2]) -> Self {
         let profile = Profile::parse(&format!("inherits = \"connectx7\"\n{more}"), "two").unwrap();
         let card = Card::new(profile, CardOptions::default(), &BTreeMap::new());
         let mut p = Self {
@@ -38,8 +42,8 @@ impl Pair {
             events: Vec::new(),
             replies: Vec::new(),
         };
-        for f in 0..2 {
-            p.card.add_function(EventPath::Channel).unwrap();
+        for (f, path) in (0..).zip(paths) {
+            p.card.add_function(path).unwrap();
             p.up(f, true, false);
         }
         p.events.clear();

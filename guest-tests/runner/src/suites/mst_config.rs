@@ -36,7 +36,8 @@ pub const SUITE: Suite = Suite {
     ],
 };
 
-/// One after the other, with an emulator that is killed between the first two.
+/// One after the other, with an emulator that is killed between the first two; or the first and the last, with a
+/// reboot of the guest between them.
 pub const VIRTUAL_FUNCTIONS: Suite = Suite {
     name: "mst-virtual-functions",
     about: "SRIOV_EN and NUM_OF_VFS: set, kept when the emulator is killed, in force after a reset",
@@ -46,6 +47,7 @@ pub const VIRTUAL_FUNCTIONS: Suite = Suite {
         test("set", 120, set),
         test("kept-for-the-next-boot", 120, kept),
         test("in-force-after-a-reset", 240, in_force),
+        test("in-force-after-a-reboot", 120, rebooted),
     ],
 };
 
@@ -139,6 +141,11 @@ pub fn total_vfs(ctx: &Ctx) -> Done<u16> {
 
 fn in_force(ctx: &Ctx) -> Done {
     fw_activate()?;
+    rebooted(ctx)
+}
+
+/// mstconfig has asked for a reset at the reboot, and this is after it.
+fn rebooted(ctx: &Ctx) -> Done {
     wait_for("the new values", APPEAR, || {
         Ok((total_vfs(ctx).ok() == Some(8)).then_some(()))
     })?;
