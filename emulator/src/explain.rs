@@ -97,7 +97,9 @@ fn names() -> impl Iterator<Item = &'static str> {
     let deliveries = (0..=u8::MAX).filter_map(DeliveryStatus::from_code);
     let icmds = gateway::icmd::COMMANDS.iter().map(|c| c.name);
     let actions = fault::ACTIONS.iter().map(|a| a.name);
-    let fields = layouts::ALL.iter().flat_map(|l| l.fields).map(|f| f.name);
+    let ready = faults::scenarios().unwrap_or_default().into_iter();
+    let layouts = layouts::ALL.iter();
+    let fields = layouts.clone().flat_map(|l| l.fields).map(|f| f.name);
     opcodes
         .chain(registers)
         .chain(statuses)
@@ -109,6 +111,8 @@ fn names() -> impl Iterator<Item = &'static str> {
         .chain(deliveries.map(DeliveryStatus::name))
         .chain(icmds)
         .chain(actions)
+        .chain(ready.map(|r| r.name))
+        .chain(layouts.map(|l| l.name))
         .chain(fields)
 }
 
@@ -525,6 +529,8 @@ mod tests {
             ("MGRI", "did you mean MGIR"),
             ("link_typ_p1", "did you mean LINK_TYPE"),
             ("BAD_PARM", "did you mean BAD_PARAM"),
+            ("hung-firmwar", "did you mean hung-firmware"),
+            ("cmd_hca_cpa", "did you mean cmd_hca_cap"),
         ] {
             let said = explain(what).unwrap_err();
             assert!(said.contains(meant), "{said}");
