@@ -114,6 +114,13 @@ fn a_model_that_fails_leaves_what_led_to_it_and_the_device_goes_on_after_a_reset
     let first = out.lines().next().unwrap();
     let words: Vec<_> = first.split(' ').collect();
     assert_eq!(words[1], words[3], "the last frame: {first}");
+    assert_eq!(words[4..], ["fails,", "as", "recorded"]);
+    // One line says where.
+    let begins = "fwctl-emu: panicked at fw-model/src/";
+    assert!(
+        said.starts_with(begins) && said.lines().count() == 1,
+        "{said}"
+    );
     assert!(
         out.contains("the firmware model panics, as it had"),
         "{out}"

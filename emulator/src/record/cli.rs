@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
     fs::{self, File},
     io::{IsTerminal as _, Read as _, Write},
-    panic,
+    panic::{self, PanicHookInfo},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,6 +20,7 @@ use fw_model::{
         minimize::{self, Failure},
         replay::Difference,
     },
+    save::LoadError,
 };
 
 use fwctl_proto::layout::get_bits;
@@ -75,8 +76,8 @@ pub fn run(o: &Replay, to: &mut dyn Write) -> anyhow::Result<bool> {
             Err(e) => bail!("record {name}: {e}"),
         }
     }
-    let failure =
-        minimize::failure(&profile, &head, &frames).with_context(|| format!("record {name}"))?;
+    let failure = hooked(one_line, || minimize::failure(&profile, &head, &frames));
+    let failure = failure.with_context(|| format!("record {name}"))?;
     let Some(failure) = failure else {
         writeln!(to, "{} frames: all as recorded", frames.len())?;
         if o.minimize.is_some() {
@@ -111,6 +112,24 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Does something whose panics are caught, and told by `tell`.
+fn hooked<T>(tell: fn(&PanicHookInfo<'_>), what: impl FnOnce() -> T) -> T {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(tell));
+    let done = what();
+    panic::set_hook(hook);
+    done
+}
+
+/// A panic in one line: where, and what it says.
+fn one_line(info: &PanicHookInfo<'_>) {
+    let place = info
+        .location()
+        .map_or_else(String::new, |l| format!(" at {l}"));
+    let said = info.payload_as_str().unwrap_or_default().replace('\n', " ");
+    eprintln!("fwctl-emu: panicked{place}: {said}");
+}
+
 fn shrink(
     profile: &Arc<Profile>,
     head: &record::Head,
@@ -125,13 +144,14 @@ fn shrink(
         }
     };
     // A panic is what is looked for, again and again; where it is was said at the first.
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let kept = minimize::minimize(profile, head, frames, failure, progress);
-    let bytes =
-        kept.and_then(|kept| Ok((minimize::shortened(profile, head, frames, &kept)?, kept)));
-    panic::set_hook(hook);
-    let (short, kept) = bytes?;
+    let (short, kept) = hooked(
+        |_| {},
+        || {
+            let kept = minimize::minimize(profile, head, frames, failure, progress)?;
+            let short = minimize::shortened(profile, head, frames, &kept)?;
+            Ok::<_, LoadError>((short, kept))
+        },
+    )?;
     if live {
         eprintln!();
     }
@@ -157,11 +177,14 @@ fn step(frame: &Frame<'_>) -> String {
 
 /// The failure, with both sides.
 fn told(frames: &[Frame<'_>], f: &Failure, overlay: Option<&Overlay>) -> String {
-    let mut text = format!(
-        "frame {} of {} is not as recorded\n",
-        f.frame + 1,
-        frames.len()
-    );
+    // A panic that is in the record is no difference, and fails all the same.
+    let same = f.done.panicked && f.difference == Difference::Panic { recorded: true };
+    let how = if same {
+        "fails, as recorded"
+    } else {
+        "is not as recorded"
+    };
+    let mut text = format!("frame {} of {} {how}\n", f.frame + 1, frames.len());
     if let Some(frame) = frames.get(f.frame) {
         let _ = writeln!(text, "  {}", step(frame));
     }
@@ -178,7 +201,7 @@ fn told(frames: &[Frame<'_>], f: &Failure, overlay: Option<&Overlay>) -> String 
                 "  it leaves {n} reads of guest memory that it had done"
             )
         }
-        Difference::Panic { recorded: true } if f.done.panicked => {
+        Difference::Panic { .. } if same => {
             writeln!(text, "  the firmware model panics, as it had")
         }
         Difference::Panic { recorded: true } => {
