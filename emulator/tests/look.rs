@@ -212,6 +212,15 @@ fn a_register_is_shown_and_set() {
     let shown = mgir["out"].to_string();
     // MT2910's PCI device id is 0x1021.
     assert!(shown.contains("hw_info.device_id=0x1021\""), "{shown}");
+    // For a reader a field in a line, by the name that `set-register` takes.
+    let o = program()
+        .args(["ctl", "--control", text(&l.control)])
+        .args(["register", "name=PAOS", "at=local_port=1"])
+        .output()
+        .unwrap();
+    let paos = String::from_utf8(o.stdout).unwrap();
+    let head = "command: ACCESS_REG\nregister: PAOS\nstatus: OK\n    out: swid=0x0\n    out: local_port=0x1\n";
+    assert!(paos.starts_with(head) && !paos.contains("raw"), "{paos}");
     // What no driver can write.
     let set = |name: &str, field: &str, value: &str| {
         let args = [

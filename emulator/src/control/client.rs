@@ -3,10 +3,11 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, IoSlice, Read, Write},
+    io::{self, BufRead, BufReader, ErrorKind, IoSlice, Read, Write},
     mem::MaybeUninit,
     os::{fd::AsFd as _, unix::net::UnixStream},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, anyhow, bail};
@@ -45,19 +46,36 @@ pub fn ask(
     arguments: Vec<Argument>,
     json: bool,
 ) -> anyhow::Result<String> {
+    ask_within(ANSWER_TIMEOUT, path, command, arguments, json)
+}
+
+fn ask_within(
+    limit: Duration,
+    path: &Path,
+    command: &str,
+    arguments: Vec<Argument>,
+    json: bool,
+) -> anyhow::Result<String> {
     let shown = path.display();
     let named: Map<_, _> = arguments.into_iter().collect();
     let mut stream = UnixStream::connect(path).with_context(|| {
         format!("control socket {shown}: is `fwctl-emu serve --control {shown}` running?")
     })?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_read_timeout(Some(limit))?;
     let mut lines = BufReader::new(stream.try_clone()?.take(MAX_ANSWER)).lines();
     let mut receive = |what: &str| -> anyhow::Result<Value> {
         let value = loop {
             let line = lines
                 .next()
                 .ok_or_else(|| anyhow!("control socket {shown}: no {what}"))?;
-            let value: Value = serde_json::from_str(&line?)?;
+            let line = line.map_err(|e| match e.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                    let seconds = limit.as_secs_f64();
+                    anyhow!("no answer within {seconds} s: control socket {shown}")
+                }
+                _ => anyhow!(e).context(format!("control socket {shown}")),
+            })?;
+            let value: Value = serde_json::from_str(&line)?;
             if value.get("event").is_none() {
                 break value;
             }
@@ -102,10 +120,7 @@ pub fn ask(
         _ if json => format!("{value}\n"),
         Value::Array(_) => table(&value),
         // Actions say nothing when they are done.
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(k, v)| format!("{k}: {}\n", text(v)))
-            .collect(),
+        Value::Object(fields) => object(fields),
         other => format!("{}\n", text(other)),
     })
 }
@@ -135,6 +150,39 @@ const FIRST: &[&str] = &[
     "fault", "status",
 ];
 
+/// Where a column or line stands.
+fn place(key: &str) -> usize {
+    FIRST.iter().position(|f| *f == key).unwrap_or(FIRST.len())
+}
+
+/// A line for each member; what is in a list stands below them, as in a [`table`].
+fn object(fields: &Map<String, Value>) -> String {
+    let list = |v: &Value| v.as_array().is_some_and(|l| !l.is_empty());
+    let decoded = fields.values().any(list);
+    // Bytes are for what no field tells.
+    let hidden = |k: &str, v: &Value| v.is_null() || v.is_array() || decoded && k == "raw";
+    let mut lines: Vec<_> = fields.iter().filter(|(k, v)| !hidden(k, v)).collect();
+    lines.sort_by_key(|(k, _)| place(k));
+    let lines = lines.iter().map(|(k, v)| format!("{k}: {}\n", text(v)));
+    lines.chain([lists(fields, IN_REGISTER)]).collect()
+}
+
+/// What the path of a register's field begins with; `set-register` and faults take it without.
+const IN_REGISTER: &str = "register_data[0].";
+
+/// A line for each element of a list, without what it begins with.
+fn lists(fields: &Map<String, Value>, without: &str) -> String {
+    let mut all = String::new();
+    for (key, list) in fields {
+        for item in list.as_array().into_iter().flatten() {
+            let item = text(item);
+            let item = item.strip_prefix(without).unwrap_or(&item);
+            all += &format!("    {key}: {item}\n");
+        }
+    }
+    all
+}
+
 /// Rows with a column for each key of the first row; `functions` has its own. What is a list in a row stands
 /// below it.
 fn table(rows: &Value) -> String {
@@ -147,7 +195,7 @@ fn table(rows: &Value) -> String {
     }
     let columns = first.iter().filter(|(_, v)| !v.is_array());
     let mut keys: Vec<_> = columns.map(|(k, _)| k).collect();
-    keys.sort_by_key(|k| FIRST.iter().position(|f| f == k).unwrap_or(FIRST.len()));
+    keys.sort_by_key(|k| place(k));
     let cell = |row: &Value, key: &str| match row.get(key) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(v) => text(v),
@@ -165,11 +213,7 @@ fn table(rows: &Value) -> String {
     let mut all = line(keys.iter().map(|k| k.to_uppercase()).collect());
     for row in rows {
         all += &line(keys.iter().map(|k| cell(row, k)).collect());
-        for (key, list) in row.as_object().into_iter().flatten() {
-            for item in list.as_array().into_iter().flatten() {
-                all += &format!("    {key}: {}\n", text(item));
-            }
-        }
+        all += &row.as_object().map_or_else(String::new, |r| lists(r, ""));
     }
     all
 }
@@ -217,5 +261,35 @@ mod tests {
              12  0         3     ALLOC_PD  10\n"
         );
         assert_eq!(table(&json!([])), "none\n");
+    }
+
+    #[test]
+    fn an_object_has_a_line_for_each_field() {
+        let shown = |v: Value| v.as_object().map(object).unwrap_or_default();
+        let mut paos = json!({
+            "command": "ACCESS_REG", "register": "PAOS", "item": null, "status": "OK", "raw": "0102",
+            "out": ["register_data[0].swid=0x0", "register_data[0].admin_status=up", "argument=0x0"],
+        });
+        let head = "command: ACCESS_REG\nregister: PAOS\nstatus: OK\n";
+        let fields = "    out: swid=0x0\n    out: admin_status=up\n    out: argument=0x0\n";
+        assert_eq!(shown(paos.clone()), format!("{head}{fields}"));
+        // What no field tells is there as bytes.
+        paos["out"] = json!([]);
+        assert_eq!(shown(paos), format!("{head}raw: 0102\n"));
+        assert_eq!(shown(json!({"init": 1, "boot": 2})), "boot: 2\ninit: 1\n");
+    }
+
+    #[test]
+    fn an_emulator_that_does_not_answer_is_said_by_its_socket() {
+        let dir = vmm_sys_util::tempdir::TempDir::new().unwrap();
+        let path = dir.as_path().join("ctl");
+        // It takes connections, and that is all.
+        let _silent = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let wrong = ask_within(Duration::from_millis(50), &path, "version", vec![], false);
+        let shown = path.display();
+        assert_eq!(
+            format!("{:#}", wrong.unwrap_err()),
+            format!("no answer within 0.05 s: control socket {shown}")
+        );
     }
 }
