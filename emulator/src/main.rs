@@ -7,6 +7,7 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use clap::{
     ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
     builder::PossibleValuesParser,
@@ -141,21 +142,13 @@ enum Command {
         fwctl-emu replay fw.record\n  \
         fwctl-emu replay fw.record --minimize short.record")]
     Replay(record::cli::Replay),
-    /// Decode a command's message from standard input: hex, or a dump of mlx5_core.
+    /// Decode commands from standard input: dumps of mlx5_core or of `trace show --format mlx5`, or one
+    /// message as hex.
     #[command(after_help = "Examples:\n  \
         echo 010b0000 00000000 00000001 00000000 | fwctl-emu decode\n  \
-        dmesg | grep 'cmd\\[0\\]: 0' | fwctl-emu decode --opcode QUERY_HCA_CAP --op-mod 1 --out")]
-    Decode {
-        /// The command, if the message does not say it: a name, or a number like 0x100.
-        #[arg(long, value_name = "NAME|N", value_parser = trace::parse_opcode)]
-        opcode: Option<u16>,
-        /// The message is an outbox.
-        #[arg(long)]
-        out: bool,
-        /// op_mod of its command, where that says what the outbox holds.
-        #[arg(long, value_name = "N", default_value_t = 0)]
-        op_mod: u16,
-    },
+        dmesg | fwctl-emu decode        what mlx5_core dumped with debug_mask=1\n  \
+        echo 00000000 00000000 00000000 00000000 00010101 | fwctl-emu decode --out --register PAOS")]
+    Decode(trace::Decode),
     /// Print a script that completes this command line in a shell.
     Completions {
         /// The shell.
@@ -369,16 +362,7 @@ fn main() -> ExitCode {
                 Err(e) => fail(USAGE, &e),
             }
         }
-        Command::Decode {
-            opcode,
-            out,
-            op_mod,
-        } => {
-            let text = io::read_to_string(io::stdin().take(MAX_DUMP));
-            let text = text.map_err(|e| format!("standard input: {e}"));
-            let decoded = text.and_then(|t| trace::decode(&t, opcode, op_mod, out));
-            told(decoded.map_err(anyhow::Error::msg), USAGE)
-        }
+        Command::Decode(what) => told(decoded(&what), USAGE),
         Command::Explain { what } => told(explain(&what).map_err(anyhow::Error::msg), 1),
         Command::Completions { shell } => told(Ok(control::script(shell, Cli::command())), 1),
         Command::Man { dir } => match clap_mangen::generate_to(Cli::command(), &dir) {
@@ -386,6 +370,17 @@ fn main() -> ExitCode {
             Err(e) => fail(1, &anyhow::anyhow!("{}: {e}", dir.display())),
         },
     }
+}
+
+/// What standard input says.
+fn decoded(what: &trace::Decode) -> anyhow::Result<String> {
+    let text = io::read_to_string(io::stdin().take(MAX_DUMP + 1)).context("standard input")?;
+    let told = what.run(&text)?;
+    anyhow::ensure!(
+        text.len() as u64 <= MAX_DUMP,
+        "standard input: more than {MAX_DUMP} bytes"
+    );
+    Ok(told)
 }
 
 fn write_image(p: &Profile, version: [u16; 3], mfa2: bool, file: &Path) -> io::Result<()> {

@@ -87,11 +87,15 @@ fn run(folder: &Folder, line: &str) -> Result<(), String> {
 fn every_example_of_the_help_ends_well() {
     let folder = Folder::new();
     let path = |name: &str| folder.at(name).to_str().unwrap().to_owned();
-    // What the kernel's log may hold of an outbox of QUERY_HCA_CAP.
+    // What the kernel's log may hold of a command, with something else before it.
     prints(
         &folder,
         "dmesg",
-        "mlx5_core 0000:01:00.0: cmd[0]: 000: 00000000 00000000 00000000 00000000\n",
+        "[ 1.0] random: crng init done\n\
+         [ 9.1] mlx5_core 0000:01:00.0: cmd[0]: dump command data NOP(0x80d) INPUT\n\
+         [ 9.1] cmd[0]: 000: 080d0000 00000000 00000000 00000000\n\
+         [ 9.2] mlx5_core 0000:01:00.0: cmd[0]: dump command data NOP(0x80d) OUTPUT\n\
+         [ 9.2] cmd[0]: 000: 00000000 00000000 00000000 00000000\n",
     );
     let served = Emulator::start(&[
         "--vfio-user",

@@ -19,6 +19,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use stored::{MNVDA, READ, WRITE, access, words};
 
+/// `mlx5_reg_id` of PAOS.
+const PAOS: u16 = 0x5006;
+
 fn text(p: &Path) -> &str {
     p.to_str().unwrap()
 }
@@ -451,23 +454,98 @@ fn what_cannot_be_read_is_said_by_name() {
     );
 }
 
+/// `decode` with this on its standard input: exit code and what it prints.
+fn decode(args: &[&str], input: &str) -> (Option<i32>, String) {
+    let mut c = program()
+        .arg("decode")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have read enough.
+    let _ = c.stdin.take().unwrap().write_all(input.as_bytes());
+    let o = c.wait_with_output().unwrap();
+    let text = [o.stdout, o.stderr].concat();
+    (o.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn what_a_driver_sent_is_decoded_from_its_dump() {
+    let folder = Folder::new();
+    let trace = trace_of(&folder, "a", Signal::TERM, |d| {
+        // nv_global_pci_conf, 12 bytes: sriov_en is bit 0x20, total_vfs bits 0x30 to 0x40.
+        let item = words(&[12, 0x80, 0, 0, 1 << 31 | 5, 0]);
+        d.ok(&access(MNVDA, WRITE, &item)).unwrap();
+        d.ok(&access(PAOS, READ, &words(&[1 << 16, 0, 0, 0])))
+            .unwrap();
+    });
+    let dumped = |register: &str| {
+        let which = ["show", text(&trace), "--register", register];
+        shown(&[&which[..], &["--format", "mlx5"]].concat())
+    };
+    let item = "sriov_en=0x1\ntotal_vfs=0x5\n\
+        configuration_item_header.length=0xc\n\
+        configuration_item_header.type.configuration_item_type_class_global.parameter_index=0x80\n\
+        configuration_item_header.type.configuration_item_type_class_per_host_pf.parameter_index=0x80\n";
+    let mnvda = format!(
+        "ACCESS_REG MNVDA nv_global_pci_conf access_register_in, 48 bytes\nuid=0\nop_mod=0x0\n\
+         {item}register_id=MNVDA\n\
+         \n\
+         ACCESS_REG MNVDA nv_global_pci_conf access_register_out, 48 bytes\nstatus=OK\nsyndrome=0x0\n\
+         {item}"
+    );
+    assert_eq!(decode(&[], &dumped("MNVDA")), (Some(0), mnvda.clone()));
+    let paos = "ACCESS_REG PAOS access_register_in, 32 bytes\nuid=0\nop_mod=0x1\n\
+         register_id=PAOS\nregister_data[0].local_port=0x1\n\
+         \n\
+         ACCESS_REG PAOS access_register_out, 32 bytes\nstatus=OK\nsyndrome=0x0\n\
+         register_data[0].local_port=0x1\nregister_data[0].admin_status=0x1\n\
+         register_data[0].oper_status=0x1\n";
+    let both = dumped("MNVDA") + &dumped("PAOS");
+    let (code, said) = decode(&[], &both);
+    assert_eq!((code, said), (Some(0), format!("{mnvda}\n{paos}")));
+    // The answer alone.
+    let mnvda_dump = dumped("MNVDA");
+    let (_, answer) = mnvda_dump.split_once("OUTPUT\n").unwrap();
+    let (code, said) = decode(&["--out", "--register", "MNVDA"], answer);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(mnvda.ends_with(&said), "{said}");
+    let (code, said) = decode(&["--out", "--register", "MNVDDA"], answer);
+    assert!(
+        code == Some(2) && said.contains("did you mean MNVDA"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_an_overlay_adds_is_decoded() {
+    let overlay = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/widget.toml");
+    let query = "0bf00000 00000000 00000007 00000000";
+    let (code, said) = decode(&["--overlay", overlay], query);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.starts_with("QUERY_WIDGET ") && said.ends_with("\nwidget_id=0x7\n"),
+        "{said}"
+    );
+    let (code, said) = decode(&[], query);
+    assert!(
+        code == Some(2) && said.contains("0x0bf0 is no opcode"),
+        "{said}"
+    );
+    let mwdg = "00000000 00000000 00000000 00000000 01070000 00000000";
+    let args = ["--overlay", overlay, "--out", "--register", "0x90f0"];
+    let (code, said) = decode(&args, mwdg);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.starts_with("ACCESS_REG MWDG ") && said.ends_with("\nspeed=0x1\nmost=0x7\n"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_message_on_standard_input_is_decoded() {
-    let decode = |args: &[&str], input: &str| {
-        let mut c = program()
-            .arg("decode")
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // It may have read enough.
-        let _ = c.stdin.take().unwrap().write_all(input.as_bytes());
-        let o = c.wait_with_output().unwrap();
-        let text = [o.stdout, o.stderr].concat();
-        (o.status.code(), String::from_utf8(text).unwrap())
-    };
     let enable = "mlx5_core 0000:01:00.0: cmd[0]: start dump\n\
         cmd[0]: 000: 01040000 00000000 00000003 00000000\n";
     assert_eq!(
@@ -486,6 +564,13 @@ fn a_message_on_standard_input_is_decoded() {
         let want = "line 65537: more than 1048576 bytes";
         assert!(code == Some(2) && said.contains(want), "{said}");
     }
+    // Of a log that is longer than what is read, what is missing is not passed over.
+    let line = "cmd[0]: dump command data NOP(0x80d) INPUT\ncmd[0]: 000: 080d0000 00000000\n";
+    let (code, said) = decode(&[], &line.repeat((8 << 20) / line.len() + 1));
+    assert!(
+        code == Some(2) && said.contains("more than 8388608 bytes"),
+        "{said}"
+    );
     let (code, said) = decode(&["--opcode", "NOSUCH"], "");
     assert!(code == Some(2) && said.contains("list commands"), "{said}");
 }

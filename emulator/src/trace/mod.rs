@@ -4,6 +4,7 @@
 pub mod cli;
 mod diff;
 pub mod dump;
+mod dumped;
 mod fields;
 mod filter;
 mod inputs;
@@ -16,8 +17,8 @@ mod summary;
 mod tracer;
 mod writer;
 
-pub use dump::decode;
-pub use filter::{Filter, parse_opcode};
+pub use dumped::Decode;
+pub use filter::Filter;
 pub use inputs::{event_text, words};
 pub use reader::{Broken, Reader};
 pub use tracer::Tracer;
