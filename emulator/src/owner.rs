@@ -6,7 +6,7 @@ use std::{
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -203,6 +203,16 @@ impl Owner {
     pub fn with_card<R>(&self, f: impl FnOnce(&Card, Time) -> R) -> R {
         let i = self.lock();
         f(&i.card, self.now())
+    }
+
+    /// Reads the card if nobody else uses it now.
+    pub fn try_with_card<R>(&self, f: impl FnOnce(&Card, Time) -> R) -> Option<R> {
+        let i = match self.inner.try_lock() {
+            Ok(i) => i,
+            Err(TryLockError::Poisoned(e)) => e.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(f(&i.card, self.now()))
     }
 
     /// Shows how long commands took.

@@ -7,7 +7,7 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
@@ -22,27 +22,68 @@ use crate::owner::Owner;
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often it is looked whether anything is stopped still.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long until it is looked again if the card was busy.
+const BUSY: Duration = Duration::from_millis(1);
+/// How long the end of the process waits for the machine: for one answer, and some more.
+const END: Duration = Duration::from_secs(8);
 /// Bytes of one answer, and how many lines before it may be events.
 const MAX_LINE: u64 = 1 << 20;
 const MAX_EVENTS: usize = 1000;
 
-/// Starts the thread that holds the machine; a message tells it that a command was stopped.
-///
-/// # Errors
-/// The thread cannot be started.
-pub fn start(owner: Arc<Owner>, socket: PathBuf) -> io::Result<Sender<()>> {
-    let (tell, told) = channel();
-    thread::Builder::new()
-        .name("qmp".into())
-        .spawn(move || run(&owner, &socket, &told))?;
-    Ok(tell)
+/// What the thread is told.
+enum Told {
+    /// A command was stopped.
+    Stopped,
+    /// The process ends.
+    End,
 }
 
-fn run(owner: &Owner, socket: &Path, told: &Receiver<()>) {
-    let any = || owner.with_card(|c, _| !c.stopped().is_empty());
-    while told.recv().is_ok() {
-        if !any() {
-            continue;
+/// The thread that holds the machine.
+pub struct Holder {
+    tell: Sender<Told>,
+    // Nothing comes, and that is over when the thread is.
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Holder {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(owner: Arc<Owner>, socket: PathBuf) -> io::Result<Self> {
+        let (tell, told) = channel();
+        let (lives, ended) = channel::<()>();
+        thread::Builder::new().name("qmp".into()).spawn(move || {
+            let _lives = lives;
+            run(&owner, &socket, &told);
+        })?;
+        let ended = Mutex::new(ended);
+        Ok(Self { tell, ended })
+    }
+
+    /// Tells it that a command was stopped.
+    pub fn stopped(&self) {
+        let _ = self.tell.send(Told::Stopped);
+    }
+
+    /// Lets the machine run on if it stands because of us, and holds it no more: for the end of the process. May
+    /// be called with the owner's lock held. If QEMU does not answer it returns all the same.
+    pub fn end(&self) {
+        let _ = self.tell.send(Told::End);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(END) == Err(RecvTimeoutError::Timeout) {
+            log::error!("--qmp: no answer in time: the machine may stand still");
+        }
+    }
+}
+
+fn run(owner: &Owner, socket: &Path, told: &Receiver<Told>) {
+    let mut ends = false;
+    while !ends && matches!(told.recv(), Ok(Told::Stopped)) {
+        match look(owner, told, Duration::ZERO) {
+            Some(true) => {}
+            Some(false) => continue,
+            None => return,
         }
         let held = match Machine::hold(socket) {
             Ok(held) => held,
@@ -52,15 +93,37 @@ fn run(owner: &Owner, socket: &Path, told: &Receiver<()>) {
             }
         };
         log::info!("a command is stopped: the machine stands");
-        while any() {
-            // More that is stopped changes nothing.
-            if told.recv_timeout(LOOK) == Err(RecvTimeoutError::Disconnected) {
-                break;
+        ends = loop {
+            match look(owner, told, LOOK) {
+                // More that is stopped changes nothing.
+                Some(true) => {}
+                Some(false) => break false,
+                None => break true,
+            }
+        };
+        match held.map(Machine::release) {
+            None => {}
+            Some(Ok(())) => log::info!("the machine runs on"),
+            Some(Err(e)) => {
+                log::error!("--qmp {}: the machine stands still: {e}", socket.display());
             }
         }
-        if let Some(Err(e)) = held.map(Machine::release) {
-            log::error!("--qmp {}: the machine stands still: {e}", socket.display());
+    }
+}
+
+/// Whether any command is stopped after `wait`; none if the process ends.
+fn look(owner: &Owner, told: &Receiver<Told>, mut wait: Duration) -> Option<bool> {
+    loop {
+        match told.recv_timeout(wait) {
+            Ok(Told::Stopped) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Told::End) | Err(RecvTimeoutError::Disconnected) => return None,
         }
+        // Who says that the process ends may hold the owner's lock.
+        let any = owner.try_with_card(|c, _| !c.stopped().is_empty());
+        if any.is_some() {
+            return any;
+        }
+        wait = BUSY;
     }
 }
 

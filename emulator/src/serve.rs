@@ -147,7 +147,14 @@ pub fn serve(o: Options) -> Result<(), Error> {
     // Removed when this function ends, in whichever way.
     let _files = prepared.take_files();
     let owner = prepared.owner.clone();
-    let end = run(prepared, ready, &ends);
+    let end = holder(&prepared).and_then(|holder| {
+        let end = run(prepared, ready, &ends, holder.clone());
+        // However it ended: nobody else lets the machine run on.
+        if let Some(h) = holder {
+            h.end();
+        }
+        end
+    });
     owner.end_trace();
     owner.end_record();
     owner.end_flight();
@@ -439,7 +446,21 @@ pub fn overlay(file: &Path) -> anyhow::Result<Arc<Overlay>> {
     Ok(Overlay::parse(&text, &file.display().to_string())?)
 }
 
-fn run(p: Prepared, ready: Option<File>, end: &Receiver<End>) -> anyhow::Result<()> {
+/// Who holds the virtual machine while a command is stopped.
+fn holder(p: &Prepared) -> anyhow::Result<Option<Arc<qmp::Holder>>> {
+    let Some(path) = p.options.qmp.clone() else {
+        return Ok(None);
+    };
+    let started = qmp::Holder::start(p.owner.clone(), path);
+    Ok(Some(Arc::new(started.context("thread qmp")?)))
+}
+
+fn run(
+    p: Prepared,
+    ready: Option<File>,
+    end: &Receiver<End>,
+    holder: Option<Arc<qmp::Holder>>,
+) -> anyhow::Result<()> {
     let ends = p.ends;
     let mut signals = p.signals;
     let tell = ends.clone();
@@ -478,8 +499,6 @@ fn run(p: Prepared, ready: Option<File>, end: &Receiver<End>) -> anyhow::Result<
     }
     let events = control::Events::default();
     let (told, pulled) = (events.clone(), clients.clone());
-    let hold = p.options.qmp.map(|path| qmp::start(p.owner.clone(), path));
-    let hold = hold.transpose().context("thread qmp")?;
     let of_clients = events.clone();
     clients.watch(move |f, socket, is_there| of_clients.client(f, socket, is_there));
     p.owner.watch(Box::new(move |what| {
@@ -487,11 +506,19 @@ fn run(p: Prepared, ready: Option<File>, end: &Receiver<End>) -> anyhow::Result<
         let Told::Notice(f, notice) = what else {
             return;
         };
-        match (&hold, notice) {
-            // It ends with the process.
-            (Some(hold), Notice::Stopped(..)) => drop(hold.send(())),
-            (_, Notice::Removal) => pulled.pull(f),
-            (_, Notice::Crash) => std::process::abort(),
+        match notice {
+            Notice::Stopped(..) => {
+                if let Some(h) = &holder {
+                    h.stopped();
+                }
+            }
+            Notice::Removal => pulled.pull(f),
+            Notice::Crash => {
+                if let Some(h) = &holder {
+                    h.end();
+                }
+                std::process::abort();
+            }
             _ => {}
         }
     }));
