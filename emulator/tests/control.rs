@@ -147,6 +147,11 @@ fn requests_are_answered_with_their_id_and_wrong_ones_with_an_error() {
             "is not hex",
         ),
         (
+            "{\"execute\":\"event\",\"arguments\":{\"function\":0,\"type\":\"CMD\",\"data\":1234}}",
+            "GenericError",
+            "\\\"data\\\" is no text of hex digits",
+        ),
+        (
             "{\"execute\":\"event\",\"arguments\":{\"function\":0,\"type\":\"0x100\"}}",
             "GenericError",
             "does not fit a byte",
@@ -422,6 +427,146 @@ fn files_that_come_with_requests_are_closed() {
             "{many}: {} files, {before} before",
             open()
         );
+    }
+}
+
+/// Arguments with which each verb that takes a number is content; `stopped` and `faults` know of none.
+const CONTENT: &[(&str, &[&str])] = &[
+    ("amend", &["id=1", "field=status", "value=1"]),
+    ("break", &["when=uid=77", "times=1"]),
+    ("config", &["function=0", "item=nv_crypto_conf"]),
+    ("continue", &["id=1"]),
+    ("delay", &["opcode=2061", "ms=0"]),
+    ("eqs", &["function=0"]),
+    ("event", &["function=0", "type=9", "sub-type=4"]),
+    ("fault", &["when=uid=77", "then=lost", "times=1"]),
+    ("fault-clear", &["id=77"]),
+    ("hang", &["on=0"]),
+    (
+        "health",
+        &["syndrome=1", "ext=18", "severity=3", "fatal=0", "cold=0"],
+    ),
+    ("link", &["function=0", "up=1"]),
+    ("objects", &["function=0", "skip=0"]),
+    ("page-demand", &["function=0", "count=0"]),
+    ("pages", &["function=0"]),
+    ("register", &["name=36896", "function=1"]),
+    (
+        "set-capability",
+        &["function=0", "field=log_max_qp", "value=9"],
+    ),
+    (
+        "set-register",
+        &["function=1", "name=20486", "field=admin_status", "value=1"],
+    ),
+    ("start", &["ms=1"]),
+    ("step", &["id=1"]),
+    ("surprise-removal", &["function=1", "on=0"]),
+    ("temperature", &["celsius=40"]),
+    ("uctx", &["function=0"]),
+];
+
+/// What these verbs say of numbers that they have read.
+const READ: [&str; 4] = [
+    "\"return\"",
+    "no command is stopped with this number",
+    "there is no fault with this number",
+    "the function is in its slot",
+];
+
+#[test]
+fn a_number_is_one_in_json_and_as_decimal_or_hexadecimal_text() {
+    const NUMBERS: [&str; 6] = ["N", "0|1", "0..7", "0..1000", "NAME|N", "N|NAME"];
+    const TEXTS: [&str; 9] = [
+        "FIELD",
+        "FIELD=N …",
+        "WHEN",
+        "THEN",
+        "NAME",
+        "KIND",
+        "HEX",
+        "FILE",
+        "COMMAND",
+    ];
+    let folder = Folder::new();
+    let (_e, control) = start(&folder);
+    let mut driver = Firmware::new(PciDriver::probe(&folder.at("a")).unwrap());
+    driver.bring_up().unwrap();
+    let mut c = Control::greeted(&control);
+    for v in VERBS {
+        for (name, form, _) in v.arguments {
+            if TEXTS.contains(form) {
+                continue;
+            }
+            assert!(NUMBERS.contains(form), "{} {name}: what is {form}?", v.name);
+            let (_, words) = CONTENT.iter().find(|c| c.0 == v.name).unwrap();
+            let mut arguments: serde_json::Map<_, _> =
+                words.iter().map(|w| argument(w).unwrap()).collect();
+            let text = arguments[*name].as_str().unwrap().to_owned();
+            let number: u64 = text.parse().unwrap();
+            for value in [json!(number), json!(text), json!(format!("{number:#x}"))] {
+                arguments.insert((*name).to_owned(), value.clone());
+                let said = c.ask(&json!({"execute": v.name, "arguments": arguments}).to_string());
+                let read = READ.iter().any(|r| said.contains(r));
+                assert!(read, "{} {name}={value}: {said}", v.name);
+            }
+            for value in [json!("1x"), json!("0x"), json!(1.5), json!(true)] {
+                arguments.insert((*name).to_owned(), value.clone());
+                let said = c.ask(&json!({"execute": v.name, "arguments": arguments}).to_string());
+                assert!(
+                    said.contains("\"error\""),
+                    "{} {name}={value}: {said}",
+                    v.name
+                );
+            }
+        }
+    }
+    for (count, read) in [
+        ("-1", true),
+        ("-0x2", true),
+        ("--1", false),
+        ("+1", false),
+        ("0x-1", false),
+    ] {
+        let request =
+            json!({"execute": "page-demand", "arguments": {"function": 0, "count": count}});
+        let said = c.ask(&request.to_string());
+        assert_eq!(said.contains("\"return\""), read, "{count}: {said}");
+    }
+}
+
+#[test]
+fn ctl_keeps_data_of_digits_as_they_stand() {
+    let folder = Folder::new();
+    let (e, control) = start(&folder);
+    let event = |data: &str| {
+        let out = program()
+            .args([
+                "ctl",
+                "--control",
+                control.to_str().unwrap(),
+                "event",
+                "function=1",
+            ])
+            .args(["type=CMD", &format!("data={data}")])
+            .output()
+            .unwrap();
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    // The first would be a JSON number, the second one of another value, the third none.
+    for data in ["10000000", "1e10", "00112233"] {
+        assert_eq!(event(data), (Some(0), String::new()), "{data}");
+    }
+    let (code, said) = event("123");
+    assert!(code == Some(1) && said.contains("is not hex"), "{said}");
+    drop(e);
+    for (word, value) in [
+        ("data=10000000", "10000000"),
+        ("data=1e10", "1e10"),
+        ("data=\"12\"", "12"),
+        ("at=", ""),
+    ] {
+        assert_eq!(argument(word).unwrap().1, json!(value));
     }
 }
 

@@ -23,17 +23,18 @@ const READS: &str = "load";
 /// Longest conversation that `ctl` listens to in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
 
-/// An argument `NAME=VALUE`, its value JSON or else a string.
+/// An argument `NAME=VALUE`, its value a string.
 pub type Argument = (String, Value);
 
-/// Takes `NAME=VALUE` apart.
+/// Takes `NAME=VALUE` apart. The value stays as it stands, as digits may be text (hex data, a file's name): what is
+/// a number is for the verb to say. A string of JSON, in quotes, is what it means.
 ///
 /// # Errors
 /// There is no `=`.
 pub fn argument(text: &str) -> Result<Argument, String> {
     let (name, value) = text.split_once('=').ok_or("it is not NAME=VALUE")?;
-    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-    Ok((name.to_owned(), value))
+    let value = serde_json::from_str::<String>(value).unwrap_or_else(|_| value.to_owned());
+    Ok((name.to_owned(), value.into()))
 }
 
 /// `fwctl-emu ctl`: one command over the socket at `path`, as JSON or as text.

@@ -63,9 +63,9 @@ pub(super) fn capability(s: &Server, a: &Arguments) -> Result<Value, String> {
 /// Sets a field of a register; an error if it does not show there, as it follows from something else.
 pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, String> {
     let function = function(s, a)?;
-    let name = text(a, "name")?;
+    let name = word(a, "name")?;
     let path = text(a, "field")?;
-    let (register, target) = register_field(name, path)?;
+    let (register, target) = register_field(&name, path)?;
     let bits = bits(a, path, target)?;
     let at = if a.contains_key("at") {
         text(a, "at")?

@@ -12,7 +12,7 @@ use fw_model::{
 use fwctl_proto::{cmdif::DeliveryStatus, event, mst::nv::Type, opcode, status::Status};
 use serde_json::{Value, json};
 
-use super::{Arguments, function, number, text};
+use super::{Arguments, function, number, text, word};
 use crate::{
     control::Server,
     decode::{self, Which},
@@ -180,7 +180,7 @@ pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, String> {
     };
     run(
         s,
-        &format!("function={f} register={} {at}", text(a, "name")?),
+        &format!("function={f} register={} {at}", word(a, "name")?),
     )
 }
 

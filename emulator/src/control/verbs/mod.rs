@@ -727,11 +727,13 @@ fn event(s: &Server, a: &Arguments) -> Result<Value, String> {
     let event_type = byte(named(a, "type", numbers(0..=u8::MAX, event::name))?, "type")?;
     let sub_type = match a.get("sub-type") {
         None => 0,
-        Some(_) => byte(named(a, "sub-type", core::iter::empty())?, "sub-type")?,
+        Some(_) => u8::try_from(number(a, "sub-type")?)
+            .map_err(|_| "\"sub-type\" does not fit a byte".to_owned())?,
     };
     let mut data = [0; eqe::DATA_BYTES];
     if let Some(given) = a.get("data") {
-        let text = given.as_str().unwrap_or_default();
+        // A number has lost its leading zeros.
+        let text = given.as_str().ok_or("\"data\" is no text of hex digits")?;
         let bytes = hex(text)
             .filter(|b| b.len() <= data.len())
             .ok_or_else(|| format!("\"data\" is not hex of at most {} bytes", eqe::DATA_BYTES))?;
@@ -752,7 +754,7 @@ fn event(s: &Server, a: &Arguments) -> Result<Value, String> {
 fn health(s: &Server, a: &Arguments) -> Result<Value, String> {
     let all = segment::health::SYNDROMES;
     let names = all.iter().map(|s| (s.0.into(), s.1));
-    let small = |name: &str, most: i64, default: i64| {
+    let small = |name: &str, most: i128, default: i128| {
         let value = if a.contains_key(name) {
             number(a, name)?
         } else {
@@ -853,10 +855,26 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     Some(digits.chunks_exact(2).map(|p| p[0] << 4 | p[1]).collect())
 }
 
+/// A whole number: one of JSON, or as text, decimal or 0x…, behind a minus or not.
+fn integer(value: &Value) -> Option<i128> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(n) => n.to_string(),
+        _ => return None,
+    };
+    let (sign, text) = text.strip_prefix('-').map_or((1, &*text), |t| (-1, t));
+    let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |t| (t, 16));
+    if digits.starts_with('+') {
+        return None;
+    }
+    let n = u64::from_str_radix(digits, radix).ok()?;
+    Some(sign * i128::from(n))
+}
+
 /// An argument that must be there and be a number.
-fn number(a: &Arguments, name: &str) -> Result<i64, String> {
+fn number(a: &Arguments, name: &str) -> Result<i128, String> {
     a.get(name)
-        .and_then(Value::as_i64)
+        .and_then(integer)
         .ok_or_else(|| format!("{name:?} is not a number"))
 }
 
@@ -867,15 +885,12 @@ fn named(
     names: impl Iterator<Item = (u16, &'static str)>,
 ) -> Result<u64, String> {
     let value = a.get(name).ok_or_else(|| format!("{name:?} is missing"))?;
-    let Value::String(text) = value else {
-        return value
-            .as_u64()
-            .ok_or_else(|| format!("{name:?}: there is no {value}"));
-    };
-    let number = text.strip_prefix("0x").map(|h| u64::from_str_radix(h, 16));
-    if let Some(Ok(number)) = number {
+    if let Some(number) = integer(value).and_then(|n| u64::try_from(n).ok()) {
         return Ok(number);
     }
+    let Value::String(text) = value else {
+        return Err(format!("{name:?}: there is no {value}"));
+    };
     let all: Vec<_> = names.collect();
     let known = all
         .iter()
