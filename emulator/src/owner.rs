@@ -150,7 +150,26 @@ impl Owner {
 
     /// Lets something happen and carries out what follows.
     pub fn submit(&self, input: Input<'_>, mem: &dyn GuestMemory) {
+        self.happen(&mut self.lock(), input, mem);
+    }
+
+    /// Lets something happen, and says what it did: `after` is given what `before` has seen of the card, and
+    /// nothing else happens in between.
+    pub fn submit_and_see<B, R>(
+        &self,
+        input: Input<'_>,
+        mem: &dyn GuestMemory,
+        before: impl FnOnce(&Card) -> B,
+        after: impl FnOnce(B, &Card) -> R,
+    ) -> R {
         let mut i = self.lock();
+        let seen = before(&i.card);
+        self.happen(&mut i, input, mem);
+        after(seen, &i.card)
+    }
+
+    #[inline]
+    fn happen(&self, i: &mut Inner, input: Input<'_>, mem: &dyn GuestMemory) {
         if i.dead {
             return;
         }

@@ -570,6 +570,49 @@ fn ctl_keeps_data_of_digits_as_they_stand() {
     }
 }
 
+/// Clients at a time, and faults that each adds.
+const CLIENTS: usize = 4;
+const ADDED: usize = 500;
+
+#[test]
+fn each_of_several_clients_is_told_what_its_own_request_did() {
+    let folder = Folder::new();
+    let (_e, control) = start(&folder);
+    let client = |n: usize| {
+        let mut c = Control::greeted(&control);
+        let mut ask = |verb: &str, arguments: serde_json::Value, key: &str| {
+            let said = c.ask(&json!({"execute": verb, "arguments": arguments}).to_string());
+            let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+            let number = answer["return"][key].as_u64();
+            number.unwrap_or_else(|| panic!("{verb}: {said}"))
+        };
+        let mut ids = Vec::new();
+        let mut cleared = 0;
+        for k in 0..ADDED {
+            let fault = json!({"when": format!("uid={n}"), "then": "lost"});
+            ids.push(ask("fault", fault, "id"));
+            // Half of them only what all have added.
+            if k % 2 == n % 2 {
+                cleared += ask("fault-clear", json!({}), "cleared");
+            }
+        }
+        (ids, cleared)
+    };
+    let all: Vec<_> = std::thread::scope(|s| {
+        let threads: Vec<_> = (0..CLIENTS).map(|n| s.spawn(move || client(n))).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let mut ids: Vec<_> = all.iter().flat_map(|a| a.0.clone()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), CLIENTS * ADDED, "two were told the same number");
+    let mut c = Control::greeted(&control);
+    let left: serde_json::Value = serde_json::from_str(&c.ask("{\"execute\":\"faults\"}")).unwrap();
+    let left = left["return"].as_array().unwrap().len() as u64;
+    let cleared: u64 = all.iter().map(|a| a.1).sum();
+    assert_eq!(cleared + left, (CLIENTS * ADDED) as u64);
+}
+
 /// A name that is nearly one, in each place that takes a name; and the name that may have been meant.
 const NEARLY: &[(&[&str], &str)] = &[
     (&["event", "function=0", "type=PORT_CHANG"], "PORT_CHANGE"),

@@ -677,13 +677,12 @@ fn add_fault(s: &Server, fault: &Fault) -> Result<Value, String> {
     if let Some(f) = fault.function().filter(|f| usize::from(*f) >= known) {
         return Err(format!("function={f}: {}", no_function(known)));
     }
-    let last = |s: &Server| {
-        let id = |c: &Card, _| c.faults().last().map(|f| f.id);
-        s.owner.with_card(id)
-    };
-    let before = last(s);
-    s.owner.submit(Input::Fault(fault), &NoMemory);
-    match last(s) {
+    let last = |c: &Card| c.faults().last().map(|f| f.id);
+    let input = Input::Fault(fault);
+    let (before, after) = s
+        .owner
+        .submit_and_see(input, &NoMemory, last, |before, c| (before, last(c)));
+    match after {
         Some(id) if before != Some(id) => Ok(json!({"id": id})),
         _ => Err(format!("there are {MAX_FAULTS} faults already")),
     }
@@ -702,10 +701,14 @@ fn fault_clear(s: &Server, a: &Arguments) -> Result<Value, String> {
             id
         }
     };
-    let count = |s: &Server| s.owner.with_card(|c, _| c.faults().len());
-    let before = count(s);
-    s.owner.submit(Input::ClearFaults(id), &NoMemory);
-    Ok(json!({"cleared": before - count(s)}))
+    let input = Input::ClearFaults(id);
+    Ok(json!({"cleared": fewer(s, input, |c| c.faults().len())}))
+}
+
+/// By how much an input makes a count smaller.
+fn fewer(s: &Server, input: Input<'_>, count: fn(&Card) -> usize) -> usize {
+    let after = |before: usize, c: &Card| before.saturating_sub(count(c));
+    s.owner.submit_and_see(input, &NoMemory, count, after)
 }
 
 fn faults(s: &Server, _: &Arguments) -> Result<Value, String> {

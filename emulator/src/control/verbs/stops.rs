@@ -7,7 +7,7 @@ use fw_model::{
 };
 use serde_json::{Value, json};
 
-use super::{Arguments, add_fault, number, text, times, word};
+use super::{Arguments, add_fault, fewer, number, text, times, word};
 use crate::{
     control::Server,
     decode::Which,
@@ -106,10 +106,8 @@ pub(super) fn go_on(s: &Server, a: &Arguments) -> Result<Value, String> {
     } else {
         None
     };
-    let count = |s: &Server| s.owner.with_card(|c, _| c.stopped().len());
-    let before = count(s);
-    s.owner.submit(Input::Continue(number), &NoMemory);
-    Ok(json!({ "continued": before.saturating_sub(count(s)) }))
+    let input = Input::Continue(number);
+    Ok(json!({ "continued": fewer(s, input, |c| c.stopped().len()) }))
 }
 
 /// Answers a stopped command, and stops the next one of its function.
