@@ -260,7 +260,7 @@ struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// If the firmware's model fails, write what led to it into this folder, for `fwctl-emu replay`
-    /// (default: that of --state, or the one for temporary files).
+    /// (default: that of --save-dir, else that of --state, else one of this user's for temporary files).
     #[arg(long, value_name = "DIR")]
     dump_dir: Option<PathBuf>,
     /// Let the virtual machine stand while a command is stopped at a breakpoint (docs/debugging.md): the

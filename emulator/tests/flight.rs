@@ -139,6 +139,35 @@ fn a_model_that_fails_leaves_what_led_to_it_and_the_device_goes_on_after_a_reset
 }
 
 #[test]
+fn a_dump_goes_to_the_folder_of_save_dir_before_that_of_the_state() {
+    let folder = Folder::new();
+    let (socket, state, saved) = (folder.at("s"), folder.at("state"), folder.at("saved"));
+    fs::create_dir(&saved).unwrap();
+    let _e = Emulator::start(&[
+        "--vfio-user",
+        text(&socket),
+        "--state",
+        text(&state),
+        "--save-dir",
+        text(&saved),
+        "--fault",
+        "opcode=ENABLE_HCA : panic",
+    ]);
+    let mut d = PciDriver::probe(&socket).unwrap();
+    d.post(0, Command::new(opcode::ENABLE_HCA).inbox(), 16)
+        .unwrap();
+    d.ring(1).unwrap();
+    assert_eq!(dumps(&saved, 1).len(), 1);
+    assert_eq!(dumps(&state, 0).len(), 0);
+    // As the help says it; words may be on two lines.
+    let help = program().args(["serve", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let words: Vec<_> = help.split_whitespace().collect();
+    let order = "(default: that of --save-dir, else that of --state, else one of this user's for temporary files)";
+    assert!(words.join(" ").contains(order), "{help}");
+}
+
+#[test]
 fn only_so_many_failures_leave_a_dump() {
     /// `MAX_DUMPS`, as docs/limits.md promises it.
     const MAX_DUMPS: usize = 8;
