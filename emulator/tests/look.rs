@@ -293,6 +293,9 @@ fn answers_are_counted() {
         "fwctl_emu_commands_total{function=\"0\",opcode=\"NOP\",status=\"OK\"} 3",
         "fwctl_emu_connected{function=\"0\"} 1",
         "fwctl_emu_pending{function=\"0\"} 0",
+        // It falls when a queue goes.
+        "# TYPE fwctl_emu_eqs_dropped gauge",
+        "fwctl_emu_eqs_dropped{function=\"0\"} 0",
         "# TYPE fwctl_emu_input_seconds histogram",
         "# TYPE fwctl_emu_command_seconds summary",
         "fwctl_emu_command_seconds_count{opcode=\"NOP\"} 3",
@@ -301,6 +304,17 @@ fn answers_are_counted() {
         assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
     }
     // Every line is a comment, or a name with labels and a number.
+    // Every line is a comment, or a name with labels and a number.
+    // What falls when a queue goes is no counter.
+    for line in metrics.lines().filter(|l| l.starts_with("# TYPE")) {
+        let counts = line.ends_with("_total counter");
+        assert_eq!(counts, line.contains("_total"), "{line}");
+        assert!(!counts || !line.contains("dropped"), "{line}");
+    }
+    assert!(
+        metrics.contains("# TYPE fwctl_emu_eqs_dropped gauge"),
+        "{metrics}"
+    );
     for line in metrics.lines().filter(|l| !l.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
         assert!(

@@ -82,12 +82,13 @@ pub(super) fn metrics(s: &Server, _: &Arguments) -> Result<Value, String> {
             let _ = writeln!(t, "{name}{{function=\"{}\"}} {}", r.id.0, value(r));
         }
     }
-    let name = "fwctl_emu_events_dropped_total";
+    // No counter: it falls when a queue goes.
+    let name = "fwctl_emu_eqs_dropped";
     head(
         &mut t,
         name,
-        "counter",
-        "Events that found a queue full, of the queues that there are.",
+        "gauge",
+        "Events that found one of the event queues full that there are now.",
     );
     for (r, n) in reports.iter().zip(dropped) {
         let _ = writeln!(t, "{name}{{function=\"{}\"}} {n}", r.id.0);
