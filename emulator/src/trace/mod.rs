@@ -26,7 +26,7 @@ pub use writer::Recorder;
 
 use std::borrow::Cow;
 
-use fw_model::{Delivery, ResetKind, Scope};
+use fw_model::{Delivery, ResetKind, Scope, limits::MAX_MESSAGE};
 use serde::{Deserialize, Serialize};
 
 /// What a file begins with.
@@ -38,8 +38,10 @@ pub const QUEUE: usize = 4 << 20;
 /// Bytes before an entry, little-endian dwords: its length, and the same with every bit inverted, which tells a
 /// length that was changed from a file that ends too early.
 const ENTRY_HEAD: usize = 8;
-/// Bytes of an entry, at most.
-pub const MAX_ENTRY: usize = 1 << 20;
+/// Bytes of an entry, at most: of a command with both messages as long as they may be, and what else there is of it.
+pub const MAX_ENTRY: usize = 2 * MAX_MESSAGE + 4096;
+// So that an empty queue takes any entry, behind one that says what is missing.
+const _: () = assert!(ENTRY_HEAD + MAX_ENTRY + 64 <= QUEUE);
 
 /// Bytes as one piece, owned when they were read.
 mod bytes {

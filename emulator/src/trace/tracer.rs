@@ -378,6 +378,32 @@ mod tests {
         assert_eq!(kinds, [Some(ResetKind::Flr), None]);
     }
 
+    /// A trace goes on behind the largest command that there is.
+    #[test]
+    fn the_largest_command_is_read_back_whole() {
+        const LONG: usize = fw_model::limits::MAX_MESSAGE;
+        let all = traced(EventPath::Channel, |o, function| {
+            for (tag, len) in [(1, LONG), (2, 16)] {
+                let mut inbox = vec![0x5a; len];
+                inbox[..16].copy_from_slice(&command(opcode::NOP, 0));
+                let input = Input::Command {
+                    function,
+                    tag,
+                    caller: Caller::Driver,
+                    inbox: &inbox,
+                    outbox_len: len as u32,
+                };
+                o.submit(input, &NoMemory);
+            }
+        });
+        let lens = |e: &Entry<'_>| match e {
+            Entry::Command(c) => (c.inbox.len(), c.outbox.len()),
+            other => panic!("{other:?}"),
+        };
+        let found: Vec<_> = all.iter().map(lens).collect();
+        assert_eq!(found, [(LONG, LONG), (16, 16)]);
+    }
+
     /// Commands that are never answered are forgotten at some time, and the trace goes on.
     #[test]
     fn commands_without_an_answer_end_at_max_waiting() {
