@@ -25,10 +25,11 @@ pub struct Summary {
     rows: BTreeMap<String, Row>,
 }
 
-/// The value below which so many percent of the sorted values are.
+/// The smallest of the sorted values that so many percent of them do not exceed: the nearest rank.
 fn percentile(sorted: &[u64], percent: usize) -> u64 {
-    let last = sorted.len().saturating_sub(1);
-    sorted.get(last * percent / 100).copied().unwrap_or(0)
+    let rank = (sorted.len() * percent).div_ceil(100);
+    let index = rank.saturating_sub(1);
+    sorted.get(index).copied().unwrap_or(0)
 }
 
 impl Summary {
@@ -134,5 +135,10 @@ mod tests {
                     "own_p50_ns": 49_000, "own_p99_ns": 98_000}])
         );
         assert_eq!((percentile(&[], 50), percentile(&[7], 99)), (0, 7));
+        // Of few commands the slowest is the 99th percentile, and no value is between two that there are.
+        let both = |sorted| (percentile(sorted, 50), percentile(sorted, 99));
+        assert_eq!(both(&[7]), (7, 7));
+        assert_eq!(both(&[1, 9]), (1, 9));
+        assert_eq!(both(&[1, 5, 9]), (5, 9));
     }
 }
