@@ -201,6 +201,7 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver
             options.doors.len()
         );
     }
+    check_files(&options)?;
     if options.faults.len() > MAX_FAULTS {
         bail!("{} faults: there may be {MAX_FAULTS}", options.faults.len());
     }
@@ -286,6 +287,26 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver
         },
         end,
     ))
+}
+
+/// Checks that no file that is to be written is one that is written or read besides.
+fn check_files(o: &Options) -> anyhow::Result<()> {
+    type Given<'a> = (&'static str, Option<&'a Path>);
+    fn given<'a>(all: &[Given<'a>]) -> Vec<(&'static str, &'a Path)> {
+        all.iter().filter_map(|(o, p)| Some((*o, (*p)?))).collect()
+    }
+    let profile = is_file(&o.profile).then_some(Path::new(&o.profile));
+    files::apart(
+        &given(&[
+            ("--trace", o.trace.as_deref()),
+            ("--record", o.record.as_deref()),
+        ]),
+        &given(&[
+            ("--overlay", o.overlay.as_deref()),
+            ("--load", o.load.as_deref()),
+            ("--profile", profile),
+        ]),
+    )
 }
 
 /// Puts the process into its sandbox.
@@ -424,13 +445,17 @@ fn load(file: &Path, profile: Arc<Profile>, o: &Options) -> anyhow::Result<Card>
     Ok(card)
 }
 
+/// True if a profile's name is that of a file.
+fn is_file(name: &str) -> bool {
+    name.contains('/') || Path::new(name).extension().is_some_and(|e| e == "toml")
+}
+
 /// A built-in profile, or one from a file: with a slash or `.toml` in its name.
 ///
 /// # Errors
 /// What is wrong with it, and where.
 pub fn profile(name: &str) -> anyhow::Result<Arc<Profile>> {
-    let is_file = name.contains('/') || Path::new(name).extension().is_some_and(|e| e == "toml");
-    if !is_file {
+    if !is_file(name) {
         return Ok(Profile::builtin(name)?);
     }
     let text = files::text("profile", Path::new(name))?;

@@ -152,6 +152,87 @@ fn a_trace_is_shown_filtered_counted_and_exported() {
     assert_eq!(events.iter().filter(|e| e["name"] == "NOP").count(), 6);
 }
 
+/// Whatever is wrong with an export, no file is harmed by it.
+#[test]
+fn an_export_that_fails_leaves_every_file_as_it_was() {
+    let folder = Folder::new();
+    let file = traced(&folder, "a", 1, Signal::TERM);
+    let before = fs::read(&file).unwrap();
+    let (link, out, other) = (folder.at("link"), folder.at("out"), folder.at("other"));
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    fs::write(&out, "mine").unwrap();
+    let name = text(&file);
+    let wrong_field = ["--field", "input_num_entrys=1"];
+    let none = folder.at("none");
+    for (args, said) in [
+        (vec!["--pcapng", name, name], "is the same file as"),
+        (vec!["--pcapng", text(&link), name], "is the same file as"),
+        (vec!["--pcapng", name, text(&link)], "is the same file as"),
+        (vec!["--perfetto", name, name], "is the same file as"),
+        (
+            vec!["--perfetto", text(&other), "--pcapng", text(&other), name],
+            "is the same file as",
+        ),
+        (
+            [&["--pcapng", text(&out), name][..], &wrong_field].concat(),
+            "did you mean input_num_entries",
+        ),
+        (
+            vec!["--perfetto", text(&out), text(&none)],
+            "No such file or directory",
+        ),
+        (
+            vec!["--perfetto", text(&out), "--pcapng", "/none/at/all", name],
+            "No such file or directory",
+        ),
+    ] {
+        let o = trace(&[&["export"][..], &args].concat());
+        let told = String::from_utf8(o.stderr).unwrap();
+        assert_eq!(o.status.code(), Some(2), "{args:?}: {told}");
+        assert!(told.contains(said), "{args:?}: {told}");
+        assert_eq!(fs::read(&file).unwrap(), before, "{args:?}");
+    }
+    assert!(!other.exists());
+    // One whose end is found damaged half-way.
+    let damaged = folder.at("damaged");
+    fs::write(&damaged, [&before[..], &[0; 8]].concat()).unwrap();
+    let o = trace(&["export", "--pcapng", text(&out), text(&damaged)]);
+    assert_eq!(o.status.code(), Some(2));
+    assert_eq!(fs::read(&out).unwrap(), b"mine");
+    let names = |d: &Path| fs::read_dir(d).unwrap().count();
+    assert_eq!(names(file.parent().unwrap()), 4, "nothing is left behind");
+    // What is no regular file is written to as it is.
+    shown(&["export", "--perfetto", "/dev/null", name]);
+    shown(&["export", "--pcapng", text(&out), name]);
+    assert_ne!(fs::read(&out).unwrap(), b"mine");
+}
+
+#[test]
+fn two_outputs_of_serve_are_not_one_file() {
+    let folder = Folder::new();
+    let (socket, file) = (folder.at("socket"), folder.at("f"));
+    let link = folder.at("link");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let overlay = folder.at("overlay.toml");
+    fs::write(&overlay, include_str!("../examples/widget.toml")).unwrap();
+    let socket = ["--vfio-user", text(&socket)];
+    let (file, overlay) = (text(&file), text(&overlay));
+    for (args, said) in [
+        (["--trace", file, "--record", file], "--trace"),
+        (["--record", text(&link), "--trace", file], "--trace"),
+        (["--overlay", overlay, "--trace", overlay], "--overlay"),
+        (["--record", overlay, "--overlay", overlay], "--overlay"),
+    ] {
+        let (code, told) = process::refused(&[&socket[..], &args].concat());
+        assert_eq!(code, 2, "{told}");
+        let same = told.contains(said) && told.contains("is the same file as");
+        assert!(same, "{told}");
+    }
+    assert!(!folder.at("f").exists());
+    let kept = fs::read_to_string(overlay).unwrap();
+    assert_eq!(kept, include_str!("../examples/widget.toml"));
+}
+
 /// tshark, with the dissector and a file.
 fn tshark(program: &str, dissector: &Path, file: &Path, args: &[&str]) -> String {
     let o = std::process::Command::new(program)

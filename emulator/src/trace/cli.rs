@@ -20,6 +20,7 @@ use super::{
     summary::Summary,
 };
 use crate::{
+    files::{self, Output},
     observe::{ALL_FIELDS, MAX_FIELDS},
     serve::overlay,
 };
@@ -109,6 +110,12 @@ pub struct What {
     filter: Filter,
 }
 
+/// Opens a trace of which something is wanted.
+fn entries(file: &Path, filter: &Filter, overlay: Option<&Overlay>) -> anyhow::Result<Reader> {
+    filter.check(overlay).map_err(anyhow::Error::msg)?;
+    Reader::open(file).with_context(|| format!("trace {}", file.display()))
+}
+
 /// Goes through the entries that are wanted. A trace that ends too early is told, and is no failure.
 fn each(
     file: &Path,
@@ -116,10 +123,8 @@ fn each(
     overlay: Option<&Overlay>,
     mut f: impl FnMut(&Entry<'_>) -> io::Result<()>,
 ) -> anyhow::Result<()> {
-    filter.check(overlay).map_err(anyhow::Error::msg)?;
     let name = file.display();
-    let reader = Reader::open(file).with_context(|| format!("trace {name}"))?;
-    for entry in reader {
+    for entry in entries(file, filter, overlay)? {
         match entry {
             Ok(e) if filter.matches(&e, overlay) => f(&e)?,
             Ok(_) => {}
@@ -200,12 +205,12 @@ pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
             what,
         } => {
             let overlay = given(what.overlay.as_ref())?;
-            if let Some(to) = perfetto {
-                written(to, |file| export_perfetto(what, overlay.as_deref(), file))?;
-            }
-            if let Some(to) = pcapng {
-                written(to, |file| export_pcapng(what, overlay.as_deref(), file))?;
-            }
+            export(
+                perfetto.as_deref(),
+                pcapng.as_deref(),
+                what,
+                overlay.as_deref(),
+            )?;
         }
         Command::Dissector { overlay } => {
             let overlay = given(overlay.as_ref())?;
@@ -215,15 +220,35 @@ pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Makes a file and has it filled.
-fn written(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<()>,
+/// Writes a trace for other programs. Nothing is touched before all is known to be right, and no file takes its
+/// place before it is whole.
+fn export(
+    perfetto: Option<&Path>,
+    pcapng: Option<&Path>,
+    what: &What,
+    overlay: Option<&Overlay>,
 ) -> anyhow::Result<()> {
-    let name = || path.display().to_string();
-    let mut file = File::create(path).map(BufWriter::new).with_context(name)?;
-    fill(&mut file)?;
-    file.flush().with_context(name)
+    let outputs = [("--perfetto", perfetto), ("--pcapng", pcapng)];
+    let outputs = outputs.into_iter().filter_map(|(o, p)| Some((o, p?)));
+    let overlay_file = what.overlay.as_deref().map(|p| ("--overlay", p));
+    let inputs: Vec<_> = [("the trace", what.file.as_path())]
+        .into_iter()
+        .chain(overlay_file)
+        .collect();
+    files::apart(&outputs.collect::<Vec<_>>(), &inputs)?;
+    entries(&what.file, &what.filter, overlay)?;
+    let mut perfetto = perfetto.map(Output::begin).transpose()?;
+    let mut pcapng = pcapng.map(Output::begin).transpose()?;
+    if let Some(to) = &mut perfetto {
+        export_perfetto(what, overlay, to.file())?;
+    }
+    if let Some(to) = &mut pcapng {
+        export_pcapng(what, overlay, to.file())?;
+    }
+    [perfetto, pcapng]
+        .into_iter()
+        .flatten()
+        .try_for_each(Output::end)
 }
 
 fn export_perfetto(
