@@ -3,7 +3,9 @@
 
 use std::{fmt::Write, time::Duration};
 
-use fw_model::{Effects, Observed, Overlay, fault::Target, reg, syndrome::Syndrome};
+use fw_model::{
+    Effects, Observed, Overlay, Time, Unanswered, Why, fault::Target, reg, syndrome::Syndrome,
+};
 use fwctl_proto::{
     cmdif::DeliveryStatus,
     layout::{self, Layout as _, LayoutInfo, get_bits, set_bits},
@@ -32,6 +34,21 @@ pub const ALL_FIELDS: usize = usize::MAX;
 pub fn log(o: &Observed, fx: &Effects, overlay: Option<&Overlay>) {
     if log::log_enabled!(target: "command", log::Level::Info) {
         let text = line(&Seen::of(o, fx), overlay, MAX_FIELDS);
+        log::info!(target: "command", "{text}");
+    }
+}
+
+/// Logs a command that has no answer, in the same way.
+#[cold]
+pub fn log_unanswered(u: &Unanswered, fx: &Effects, now: Time, overlay: Option<&Overlay>) {
+    if log::log_enabled!(target: "command", log::Level::Info) {
+        let seen = Seen {
+            function: u.function.0,
+            slot: u.slot,
+            took: now.since(u.submitted),
+            ..Seen::lone(fx.bytes(u.inbox), &[])
+        };
+        let text = unanswered(&seen, u.why, overlay, MAX_FIELDS);
         log::info!(target: "command", "{text}");
     }
 }
@@ -262,10 +279,8 @@ fn status(seen: &Seen<'_>) -> String {
     }
 }
 
-/// One command in one line: function, slot, opcode, status, time, fields that are not zero, at most
-/// `max` of them in each direction; with [`ALL_FIELDS`] those that are zero too.
-#[must_use]
-pub fn line(seen: &Seen<'_>, overlay: Option<&Overlay>, max: usize) -> String {
+/// What was asked, up to the length of the inbox; and the command by its names.
+fn asked(seen: &Seen<'_>, overlay: Option<&Overlay>, max: usize) -> (String, Named) {
     let which = if max == ALL_FIELDS {
         Which::All
     } else {
@@ -287,8 +302,35 @@ pub fn line(seen: &Seen<'_>, overlay: Option<&Overlay>, max: usize) -> String {
     if uid != 0 {
         let _ = write!(s, " uid={uid}");
     }
-    let (in_len, out_len) = (seen.inbox.len(), seen.outbox.len());
-    let _ = write!(s, " in={in_len} out={out_len} -> {}", n.status);
+    let _ = write!(s, " in={}", seen.inbox.len());
+    (s, n)
+}
+
+/// Why a command has no answer, in words.
+#[must_use]
+pub fn outcome(why: Why) -> String {
+    let what = if why.is_held() { "held" } else { "unanswered" };
+    format!("{what}: {} ({})", why.name(), why.text())
+}
+
+/// A command without an answer, in one line as [`line`].
+#[must_use]
+pub fn unanswered(seen: &Seen<'_>, why: Why, overlay: Option<&Overlay>, max: usize) -> String {
+    let (mut s, n) = asked(seen, overlay, max);
+    let _ = write!(s, " -> {}", outcome(why));
+    if !seen.took.is_zero() {
+        let _ = write!(s, " after {:?}", seen.took);
+    }
+    show(&mut s, " | in", &n.input, max);
+    s
+}
+
+/// One command in one line: function, slot, opcode, status, time, fields that are not zero, at most
+/// `max` of them in each direction; with [`ALL_FIELDS`] those that are zero too.
+#[must_use]
+pub fn line(seen: &Seen<'_>, overlay: Option<&Overlay>, max: usize) -> String {
+    let (mut s, n) = asked(seen, overlay, max);
+    let _ = write!(s, " out={} -> {}", seen.outbox.len(), n.status);
     if seen.delivery != 0 {
         return s;
     }

@@ -14,7 +14,7 @@ use std::{
 
 use fw_model::{
     Card, Delivery, Effect, Effects, EventPath, FunctionId, GuestMemory, Input, NoMemory, Notice,
-    Order, Report, ResetKind, Store, Time, Token,
+    Order, Report, ResetKind, Store, Time, Token, Unanswered, Why,
     record::{Happening, Noted, Notes, Step},
     save::LoadError,
 };
@@ -249,6 +249,7 @@ impl Owner {
         let mut i = self.lock();
         i.logged = true;
         i.card.set_observed(true);
+        i.fx.set_observed(true);
     }
 
     /// Have everything traced.
@@ -400,6 +401,7 @@ impl Inner {
         if let Some(watch) = &self.watch {
             watch(Told::Panic(function));
         }
+        self.failed(function, tag, now, step, mem);
         let lost: Vec<FunctionId> = match function {
             Some(f) => vec![f],
             None => self.card.functions().collect(),
@@ -433,6 +435,88 @@ impl Inner {
                 delivery: Delivery::Reset,
                 outbox,
             });
+        }
+    }
+
+    /// Tells observers that the model has failed, and in which commands.
+    fn failed(
+        &mut self,
+        function: Option<FunctionId>,
+        tag: Option<u64>,
+        now: Time,
+        step: &Step<'_>,
+        mem: &dyn GuestMemory,
+    ) {
+        if !self.fx.is_observed() {
+            return;
+        }
+        if let Some(t) = &mut self.trace {
+            let text = "the firmware model failed; this is a bug, or a fault's doing";
+            t.note(function, text.into(), now);
+        }
+        let Step::Input(input) = step else { return };
+        let card = &self.card;
+        // It may be the memory that fails.
+        let brought = catch_unwind(AssertUnwindSafe(|| card.brought(input, mem)));
+        for (function, slot, inbox) in brought.unwrap_or_default() {
+            let inbox = self.fx.store(&inbox);
+            self.fx.push(Effect::Unanswered(Unanswered {
+                function,
+                slot,
+                tag,
+                submitted: now,
+                why: Why::Panic,
+                inbox,
+            }));
+        }
+    }
+
+    /// A fault ends the process: what follows of `last`, nobody sees any more. What led to it shall be there, and
+    /// the commands that it leaves without an answer.
+    #[cold]
+    #[inline(never)]
+    fn crashed(&self, trace: Option<Tracer>, last: &Effect, now: Time) {
+        let fx = &self.fx;
+        let mut trace = trace;
+        if let Some(t) = &mut trace {
+            t.effect(last, fx, now);
+        }
+        let rest = fx.iter().skip_while(|e| !core::ptr::eq(*e, last)).skip(1);
+        for e in rest {
+            let left = match e {
+                Effect::Observed(o) => Unanswered {
+                    function: o.function,
+                    slot: o.slot,
+                    tag: None,
+                    submitted: o.submitted,
+                    why: Why::Crash,
+                    inbox: o.inbox,
+                },
+                Effect::Unanswered(u) => *u,
+                // Whose it would have been.
+                Effect::Reply {
+                    delivery: Delivery::Executed,
+                    ..
+                } => {
+                    if let Some(t) = &mut trace {
+                        t.effect(e, fx, now);
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            self.unanswered(&left, now);
+            if let Some(t) = &mut trace {
+                t.effect(&Effect::Unanswered(left), fx, now);
+            }
+        }
+    }
+
+    /// Logs a command without an answer.
+    fn unanswered(&self, u: &Unanswered, now: Time) {
+        if self.logged {
+            let overlay = self.card.profile().overlay.as_deref();
+            observe::log_unanswered(u, &self.fx, now, overlay);
         }
     }
 
@@ -592,8 +676,9 @@ impl Inner {
                     Effect::Notice { function, notice } => {
                         log::warn!("function {}: {notice}", function.0);
                         if *notice == Notice::Crash {
-                            // What led to it shall be there.
-                            drop((self.record.take(), self.trace.take()));
+                            let trace = self.trace.take();
+                            self.crashed(trace, e, now);
+                            drop(self.record.take());
                         }
                         if let Some(watch) = &self.watch {
                             watch(Told::Notice(*function, notice));
@@ -605,6 +690,7 @@ impl Inner {
                             observe::log(o, &self.fx, overlay);
                         }
                     }
+                    Effect::Unanswered(u) => self.unanswered(u, now),
                     Effect::Posted(_) => {}
                 }
                 if TRACED && let Some(t) = &mut self.trace {

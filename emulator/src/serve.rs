@@ -263,9 +263,6 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver
         let name = path.display().to_string();
         record(&owner, file, &name, head(&options), ends.clone())?;
     }
-    for fault in &options.faults {
-        owner.submit(Input::Fault(fault), &NoMemory);
-    }
     if let Some((file, path)) = trace_file {
         let head = trace::Entry::Head {
             profile: options.profile.clone(),
@@ -274,6 +271,9 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver
         let name = path.display().to_string();
         let recorder = trace::Recorder::start(file, name.clone(), &head);
         owner.trace(recorder.with_context(|| format!("--trace {name}"))?);
+    }
+    for fault in &options.faults {
+        owner.submit(Input::Fault(fault), &NoMemory);
     }
     Ok((
         passed.ready(),

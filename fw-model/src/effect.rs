@@ -165,6 +165,8 @@ pub enum Effect {
     },
     /// A command ended; only while [`Card::set_observed`](crate::Card::set_observed) is on.
     Observed(Observed),
+    /// A command was taken, or rung for, and is not answered; only while [`Effects::set_observed`] is on.
+    Unanswered(Unanswered),
     /// An entry was written to an event queue, or lost for want of room; only while
     /// [`Effects::set_observed`] is on.
     Posted(Posted),
@@ -242,6 +244,99 @@ pub struct Observed {
     pub outbox: Bytes,
 }
 
+/// Why a command has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Why {
+    /// A fault has kept it from being executed.
+    Silent,
+    /// A fault has lost its answer.
+    Lost,
+    /// A breakpoint holds its answer.
+    Stopped,
+    /// Its answer is held back for a time.
+    Delayed,
+    /// Its answer waits for the drivers' agreement on a reset.
+    Agreement,
+    /// The firmware hangs, starts or has failed.
+    NotRunning,
+    /// A reset came before its answer.
+    Reset,
+    /// The model failed.
+    Panic,
+    /// The emulator ended before its answer.
+    Crash,
+}
+
+impl Why {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Silent,
+        Self::Lost,
+        Self::Stopped,
+        Self::Delayed,
+        Self::Agreement,
+        Self::NotRunning,
+        Self::Reset,
+        Self::Panic,
+        Self::Crash,
+    ];
+
+    /// Its name in lists.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Lost => "lost",
+            Self::Stopped => "stopped",
+            Self::Delayed => "delayed",
+            Self::Agreement => "agreement",
+            Self::NotRunning => "not-running",
+            Self::Reset => "reset",
+            Self::Panic => "panic",
+            Self::Crash => "crash",
+        }
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Silent => "by a fault, and not executed",
+            Self::Lost => "by a fault, and executed",
+            Self::Stopped => "a breakpoint holds its answer",
+            Self::Delayed => "its answer is held back for a time",
+            Self::Agreement => "its answer waits for the drivers' agreement on a reset",
+            Self::NotRunning => "the firmware does not run and has not executed it",
+            Self::Reset => "a reset came before its answer",
+            Self::Panic => "the firmware model failed",
+            Self::Crash => "the emulator ended before its answer",
+        }
+    }
+
+    /// True if the answer may still come.
+    #[must_use]
+    pub fn is_held(self) -> bool {
+        matches!(self, Self::Stopped | Self::Delayed | Self::Agreement)
+    }
+}
+
+/// A command without an answer as an observer sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Unanswered {
+    /// The function.
+    pub function: FunctionId,
+    /// Slot in the command queue, if it came that way.
+    pub slot: Option<u8>,
+    /// The tag of [`Input::Command`](crate::Input::Command), if it came that way.
+    pub tag: Option<u64>,
+    /// When it came.
+    pub submitted: Time,
+    /// Why.
+    pub why: Why,
+    /// The inbox.
+    pub inbox: Bytes,
+}
+
 /// Effects in their order, and the bytes that they refer to. Reuse one: after the first few
 /// commands it allocates no more.
 #[derive(Debug, Default)]
@@ -269,14 +364,20 @@ impl Effects {
         self.arena.get(b.range()).unwrap_or_default()
     }
 
-    /// Whether events are to be shown as well.
+    /// Whether events and commands without an answer are to be shown as well.
     pub fn set_observed(&mut self, on: bool) {
         self.observed = on;
     }
 
+    /// Whether what no guest sees is to be shown.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        !cfg!(fwctl_emu_untraced) && self.observed
+    }
+
     /// Shows an event, if that is wanted.
     pub(crate) fn posted(&mut self, p: Posted) {
-        if !cfg!(fwctl_emu_untraced) && self.observed {
+        if self.is_observed() {
             self.push(Effect::Posted(p));
         }
     }

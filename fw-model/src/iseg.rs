@@ -97,6 +97,15 @@ pub fn read(f: &Function, s: &Shared, p: &Profile, offset: u32, buf: &mut [u8], 
     }
 }
 
+/// The slots that [`write`] would tell of.
+#[must_use]
+pub fn rung(offset: u32, data: &[u8]) -> u32 {
+    (CMD_DBELL..CMD_DBELL + 4).fold(0, |all, at| {
+        let byte = at.checked_sub(offset).and_then(|i| data.get(i as usize));
+        all << 8 | u32::from(byte.copied().unwrap_or(0))
+    })
+}
+
 /// Writes `data` at byte `offset`; true if the command doorbell was written, with its value.
 ///
 /// A write that covers part of a dword changes those bytes of it alone; for the doorbell the

@@ -46,7 +46,9 @@ pub use card::{
     Bits, Card, CardOptions, EqReport, FunctionId, FunctionReport, ItemReport, MAX_LATE,
     ObjectReport, PagesReport, Stopped, UctxReport, counters,
 };
-pub use effect::{Bytes, Delivery, Effect, Effects, Notice, Observed, Order, Posted};
+pub use effect::{
+    Bytes, Delivery, Effect, Effects, Notice, Observed, Order, Posted, Unanswered, Why,
+};
 pub use health::Report;
 pub use input::{Caller, EventPath, Input, ResetKind, Scope};
 pub use memory::{GuestMemory, NoMemory, Unmapped};

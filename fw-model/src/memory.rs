@@ -14,6 +14,23 @@ pub trait GuestMemory {
     /// # Errors
     /// [`Unmapped`] if any byte of the range is not mapped; `buf` may then hold anything.
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Unmapped>;
+
+    /// The same for an observer: what the firmware itself does not read, and no record has.
+    ///
+    /// # Errors
+    /// As for [`GuestMemory::read`].
+    fn peek(&self, addr: u64, buf: &mut [u8]) -> Result<(), Unmapped> {
+        self.read(addr, buf)
+    }
+}
+
+/// Guest memory as an observer sees it.
+pub(crate) struct Peeked<'a>(pub &'a dyn GuestMemory);
+
+impl GuestMemory for Peeked<'_> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Unmapped> {
+        self.0.peek(addr, buf)
+    }
 }
 
 /// A guest with no memory that the card could reach: every read fails.

@@ -508,3 +508,41 @@ fn a_fault_that_cannot_be_is_refused_at_its_byte() {
     assert_eq!((byte, what.as_str()), (at as u64, told));
     assert!(frames.next().is_none());
 }
+
+/// What an observer is shown of commands without an answer is in no record, nor what was read for it.
+#[test]
+fn an_observer_changes_no_byte_of_a_record() {
+    use fw_model::Effect;
+    let frame = |observed: bool| {
+        let mut d = Driver::new("minimal");
+        d.fx.set_observed(observed);
+        d.card.set_observed(observed);
+        d.submit(Input::Hang(true));
+        d.post(3, &cmd(op::ENABLE_HCA, 0, 16), 16);
+        d.fx.clear();
+        let data = (1u32 << 3).to_be_bytes();
+        let step = Step::of(Input::SegmentWrite {
+            function: d.f,
+            offset: 0x18,
+            data: &data,
+        });
+        let mut notes = Notes::default();
+        let noted = Noted::new(&d.guest, &mut notes);
+        step.happen(&mut d.card, d.now, &noted, &mut d.fx);
+        let shown = |e: &&Effect| matches!(e, Effect::Unanswered(_));
+        let happening = Happening {
+            at: d.now,
+            step: &step,
+            reads: &notes,
+            effects: &d.fx,
+            from: 0,
+            panicked: false,
+        };
+        let mut bytes = Vec::new();
+        happening.write(&mut bytes).unwrap();
+        (d.fx.iter().filter(shown).count(), bytes)
+    };
+    let (with, without) = (frame(true), frame(false));
+    assert_eq!((with.0, without.0), (1, 0));
+    assert_eq!(with.1, without.1);
+}

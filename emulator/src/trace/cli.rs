@@ -165,6 +165,7 @@ pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
             each(&what.file, &what.filter, overlay.as_deref(), |e| {
                 match e {
                     Entry::Command(c) => summary.add(c, overlay.as_deref()),
+                    Entry::Unanswered(u) => summary.add_unanswered(u, overlay.as_deref()),
                     Entry::Lost { count } => lost += count,
                     _ => {}
                 }
@@ -300,6 +301,11 @@ fn one(
             show::text(e, overlay, fields),
             dump::lines(&c.inbox, "    in  "),
             dump::lines(&c.outbox, "    out ")
+        ),
+        (Format::Text, Entry::Unanswered(u)) if raw => format!(
+            "{}\n{}",
+            show::text(e, overlay, fields),
+            dump::lines(&u.inbox, "    in  ")
         ),
         (Format::Text, _) => format!("{}\n", show::text(e, overlay, fields)),
     }

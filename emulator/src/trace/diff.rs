@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
 
-use fw_model::{Overlay, ResetKind};
+use fw_model::{Overlay, ResetKind, Why};
 use similar::{ChangeTag, TextDiff};
 
 use super::{Command, Entry, dump, show};
@@ -113,7 +113,8 @@ impl Lines {
         }
     }
 
-    fn command(&mut self, c: &Command<'_>, overlay: Option<&Overlay>) {
+    /// A command, and what is instead of its answer if it has none.
+    fn command(&mut self, c: &Command<'_>, why: Option<Why>, overlay: Option<&Overlay>) {
         let n = observe::named(&c.seen(), overlay, Which::Every);
         let uid = match c.uid() {
             0 => 0,
@@ -125,16 +126,26 @@ impl Lines {
         }
         let _ = write!(
             self.text,
-            " op_mod={:#x} uid=#{uid} in={} out={} -> {} syndrome={:#x}{:04x}",
+            " op_mod={:#x} uid=#{uid} in={}",
             Command::word(&c.inbox, 6),
             c.inbox.len(),
-            c.outbox.len(),
-            n.status,
-            Command::word(&c.outbox, 4),
-            Command::word(&c.outbox, 6),
         );
+        if let Some(why) = why {
+            let _ = write!(self.text, " -> {}", observe::outcome(why));
+        } else {
+            let _ = write!(
+                self.text,
+                " out={} -> {} syndrome={:#x}{:04x}",
+                c.outbox.len(),
+                n.status,
+                Command::word(&c.outbox, 4),
+                Command::word(&c.outbox, 6),
+            );
+        }
         self.fields("in", &n.input);
-        self.fields("out", &n.output);
+        if why.is_none() {
+            self.fields("out", &n.output);
+        }
         for (title, rest) in ["in", "out"]
             .iter()
             .zip(observe::unnamed(&c.seen(), overlay))
@@ -153,7 +164,8 @@ impl Lines {
     /// Adds an entry. Writes to registers and doorbells are left out: they hold addresses and counters.
     pub fn add(&mut self, e: &Entry<'_>, overlay: Option<&Overlay>) {
         match e {
-            Entry::Command(c) => self.command(c, overlay),
+            Entry::Command(c) => self.command(c, None, overlay),
+            Entry::Unanswered(u) => self.command(&u.command(), Some(u.why), overlay),
             Entry::Event { .. }
             | Entry::Refused { .. }
             | Entry::Note { .. }

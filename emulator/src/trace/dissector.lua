@@ -24,6 +24,8 @@ local H = {
     scope = declare("scope", "Scope", u8, base.DEC, T.scopes),
     delivery = declare("delivery", "Delivery", u8, base.HEX, T.deliveries),
     why = declare("refused", "Not executed", u8, base.DEC, T.refusals),
+    unanswered = declare("unanswered", "Not answered", u8, base.DEC, T.whys),
+    waited = declare("waited", "Taken to known as unanswered (ns)", u64, base.DEC),
     took = declare("took", "Taken to answered (ns)", u64, base.DEC),
     own = declare("own", "Own time of the emulator (ns)", u64, base.DEC),
     opcode = declare("opcode", "Opcode", u16, base.HEX, T.opcodes),
@@ -320,6 +322,23 @@ function kinds.refused(buf, tree)
     tree:add(H.why, buf:range(5, 1))
     local said = buf:len() > 8 and header(tree, buf:range(8)) or "a command"
     return said .. " was not executed: " .. (T.refusals[buf:range(5, 1):uint()] or "?")
+end
+
+function kinds.unanswered(buf, tree)
+    if buf:len() < 18 then return end
+    local via = buf:range(3, 1):uint()
+    tree:add(H.via, buf:range(3, 1))
+    if via < 32 then tree:add(H.slot, buf:range(3, 1)) end
+    if buf:range(4, 1):uint() ~= 0 then tree:add(H.scope, buf:range(4, 1)) end
+    tree:add(H.unanswered, buf:range(5, 1))
+    tree:add(H.waited, buf:range(8, 8))
+    local inbox = buf:range(16)
+    local said = header(tree, inbox)
+    local layouts = T.commands[inbox:range(0, 2):uint()] or {}
+    local register, from = in_register(inbox)
+    local item = message(tree, H.inbox, "Inbox", inbox, layouts[1])
+    inner(item, inbox, from, register)
+    return said .. " is not answered: " .. (T.whys[buf:range(5, 1):uint()] or "?")
 end
 
 function kinds.reset(buf, tree)

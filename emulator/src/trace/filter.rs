@@ -30,6 +30,8 @@ pub enum Kind {
     Gateway,
     /// Commands of a command channel that were not executed.
     Refused,
+    /// Commands without an answer.
+    Unanswered,
     /// Resets of functions.
     Reset,
     /// What the operator did, and what the model noticed.
@@ -39,8 +41,11 @@ pub enum Kind {
 /// A status to be looked for, or to be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    status: u8,
+    // None is what was not delivered.
+    status: Option<u8>,
     not: bool,
+    // False: commands without an answer, which have no status.
+    answered: bool,
 }
 
 /// Which message a field is of.
@@ -74,7 +79,8 @@ pub struct Filter {
     /// Accesses to this register: a name, or a number like 0x9024.
     #[arg(long, value_name = "NAME|N", value_parser = parse_register)]
     pub register: Option<u16>,
-    /// Commands with this status; with != in front of it, those with another: '!=ok'.
+    /// Commands with this status; with != in front of it, those with another: '!=ok'. `none`: those without an
+    /// answer, which no other status chooses.
     #[arg(long, value_name = "[!=]NAME|N", value_parser = parse_status)]
     pub status: Option<Wanted>,
     /// Commands of this user context; 0 is the driver.
@@ -246,7 +252,10 @@ impl FieldWanted {
             found.map(|h| get_bits(bytes, h.1, h.2))
         };
         let in_header = header(Side::In, &IN_HEADER, &c.inbox);
-        let found = in_header.or_else(|| header(Side::Out, &OUT_HEADER, &c.outbox));
+        // What is not answered has none.
+        let out = OUT_HEADER.get(..if c.outbox.is_empty() { 0 } else { 2 });
+        let out_header = || header(Side::Out, out.unwrap_or_default(), &c.outbox);
+        let found = in_header.or_else(out_header);
         if let Some(v) = found {
             let named = self.path == "status"
                 && Status::from_code(v as u8)
@@ -260,7 +269,7 @@ impl FieldWanted {
             all.find_map(|m| decode::find(m.message, m.inbox, &self.path))
         };
         // A refused command's outbox says nothing.
-        let answered = c.status() == Some(0);
+        let answered = c.status() == Some(0) && !c.outbox.is_empty();
         let all = [
             look(Side::In, &input),
             look(Side::Out, &output).filter(|_| answered),
@@ -276,6 +285,13 @@ fn parse_status(text: &str) -> Result<Wanted, String> {
         Some(rest) => (true, rest.strip_prefix('=').unwrap_or(rest)),
         None => (false, text),
     };
+    if name.eq_ignore_ascii_case("none") {
+        return Ok(Wanted {
+            status: None,
+            not: true,
+            answered: not,
+        });
+    }
     let mut all = Status::ALL.iter();
     let known = all.find(|s| s.name().eq_ignore_ascii_case(name));
     let status = known
@@ -285,11 +301,15 @@ fn parse_status(text: &str) -> Result<Wanted, String> {
         let names: Vec<_> = Status::ALL.iter().map(|s| s.name()).collect();
         let meant = nearest(name, names.iter().copied());
         format!(
-            "{name:?} is no status{meant}; there are {}",
+            "{name:?} is no status{meant}; there are {}, none",
             names.join(", ")
         )
     })?;
-    Ok(Wanted { status, not })
+    Ok(Wanted {
+        status: Some(status),
+        not,
+        answered: true,
+    })
 }
 
 impl Filter {
@@ -315,6 +335,7 @@ impl Filter {
             Entry::Doorbell { .. } => Kind::Doorbell,
             Entry::Gateway { .. } => Kind::Gateway,
             Entry::Refused { .. } => Kind::Refused,
+            Entry::Unanswered(_) => Kind::Unanswered,
             Entry::Reset { .. } => Kind::Reset,
             Entry::Note { .. } => Kind::Note,
         };
@@ -328,7 +349,14 @@ impl Filter {
             || !self.field.is_empty();
         right
             && match entry {
-                Entry::Command(c) => self.takes(c, overlay),
+                Entry::Command(c) => {
+                    let status = |w: Wanted| w.answered && (c.status() == w.status) != w.not;
+                    self.takes(c, overlay) && self.status.is_none_or(status)
+                }
+                Entry::Unanswered(u) => {
+                    let status = |w: Wanted| !w.answered;
+                    self.takes(&u.command(), overlay) && self.status.is_none_or(status)
+                }
                 // Of these there is a header.
                 Entry::Refused { header, scope, .. }
                     if self.status.is_none() && self.field.is_empty() =>
@@ -360,9 +388,6 @@ impl Filter {
             && self.opcode.is_none_or(|o| c.opcode() == o)
             && self.register.is_none_or(|r| register() == Some(r))
             && self.uid.is_none_or(|u| c.uid() == u)
-            && self
-                .status
-                .is_none_or(|w| (c.status() == Some(w.status)) != w.not)
             && self.field.iter().all(|f| f.takes(c, overlay))
     }
 }

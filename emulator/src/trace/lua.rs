@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, fmt::Write as _};
 
-use fw_model::{Delivery, Overlay, ResetKind, Scope, gateway, reg, syndrome::Syndrome};
+use fw_model::{Delivery, Overlay, ResetKind, Scope, Why, gateway, reg, syndrome::Syndrome};
 use fwctl_proto::{
     cmdif::DeliveryStatus,
     event,
@@ -135,6 +135,7 @@ pub fn dissector(overlay: Option<&Overlay>) -> String {
         "refusals",
         map((0..).zip(Delivery::ALL.map(Delivery::name))),
     );
+    put("whys", map((0..).zip(Why::ALL.map(Why::name))));
     put(
         "resets",
         map((1..).zip(ResetKind::ALL.map(ResetKind::name))),
@@ -242,6 +243,7 @@ mod tests {
         assert_eq!(Scope::ALL.map(|s| s as u8), [0, 1, 2, 3]);
         assert_eq!(Delivery::ALL.map(|d| d as u8), [0, 1, 2, 3, 4, 5, 6]);
         assert_eq!(ResetKind::ALL.map(|k| k as u8), [0, 1, 2, 3]);
+        assert_eq!(Why::ALL.map(|w| w as u8), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
         let text = dissector(None);
         for line in [
             "T.scopes = { [1] = \"configuration\", [2] = \"debug-read-only\", [3] = \"debug-write\", \

@@ -26,13 +26,13 @@ pub use writer::Recorder;
 
 use std::borrow::Cow;
 
-use fw_model::{Delivery, ResetKind, Scope, limits::MAX_MESSAGE};
+use fw_model::{Delivery, ResetKind, Scope, Why, limits::MAX_MESSAGE};
 use serde::{Deserialize, Serialize};
 
 /// What a file begins with.
 const MAGIC: &[u8; 8] = b"fwctltrc";
 /// Version of the format.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Bytes of entries that wait to be written, at most.
 pub const QUEUE: usize = 4 << 20;
 /// Bytes before an entry, little-endian dwords: its length, and the same with every bit inverted, which tells a
@@ -176,6 +176,43 @@ pub enum Entry<'a> {
         /// How many.
         count: u64,
     },
+    /// A command that has no answer, or has none yet.
+    Unanswered(Unanswered<'a>),
+}
+
+/// A command without an answer. If it gets one after all, a [`Command`] with the same `submitted` follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unanswered<'a> {
+    /// The function.
+    pub function: u8,
+    /// How it came.
+    pub via: Via,
+    /// When it came.
+    pub submitted: u64,
+    /// When this was known.
+    pub at: u64,
+    /// Why.
+    pub why: Why,
+    /// The inbox.
+    #[serde(with = "bytes")]
+    pub inbox: Cow<'a, [u8]>,
+}
+
+impl Unanswered<'_> {
+    /// As a command, with no outbox.
+    #[must_use]
+    pub fn command(&self) -> Command<'_> {
+        Command {
+            function: self.function,
+            via: self.via,
+            submitted: self.submitted,
+            completed: self.at,
+            own: 0,
+            delivery: 0,
+            inbox: Cow::Borrowed(&self.inbox),
+            outbox: Cow::Borrowed(&[]),
+        }
+    }
 }
 
 /// A command and its answer.
@@ -280,6 +317,7 @@ impl Entry<'_> {
     pub fn at(&self) -> Option<u64> {
         match self {
             Self::Command(c) => Some(c.completed),
+            Self::Unanswered(u) => Some(u.at),
             Self::Event { at, .. }
             | Self::Interrupt { at, .. }
             | Self::Segment { at, .. }
@@ -297,6 +335,7 @@ impl Entry<'_> {
     pub fn function(&self) -> Option<u8> {
         match self {
             Self::Command(c) => Some(c.function),
+            Self::Unanswered(u) => Some(u.function),
             Self::Event { function, .. }
             | Self::Interrupt { function, .. }
             | Self::Segment { function, .. }

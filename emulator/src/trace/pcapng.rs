@@ -18,6 +18,7 @@
 //! | reset | 4 kind (0 none, else from 1), 8 generation (8) |
 //! | note, head | 4 text |
 //! | lost | 8 count (8) |
+//! | unanswered | 4 scope, 5 why, from 0 in the order of `Why`, 8 time waited in ns (8), 16 the inbox |
 
 use std::io::{self, Write};
 
@@ -45,6 +46,7 @@ pub const KINDS: &[&str] = &[
     "note",
     "head",
     "lost",
+    "unanswered",
 ];
 
 /// Writes the section header and the one interface, whose times are in nanoseconds.
@@ -97,16 +99,20 @@ fn block(to: &mut dyn Write, kind: u32, body: &[u8]) -> io::Result<()> {
     to.write_all(&len.to_le_bytes())
 }
 
+fn came_by(via: Via) -> u8 {
+    match via {
+        Via::Slot(slot) => slot,
+        Via::Channel(_) => CHANNEL,
+        Via::Gateway => GATEWAY,
+    }
+}
+
 fn packet(e: &Entry<'_>) -> Vec<u8> {
     let function = e.function().unwrap_or(NONE);
     let mut p = vec![VERSION, 0, function, NONE];
     let (kind, body): (&str, Vec<u8>) = match e {
         Entry::Command(c) => {
-            p[3] = match c.via {
-                Via::Slot(slot) => slot,
-                Via::Channel(_) => CHANNEL,
-                Via::Gateway => GATEWAY,
-            };
+            p[3] = came_by(c.via);
             let scope = c.via.scope().map_or(0, |s| s as u8 + 1);
             let mut b = vec![scope, c.delivery, 0, 0];
             b.extend(c.took().to_be_bytes());
@@ -168,6 +174,13 @@ fn packet(e: &Entry<'_>) -> Vec<u8> {
         }
         Entry::Note { text, .. } => ("note", text.clone().into_bytes()),
         Entry::Head { .. } => ("head", show::body(e, None, 0).into_bytes()),
+        Entry::Unanswered(u) => {
+            p[3] = came_by(u.via);
+            let scope = u.via.scope().map_or(0, |s| s as u8 + 1);
+            let waited = u.command().took().to_be_bytes();
+            let head = [scope, u.why as u8, 0, 0];
+            ("unanswered", [&head[..], &waited, &u.inbox].concat())
+        }
         Entry::Lost { count } => ("lost", [&[0; 4][..], &count.to_be_bytes()].concat()),
     };
     let number = KINDS.iter().position(|k| *k == kind);

@@ -5,7 +5,7 @@
 use fw_model::Overlay;
 use serde_json::{Value, json};
 
-use super::{Entry, show};
+use super::{Entry, Unanswered, show};
 use crate::{decode::Which, observe};
 
 /// Threads of what has no slot.
@@ -42,6 +42,7 @@ pub fn event(e: &Entry<'_>, overlay: Option<&Overlay>) -> Option<Value> {
         Entry::Event { at, .. }
         | Entry::Reset { at, .. }
         | Entry::Refused { at, .. }
+        | Entry::Unanswered(Unanswered { at, .. })
         | Entry::Note { at, .. } => Some(json!({
             "name": show::body(e, overlay, 0), "ph": "i", "s": "p",
             "pid": function, "tid": EVENTS, "ts": us(*at),

@@ -111,8 +111,8 @@ impl Iterator for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::{Command, Recorder, Via};
-    use fw_model::{Delivery, ResetKind, Scope};
+    use crate::trace::{Command, Recorder, Unanswered, Via};
+    use fw_model::{Delivery, ResetKind, Scope, Why};
     use std::fs;
     use vmm_sys_util::tempdir::TempDir;
 
@@ -160,8 +160,8 @@ mod tests {
                 assert!(damaged, "bit {bit}: {end:?}");
             }
         }
-        fs::write(&path, [&MAGIC[..], &9u32.to_le_bytes()].concat()).unwrap();
-        assert!(matches!(Reader::open(&path), Err(Broken::Version(9))));
+        fs::write(&path, [&MAGIC[..], &3u32.to_le_bytes()].concat()).unwrap();
+        assert!(matches!(Reader::open(&path), Err(Broken::Version(3))));
     }
 
     /// One entry of each kind.
@@ -231,6 +231,14 @@ mod tests {
                 text: "x".into(),
             },
             Entry::Lost { count: 5 },
+            Entry::Unanswered(Unanswered {
+                function,
+                via: Via::Slot(31),
+                submitted: at,
+                at: at + 1,
+                why: Why::Lost,
+                inbox: vec![3; 20].into(),
+            }),
         ]
     }
 

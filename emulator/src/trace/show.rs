@@ -64,15 +64,11 @@ pub fn body(e: &Entry<'_>, overlay: Option<&Overlay>, most: usize) -> String {
         Entry::Head { profile, program } => format!("profile {profile}, fwctl-emu {program}"),
         Entry::Command(c) => {
             let line = observe::line(&c.seen(), overlay, most);
-            let via = match c.via {
-                Via::Slot(_) => return line,
-                Via::Channel(None) => "channel of the driver".to_owned(),
-                Via::Channel(Some(s)) => format!("channel scope={}", s.name()),
-                Via::Gateway => "gateway".to_owned(),
-            };
-            // Where a slot would stand.
-            let function = format!("f{} ", c.function);
-            line.replacen(&function, &format!("{function}{via} "), 1)
+            with_via(line, c.via, c.function)
+        }
+        Entry::Unanswered(u) => {
+            let line = observe::unanswered(&u.command().seen(), u.why, overlay, most);
+            with_via(line, u.via, u.function)
         }
         Entry::Event {
             function,
@@ -175,6 +171,18 @@ pub fn body(e: &Entry<'_>, overlay: Option<&Overlay>, most: usize) -> String {
     }
 }
 
+/// A command's line with how it came, where a slot would stand.
+fn with_via(line: String, via: Via, function: u8) -> String {
+    let via = match via {
+        Via::Slot(_) => return line,
+        Via::Channel(None) => "channel of the driver".to_owned(),
+        Via::Channel(Some(s)) => format!("channel scope={}", s.name()),
+        Via::Gateway => "gateway".to_owned(),
+    };
+    let function = format!("f{function} ");
+    line.replacen(&function, &format!("{function}{via} "), 1)
+}
+
 fn event_name(n: u8) -> String {
     event::name(n).map_or_else(|| format!("{n:#x}"), str::to_owned)
 }
@@ -232,6 +240,25 @@ pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, fields: usize, raw: bool) 
                 "own_ns": c.own,
                 "in": members(&n.input),
                 "out": members(&n.output),
+            })
+        }
+        Entry::Unanswered(u) => {
+            let c = u.command();
+            let n = observe::named(&c.seen(), overlay, which);
+            json!({
+                "kind": "unanswered",
+                "command": n.command,
+                "register": n.register,
+                "item": n.item,
+                "op_mod": Command::word(&c.inbox, 6),
+                "uid": c.uid(),
+                "via": c.via.name(),
+                "slot": c.via.slot(),
+                "scope": c.via.scope().map(Scope::name),
+                "why": u.why.name(),
+                "held": u.why.is_held(),
+                "waited_ns": c.took(),
+                "in": members(&n.input),
             })
         }
         Entry::Event {
@@ -316,9 +343,15 @@ pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, fields: usize, raw: bool) 
         if let Some(f) = e.function() {
             map.insert("function".into(), f.into());
         }
-        if let (true, Entry::Command(c)) = (raw, e) {
-            map.insert("inbox".into(), dump::hex(&c.inbox).into());
-            map.insert("outbox".into(), dump::hex(&c.outbox).into());
+        match e {
+            Entry::Command(c) if raw => {
+                map.insert("inbox".into(), dump::hex(&c.inbox).into());
+                map.insert("outbox".into(), dump::hex(&c.outbox).into());
+            }
+            Entry::Unanswered(u) if raw => {
+                map.insert("inbox".into(), dump::hex(&u.inbox).into());
+            }
+            _ => {}
         }
     }
     v

@@ -7,7 +7,7 @@ use fw_model::{
     Caller, Card, Delivery, Effect, Effects, FunctionId, Input, ResetKind, Scope, Time,
 };
 
-use super::{Command, Entry, Recorder, Via, inputs};
+use super::{Command, Entry, Recorder, Unanswered, Via, inputs};
 
 /// Bytes of an inbox that are kept of a command that was not executed: its header and its first words.
 const HEADER: usize = 16;
@@ -138,6 +138,29 @@ impl Tracer {
         }
     }
 
+    /// Something that only this program can tell has happened.
+    pub fn note(&mut self, function: Option<FunctionId>, text: String, now: Time) {
+        self.recorder.put(&Entry::Note {
+            at: now.0,
+            function: function.map(|f| f.0),
+            text,
+        });
+    }
+
+    /// How a command came that has no answer.
+    fn via(&mut self, u: &fw_model::Unanswered) -> Via {
+        let same = |w: &&Waiting| w.function == u.function && Some(w.tag) == u.tag;
+        match (u.slot, u.tag, self.answered.take()) {
+            (Some(slot), ..) => Via::Slot(slot),
+            (None, Some(_), _) => {
+                Via::Channel(self.waiting.iter().find(same).and_then(|w| w.scope))
+            }
+            // An answer that nobody sees any more.
+            (None, None, Some(scope)) => Via::Channel(scope),
+            (None, None, None) => Via::Gateway,
+        }
+    }
+
     /// An effect was carried out.
     pub fn effect(&mut self, effect: &Effect, fx: &Effects, now: Time) {
         let at = now.0;
@@ -197,6 +220,14 @@ impl Tracer {
                 function: Some(function.0),
                 text: notice.to_string(),
             },
+            Effect::Unanswered(u) => Entry::Unanswered(Unanswered {
+                function: u.function.0,
+                via: self.via(u),
+                submitted: u.submitted.0,
+                at,
+                why: u.why,
+                inbox: fx.bytes(u.inbox).into(),
+            }),
             Effect::Observed(o) => {
                 let ended = Instant::now();
                 let own = ended.duration_since(self.since).as_nanos() as u64;

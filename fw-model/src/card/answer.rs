@@ -6,7 +6,7 @@ use fwctl_proto::{eqe, event};
 use super::Card;
 use crate::{
     FunctionId,
-    effect::{Bytes, Delivery, Effect, Effects, Observed},
+    effect::{Bytes, Delivery, Effect, Effects, Observed, Why},
     exec,
     fault::Twist,
     function::{
@@ -34,7 +34,11 @@ impl Card {
         Some(token)
     }
 
-    pub(crate) fn hold(&mut self, id: FunctionId, p: Pending) {
+    /// Keeps an answer, and shows why if that is wanted.
+    pub(crate) fn hold(&mut self, id: FunctionId, p: Pending, why: Option<Why>, fx: &mut Effects) {
+        if let Some(why) = why {
+            p.unanswered(id, why, fx);
+        }
         if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
             f.pending.push(p);
         }

@@ -17,7 +17,7 @@ use fwctl_proto::{eqe, event, layout::get_bits, segment, uar};
 use crate::{
     GuestMemory,
     cmd::{Ctx, Others},
-    effect::{Delivery, Effect, Effects, Order},
+    effect::{Delivery, Effect, Effects, Order, Unanswered, Why},
     exec,
     fault::{Fault, Faults, Struck},
     firmware::Firmware,
@@ -36,6 +36,7 @@ use crate::{
         MAX_MESSAGE,
     },
     mailbox::{self, Answer, Skip, Taken},
+    memory::Peeked,
     nv::NvStore,
     profile::Profile,
     reg::{self, Clock},
@@ -580,9 +581,12 @@ impl Card {
             return;
         };
         let busy = |p: &Pending| matches!(p.origin, Origin::Slot { slot: s, .. } if s == slot);
-        // Firmware that does not run never sees the doorbell.
-        if f.pending.iter().any(busy) || !self.shared.health.runs(now) {
+        if f.pending.iter().any(busy) {
             return;
+        }
+        // Firmware that does not run never sees the doorbell.
+        if !self.shared.health.runs(now) {
+            return self.not_taken(id, slot, now, mem, fx);
         }
         let entry = f.segment.cmdq.wrapping_add(u64::from(slot) << LOG_STRIDE);
         let checksum = exec::checksums(f, &self.profile);
@@ -639,18 +643,16 @@ impl Card {
                         eq,
                         twist: after.twist,
                     };
-                    self.hold(
-                        id,
-                        Pending {
-                            origin,
-                            submitted: now,
-                            due: after.due,
-                            wait,
-                            stopped: after.stopped,
-                            inbox: taken.inbox.clone(),
-                            outbox: outbox.clone(),
-                        },
-                    );
+                    let pending = Pending {
+                        origin,
+                        submitted: now,
+                        due: after.due,
+                        wait,
+                        stopped: after.stopped,
+                        inbox: taken.inbox.clone(),
+                        outbox: outbox.clone(),
+                    };
+                    self.hold(id, pending, after.why(wait, now), fx);
                 } else if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
                     let bytes = fx.store(&outbox);
                     let how = How {
@@ -680,6 +682,73 @@ impl Card {
             }
         }
         self.taken = taken;
+    }
+
+    /// Shows a command that firmware which does not run leaves in its slot, if that is wanted.
+    #[cold]
+    #[inline(never)]
+    fn not_taken(
+        &self,
+        function: FunctionId,
+        slot: u8,
+        submitted: Time,
+        mem: &dyn GuestMemory,
+        fx: &mut Effects,
+    ) {
+        if !fx.is_observed() {
+            return;
+        }
+        if let Some(inbox) = self.in_slot(function, slot, mem) {
+            let inbox = fx.store(&inbox);
+            fx.push(Effect::Unanswered(Unanswered {
+                function,
+                slot: Some(slot),
+                tag: None,
+                submitted,
+                why: Why::NotRunning,
+                inbox,
+            }));
+        }
+    }
+
+    /// The inbox of the command that lies in a slot and was not taken yet.
+    fn in_slot(&self, id: FunctionId, slot: u8, mem: &dyn GuestMemory) -> Option<Vec<u8>> {
+        let f = self.functions.get(usize::from(id.0))?;
+        let busy = |p: &Pending| matches!(p.origin, Origin::Slot { slot: s, .. } if s == slot);
+        if f.pending.iter().any(busy) {
+            return None;
+        }
+        let entry = f.segment.cmdq.wrapping_add(u64::from(slot) << LOG_STRIDE);
+        let mut taken = Taken::default();
+        let checksum = exec::checksums(f, &self.profile);
+        mailbox::take(&Peeked(mem), entry, checksum, &mut taken).ok()?;
+        Some(taken.inbox)
+    }
+
+    /// The commands that `input` brings and that are not taken: slots, none for a channel, and inboxes. For an
+    /// observer who wants to know what a step was about that did not come to its end.
+    #[must_use]
+    pub fn brought(
+        &self,
+        input: &Input<'_>,
+        mem: &dyn GuestMemory,
+    ) -> Vec<(FunctionId, Option<u8>, Vec<u8>)> {
+        match input {
+            Input::SegmentWrite {
+                function,
+                offset,
+                data,
+            } => {
+                let slots = iseg::rung(*offset, data);
+                let rung = (0..1u8 << LOG_SLOTS).filter(|s| slots >> s & 1 == 1);
+                rung.filter_map(|s| Some((*function, Some(s), self.in_slot(*function, s, mem)?)))
+                    .collect()
+            }
+            Input::Command {
+                function, inbox, ..
+            } => vec![(*function, None, inbox.to_vec())],
+            _ => Vec::new(),
+        }
     }
 
     /// Executes a command that came over a command channel.
@@ -721,7 +790,7 @@ impl Card {
                 inbox: inbox.to_vec(),
                 outbox: Vec::new(),
             };
-            return self.hold(id, pending);
+            return self.hold(id, pending, Some(Why::NotRunning), fx);
         }
         let mut taken = core::mem::take(&mut self.taken);
         taken.inbox.clear();
@@ -744,18 +813,16 @@ impl Card {
         let after = self.after(id, &taken.inbox, wait, now, fx);
         if after.holds(now) {
             let origin = Origin::Channel { tag };
-            self.hold(
-                id,
-                Pending {
-                    origin,
-                    submitted: now,
-                    due: after.due,
-                    wait,
-                    stopped: after.stopped,
-                    inbox: taken.inbox.clone(),
-                    outbox: outbox.clone(),
-                },
-            );
+            let pending = Pending {
+                origin,
+                submitted: now,
+                due: after.due,
+                wait,
+                stopped: after.stopped,
+                inbox: taken.inbox.clone(),
+                outbox: outbox.clone(),
+            };
+            self.hold(id, pending, after.why(wait, now), fx);
         } else if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
             let bytes = fx.store(&outbox);
             fx.push(Effect::Reply {

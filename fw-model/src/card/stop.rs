@@ -5,7 +5,7 @@ use fwctl_proto::layout::{get_bits, set_bits};
 
 use super::{Card, FunctionId};
 use crate::{
-    effect::{Effect, Effects, Notice},
+    effect::{Effect, Effects, Notice, Why},
     fault::Twist,
     function::pending::{Origin, Wait},
     time::Time,
@@ -38,9 +38,24 @@ pub(crate) struct After {
     waits: bool,
     /// A breakpoint's number.
     pub stopped: Option<u32>,
+    /// The command was not executed and is never answered.
+    silent: bool,
 }
 
 impl After {
+    /// Why it is not given at `now`, as an observer is told; what is stored at once is not told of.
+    pub fn why(&self, wait: Option<Wait>, now: Time) -> Option<Why> {
+        match wait {
+            Some(Wait::Lost) if self.silent => Some(Why::Silent),
+            Some(Wait::Lost) => Some(Why::Lost),
+            Some(Wait::Firmware) => Some(Why::NotRunning),
+            _ if self.stopped.is_some() => Some(Why::Stopped),
+            Some(Wait::Agreement) => Some(Why::Agreement),
+            _ if self.due > now => Some(Why::Delayed),
+            Some(Wait::Stored(_)) | None => None,
+        }
+    }
+
     /// True if it is not given at `now`.
     pub fn holds(&self, now: Time) -> bool {
         self.waits || self.due > now || self.stopped.is_some()
@@ -86,6 +101,7 @@ impl Card {
             due,
             waits: wait.is_some(),
             stopped,
+            silent: struck.silent,
         }
     }
 

@@ -14,7 +14,7 @@ use fwctl_proto::{eqe, event};
 use crate::{
     FunctionId,
     diagnostics::Diagnostics,
-    effect::{Delivery, Effect, Effects, Notice},
+    effect::{Delivery, Effect, Effects, Notice, Why},
     gateway::icmd::Icmd,
     input::EventPath,
     object::{KindId, Objects},
@@ -32,7 +32,7 @@ use crate::{
 use self::{
     eq::{Eq, Event},
     pages::Pages,
-    pending::{Origin, Pending},
+    pending::{Origin, Pending, Wait},
     uctx::UserContexts,
 };
 
@@ -136,7 +136,7 @@ pub struct Function {
 }
 
 impl Function {
-    /// Tells those who wait on a command channel that they wait in vain.
+    /// Tells those who wait on a command channel that they wait in vain, and an observer of the others.
     pub(crate) fn abandon(&self, fx: &mut Effects) {
         for p in &self.pending {
             if let Origin::Channel { tag } = p.origin {
@@ -147,6 +147,9 @@ impl Function {
                     delivery: Delivery::Reset,
                     outbox,
                 });
+            } else if p.wait != Some(Wait::Lost) {
+                // What was lost before is known.
+                p.unanswered(self.id, Why::Reset, fx);
             }
         }
     }

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Commands that were executed and whose answer is not out yet.
 
-use crate::{fault::Twist, mailbox::Taken, store::Token, time::Time};
+use crate::{
+    FunctionId,
+    effect::{Effect, Effects, Unanswered, Why},
+    fault::Twist,
+    mailbox::Taken,
+    store::Token,
+    time::Time,
+};
 
 /// Where a command came from, and so where its answer goes.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -67,5 +74,26 @@ impl Pending {
     #[must_use]
     pub fn is_free(&self) -> bool {
         self.wait.is_none() && self.stopped.is_none()
+    }
+
+    /// Shows that it is not answered, if that is wanted.
+    pub fn unanswered(&self, function: FunctionId, why: Why, fx: &mut Effects) {
+        if !fx.is_observed() {
+            return;
+        }
+        let (slot, tag) = match self.origin {
+            Origin::Slot { slot, .. } => (Some(slot), None),
+            Origin::Channel { tag } => (None, Some(tag)),
+            Origin::Gateway => (None, None),
+        };
+        let inbox = fx.store(&self.inbox);
+        fx.push(Effect::Unanswered(Unanswered {
+            function,
+            slot,
+            tag,
+            submitted: self.submitted,
+            why,
+            inbox,
+        }));
     }
 }

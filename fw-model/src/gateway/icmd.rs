@@ -8,7 +8,7 @@ use fwctl_proto::{
 };
 
 use crate::{
-    Card, Effects, FunctionId, GuestMemory, Profile, Time,
+    Card, Effect, Effects, FunctionId, GuestMemory, Profile, Time, Unanswered, Why,
     card::{Ended, Outbox, Shared, Via},
     function::pending::{Origin, Pending},
     syndrome::Syndrome,
@@ -235,7 +235,7 @@ impl Card {
     ) {
         // Firmware that does not run leaves it busy until it starts anew.
         if !self.shared.health.runs(now) {
-            return;
+            return self.not_run(id, now, fx);
         }
         let Some(f) = self.functions.get_mut(usize::from(id.0)) else {
             return;
@@ -262,6 +262,30 @@ impl Card {
         }
     }
 
+    /// Shows an ACCESS_REG that firmware which does not run leaves in the mailbox, if that is wanted.
+    fn not_run(&self, function: FunctionId, submitted: Time, fx: &mut Effects) {
+        let Some(f) = self.functions.get(usize::from(function.0)) else {
+            return;
+        };
+        let opcode = f.icmd.opcode();
+        let found = COMMANDS.iter().find(|c| c.opcode == opcode);
+        let register = found.is_some_and(|c| matches!(c.action, Action::Register));
+        if !register || !fx.is_observed() {
+            return;
+        }
+        if let Some(inbox) = access_reg(&f.icmd.mailbox) {
+            let inbox = fx.store(&inbox);
+            fx.push(Effect::Unanswered(Unanswered {
+                function,
+                slot: None,
+                tag: None,
+                submitted,
+                why: Why::NotRunning,
+                inbox,
+            }));
+        }
+    }
+
     fn run_register(
         &mut self,
         id: FunctionId,
@@ -284,7 +308,7 @@ impl Card {
                 inbox,
                 outbox,
             };
-            return self.hold(id, pending);
+            return self.hold(id, pending, after.why(wait, now), fx);
         }
         if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
             f.icmd.answer(&outbox);

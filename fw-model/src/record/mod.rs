@@ -180,7 +180,7 @@ impl Happened {
                 function: *function,
                 text: notice.to_string(),
             }),
-            Effect::Observed(_) | Effect::Posted(_) => None,
+            Effect::Observed(_) | Effect::Unanswered(_) | Effect::Posted(_) => None,
         };
         fx.iter().skip(from).filter_map(of).collect()
     }

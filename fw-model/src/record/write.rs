@@ -81,6 +81,10 @@ impl GuestMemory for Noted<'_> {
         notes.list.push(note);
         done
     }
+
+    fn peek(&self, addr: u64, buf: &mut [u8]) -> Result<(), Unmapped> {
+        self.mem.peek(addr, buf)
+    }
 }
 
 /// What happened, to be written as a [`Frame`](super::Frame).
@@ -253,7 +257,7 @@ impl<'a> Follows<'a> {
                 function: *function,
                 text: notice.to_string(),
             },
-            Effect::Observed(_) | Effect::Posted(_) => return None,
+            Effect::Observed(_) | Effect::Unanswered(_) | Effect::Posted(_) => return None,
         })
     }
 }
@@ -262,7 +266,7 @@ struct Followed<'a>(&'a Effects, usize);
 
 impl Serialize for Followed<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let shown = |e: &&Effect| !matches!(e, Effect::Observed(_) | Effect::Posted(_));
+        let shown = |e: &&Effect| Follows::of(self.0, e).is_some();
         let count = self.0.iter().skip(self.1).filter(shown).count();
         let mut all = s.serialize_seq(Some(count))?;
         for e in self.0.iter().skip(self.1) {
