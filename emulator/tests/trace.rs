@@ -318,6 +318,49 @@ fn wireshark_shows_the_header_of_a_configuration_item() {
     assert_eq!(written, ["0x0c,0x0c\t0x01,0x01\t0x0005,0x0005"]);
 }
 
+/// Wireshark takes no packet of more than 256 KiB, and reads nothing behind one.
+#[test]
+fn wireshark_reads_on_behind_the_largest_command() {
+    use fw_model::limits::MAX_MESSAGE;
+    use fwctl_emu::trace::{Command, Entry, Recorder, Via};
+    let Some(program) = wireshark("wireshark_reads_on_behind_the_largest_command") else {
+        return;
+    };
+    let folder = Folder::new();
+    let trace = folder.at("a");
+    let head = Entry::Head {
+        profile: String::new(),
+        program: String::new(),
+    };
+    let file = fs::File::create(&trace).unwrap();
+    let mut recorder = Recorder::start(file, String::new(), &head).unwrap();
+    for len in [MAX_MESSAGE, 16] {
+        let mut inbox = vec![0; len];
+        inbox[..2].copy_from_slice(&opcode::NOP.to_be_bytes());
+        recorder.put(&Entry::Command(Command {
+            function: 0,
+            via: Via::Slot(3),
+            submitted: 0,
+            completed: 0,
+            own: 0,
+            delivery: 0,
+            inbox: inbox.into(),
+            outbox: vec![5; len].into(),
+        }));
+    }
+    drop(recorder);
+    let (lua, file) = exported(&folder, &trace);
+    let with = (program.as_str(), lua.as_path(), file.as_path());
+    let all = values(
+        with,
+        "fwctl.opcode == 0x80d",
+        &["frame.len", "fwctl.status"],
+    );
+    let len = |message| 32 + 2 * message;
+    let expected = [MAX_MESSAGE, 16].map(|m| format!("{}\t0x05", len(m)));
+    assert_eq!(all, expected);
+}
+
 #[test]
 fn wireshark_shows_the_fields_that_trace_show_does() {
     let Some(program) = wireshark("wireshark_shows_the_fields_that_trace_show_does") else {

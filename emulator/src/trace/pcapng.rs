@@ -8,7 +8,7 @@
 //! | 1 | kind of entry, from 1 in the order of [`KINDS`] |
 //! | 2 | function; 0xff: the whole card |
 //! | 3 | how a command came: its slot, 0x80 a channel, 0x81 the gateway; else 0xff |
-//! | command | 4 scope (0 none, else from 1), 5 delivery, 8 time taken and 16 own time in ns (8 bytes each), 24 and 28 lengths of inbox and outbox (4 each), 32 both |
+//! | command | 4 scope (0 none, else from 1), 5 delivery, 8 time taken and 16 own time in ns (8 bytes each), 24 and 28 lengths of inbox and outbox as they are here (4 each), 32 both |
 //! | event | 4 type, 5 sub-type, 6 lost, 8 data |
 //! | interrupt | 4 vector (2) |
 //! | segment | 4 offset (4), 8 data |
@@ -27,6 +27,9 @@ use super::{Entry, Via, show};
 /// Link type for what has none (`LINKTYPE_USER0`).
 const USER0: u16 = 147;
 const VERSION: u8 = 1;
+/// Bytes of a message that are kept: Wireshark takes no packet of more than 256 KiB (`WTAP_MAX_PACKET_SIZE_STANDARD`),
+/// and reads nothing behind one. The original length that a packet says is that of the whole.
+const KEPT: usize = (1 << 17) - 32;
 /// How a command came, where that is no slot.
 pub const CHANNEL: u8 = 0x80;
 /// See [`CHANNEL`].
@@ -80,8 +83,9 @@ pub fn entry(to: &mut dyn Write, at: u64, e: &Entry<'_>) -> io::Result<()> {
     const ENHANCED_PACKET: u32 = 6;
     let packet = packet(e);
     let len = packet.len() as u32;
+    let whole = len + cut(e) as u32;
     let mut body = Vec::with_capacity(packet.len() + 24);
-    for word in [0, (at >> 32) as u32, at as u32, len, len] {
+    for word in [0, (at >> 32) as u32, at as u32, len, whole] {
         body.extend(word.to_le_bytes());
     }
     body.extend(packet);
@@ -97,6 +101,21 @@ fn block(to: &mut dyn Write, kind: u32, body: &[u8]) -> io::Result<()> {
     to.write_all(body)?;
     to.write_all(&[0; 3][..pad])?;
     to.write_all(&len.to_le_bytes())
+}
+
+/// What is kept of a message.
+fn kept(message: &[u8]) -> &[u8] {
+    message.get(..KEPT).unwrap_or(message)
+}
+
+/// How many bytes of an entry are not.
+fn cut(e: &Entry<'_>) -> usize {
+    let cut = |message: &[u8]| message.len().saturating_sub(KEPT);
+    match e {
+        Entry::Command(c) => cut(&c.inbox) + cut(&c.outbox),
+        Entry::Unanswered(u) => cut(&u.inbox),
+        _ => 0,
+    }
 }
 
 fn came_by(via: Via) -> u8 {
@@ -117,10 +136,9 @@ fn packet(e: &Entry<'_>) -> Vec<u8> {
             let mut b = vec![scope, c.delivery, 0, 0];
             b.extend(c.took().to_be_bytes());
             b.extend(c.own.to_be_bytes());
-            b.extend((c.inbox.len() as u32).to_be_bytes());
-            b.extend((c.outbox.len() as u32).to_be_bytes());
-            b.extend_from_slice(&c.inbox);
-            b.extend_from_slice(&c.outbox);
+            let both = [kept(&c.inbox), kept(&c.outbox)];
+            b.extend(both.iter().flat_map(|m| (m.len() as u32).to_be_bytes()));
+            b.extend(both.concat());
             ("command", b)
         }
         Entry::Event {
@@ -179,7 +197,7 @@ fn packet(e: &Entry<'_>) -> Vec<u8> {
             let scope = u.via.scope().map_or(0, |s| s as u8 + 1);
             let waited = u.command().took().to_be_bytes();
             let head = [scope, u.why as u8, 0, 0];
-            ("unanswered", [&head[..], &waited, &u.inbox].concat())
+            ("unanswered", [&head[..], &waited, kept(&u.inbox)].concat())
         }
         Entry::Lost { count } => ("lost", [&[0; 4][..], &count.to_be_bytes()].concat()),
     };
