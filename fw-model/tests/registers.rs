@@ -456,8 +456,9 @@ fn the_boot_image_has_a_version_and_can_be_asked_for_in_pieces() {
     let version = mcqi(&mut d, 1, 0, 124).unwrap();
     assert_eq!(version[12..16], [0, 0, 0, 124], "info_size");
     assert_eq!(version[28..32], [28, 43, 0x03, 0xf6]);
-    assert_eq!(&version[24 + 32..24 + 32 + 10], b"28.43.1014");
-    assert_eq!(version[24 + 3], 10, "version_string_length");
+    // With the NUL that ends it: mstflint copies from a buffer of that length up to a NUL.
+    assert_eq!(&version[24 + 32..24 + 32 + 11], b"28.43.1014\0");
+    assert_eq!(version[24 + 3], 11, "version_string_length");
     let piece = mcqi(&mut d, 1, 4, 4).unwrap();
     assert_eq!((piece[23], &piece[24..28]), (4, &[28, 43, 0x03, 0xf6][..]));
     assert_eq!(piece[28..], [0; 120]);

@@ -125,11 +125,11 @@ config_scenario() {
 
 # flash_files: the files of suites mst-flash and mst-refused.
 flash_files() {
-    make_image --version 28.44.1000 --mfa2 "$SESSION/28.44.1000.mfa2"
+    make_image --version 28.44.1 --mfa2 "$SESSION/28.44.1.mfa2"
     make_image --version 28.45.1000 "$SESSION/28.45.1000.bin"
     make_image --profile connectx6dx --version 22.45.1000 "$SESSION/other.bin"
     make_image --profile connectx6dx --version 22.45.1000 --mfa2 "$SESSION/other.mfa2"
-    GUEST_FILES=("$SESSION"/{28.44.1000.mfa2,28.45.1000.bin,other.bin,other.mfa2})
+    GUEST_FILES=("$SESSION"/{28.44.1.mfa2,28.45.1000.bin,other.bin,other.mfa2})
 }
 
 # stored_registers: for suite mst-fwctl, the registers that the firmware merely stores.

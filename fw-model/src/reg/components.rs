@@ -117,7 +117,8 @@ fn version(ctx: &Ctx<'_>, pending: bool, info: &mut [u8]) -> Done {
     let text = format!("{major}.{minor}.{sub}");
     let mut c: ViewMut<'_, McqiVersion> = view_mut(info)?;
     c.set(McqiVersion::VERSION, u64::from(version_word(version)));
-    c.set(McqiVersion::VERSION_STRING_LENGTH, text.len() as u64);
+    // With the NUL: mstflint allocates so much and copies up to the NUL.
+    c.set(McqiVersion::VERSION_STRING_LENGTH, text.len() as u64 + 1);
     for (i, byte) in text.bytes().enumerate() {
         c.set_at(McqiVersion::VERSION_STRING, i, u64::from(byte));
     }

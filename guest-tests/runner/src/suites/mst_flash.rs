@@ -17,10 +17,12 @@ use crate::{
 
 /// The profile's version, and those of the files.
 const FACTORY: &str = "28.43.1014";
-const FROM_DEVLINK: &str = "28.44.1000";
+const FROM_DEVLINK: &str = "28.44.0001";
+/// The same as the firmware's text, which is of another length than the factory's.
+const FROM_DEVLINK_TEXT: &str = "28.44.1";
 /// What `mstflint burn` leaves behind, in this suite.
 pub const FROM_MSTFLINT: &str = "28.45.1000";
-const PACKAGE: &str = "28.44.1000.mfa2";
+const PACKAGE: &str = "28.44.1.mfa2";
 const IMAGE: &str = "/files/28.45.1000.bin";
 const OTHER_CARD: &str = "/files/other.bin";
 
@@ -175,6 +177,11 @@ fn pending(ctx: &Ctx) -> Done {
         Some(FACTORY),
         "running"
     );
+    check_eq!(
+        value(&text, "Product Version:").as_deref(),
+        Some(FROM_DEVLINK_TEXT),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -233,8 +240,8 @@ fn forbidden(ctx: &Ctx) -> Done {
     const DWORDS: usize = 36;
     const FIRST: usize = 4;
     let mut words = [0u32; DWORDS];
-    // As MCQI writes a version: a byte, a byte and two of 28.44.1000.
-    words[FIRST] = 28 << 24 | 44 << 16 | 1000;
+    // As MCQI writes a version: a byte, a byte and two of 28.44.1.
+    words[FIRST] = 28 << 24 | 44 << 16 | 1;
     let words: Vec<_> = words.iter().map(|w| format!("{w:#010x}")).collect();
     let header = "0x00000090 0x00000004 0x00000000";
     fs::write(

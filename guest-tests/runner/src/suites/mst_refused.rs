@@ -485,7 +485,7 @@ fn no_algorithm(ctx: &Ctx) -> Done {
 }
 
 /// `fwctl-emu image --mfa2` for this card and for another one.
-const PACKAGE: &str = "28.44.1000.mfa2";
+const PACKAGE: &str = "28.44.1.mfa2";
 const OTHER_PACKAGE: &str = "other.mfa2";
 /// Where in it are the first TLV, the PSID of 13 bytes, and where the compressed part begins. Then come
 /// the component's head, what compresses it, and the image.
