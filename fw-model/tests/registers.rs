@@ -425,6 +425,26 @@ fn the_state_of_the_link_follows_port_and_module() {
     assert_eq!(page(&mut d, 7), [0; 248], "a page that there is not");
 }
 
+/// Cards of more than 100 Gb/s tell their modes as PTYS's extended fields do, of which 400GAUI-4 is bit 16
+/// and 200GAUI-4 bit 12 (mlx5's `enum mlx5e_ext_link_mode`).
+#[test]
+fn cards_with_extended_modes_tell_those_of_their_link() {
+    for (profile, modes, active) in [
+        ("connectx8", 1 << 16 | 1 << 13 | 1 << 11, 1 << 16),
+        ("bluefield3", 1 << 12 | 1 << 10 | 1 << 8, 1 << 12),
+        ("connectx6dx", 1 << 20, 1 << 20),
+    ] {
+        let mut d = Driver::new(profile);
+        d.bring_up();
+        let mut ask = [0; 256];
+        ask[1] = 1;
+        let page = read(&mut d, id::PDDR, &ask)[8..].to_vec();
+        // What PHY and port were told, what the cable can, what is active.
+        let told = [8, 12, 16, 20].map(|at| get_bits(&page, at * 8, 32));
+        assert_eq!(told, [modes, modes, modes, active], "{profile}");
+    }
+}
+
 #[test]
 fn priorities_of_marked_dscps_alone_change() {
     let mut d = up();

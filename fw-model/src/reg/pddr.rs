@@ -79,6 +79,26 @@ fn cause(ctx: &Ctx<'_>) -> u64 {
     }
 }
 
+/// Modes that a port can, shall have and has: those of the extended fields if the port has any (mstflint's
+/// database, `cable_ext_eth_proto_cap`).
+fn modes(ptys: &View<'_, PtysReg>) -> [u64; 3] {
+    type R = PtysReg;
+    let fields = if ptys.get(R::EXT_ETH_PROTO_CAPABILITY) == 0 {
+        [
+            R::ETH_PROTO_CAPABILITY,
+            R::ETH_PROTO_ADMIN,
+            R::ETH_PROTO_OPER,
+        ]
+    } else {
+        [
+            R::EXT_ETH_PROTO_CAPABILITY,
+            R::EXT_ETH_PROTO_ADMIN,
+            R::EXT_ETH_PROTO_OPER,
+        ]
+    };
+    fields.map(|f| ptys.get(f))
+}
+
 fn operational(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
     const PAGE: &str = "operation_info";
     let ptys = look(ctx, id::PTYS)?;
@@ -96,8 +116,7 @@ fn operational(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
     let pplr = look(ctx, PPLR)?;
     let pplr: View<'_, PplrReg> = view(&pplr)?;
     set(image, PAGE, "loopback_mode", pplr.get(PplrReg::LB_EN));
-    let wanted = ptys.get(PtysReg::ETH_PROTO_ADMIN);
-    let can = ptys.get(PtysReg::ETH_PROTO_CAPABILITY);
+    let [can, wanted, active] = modes(&ptys);
     for (field, value) in [
         (
             "phy_manager_link_enabled.pddr_phy_manager_link_enabled_eth_ext.\
@@ -117,7 +136,6 @@ fn operational(ctx: &mut Ctx<'_>, image: &mut [u8]) -> Done {
         set(image, PAGE, field, value);
     }
     if is_up {
-        let active = ptys.get(PtysReg::ETH_PROTO_OPER);
         let field = "link_active.pddr_link_active_eth_ext.link_eth_active";
         set(image, PAGE, field, active);
         set(image, PAGE, "neg_mode_active", CLAUSE_73);
