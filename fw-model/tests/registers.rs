@@ -445,6 +445,25 @@ fn cards_with_extended_modes_tell_those_of_their_link() {
     }
 }
 
+/// MPEIN's speeds are bits in mstflint's database: 8G (Gen3) is bit 2, 16G bit 4, 32G bit 5, Gen6 bit 6.
+#[test]
+fn the_link_to_the_host_has_the_speed_of_the_cards_generation() {
+    for (profile, bit) in [
+        ("connectx5", 2),
+        ("connectx6dx", 4),
+        ("connectx7", 5),
+        ("bluefield3", 5),
+        ("connectx8", 6),
+    ] {
+        let mut d = Driver::new(profile);
+        d.bring_up();
+        let mpein = read(&mut d, id::MPEIN, &[0; 48]);
+        // link_speed_enabled and link_speed_active.
+        let speeds = [0x50, 0x70].map(|at| get_bits(&mpein, at, 16));
+        assert_eq!(speeds, [1 << bit; 2], "{profile}");
+    }
+}
+
 #[test]
 fn priorities_of_marked_dscps_alone_change() {
     let mut d = up();
