@@ -464,6 +464,22 @@ fn the_link_to_the_host_has_the_speed_of_the_cards_generation() {
     }
 }
 
+/// mstlink's -m and --show_fec, and mstmget_temp, read PMAOS, PPLM, MTMP and MTCAP.
+#[test]
+fn an_older_card_has_a_module_sensors_and_error_correction() {
+    let mut d = Driver::new("connectx5");
+    d.bring_up();
+    assert_eq!(read(&mut d, id::PMAOS, &[0; 16])[3], 1, "plugged");
+    assert_eq!(read(&mut d, id::MTCAP, &[0; 16])[3], 1, "one sensor");
+    let mtmp = read(&mut d, id::MTMP, &[0; MtmpReg::BYTES]);
+    assert_eq!(get_bits(&mtmp, 0x30, 16), 45 * 8);
+    let mut pplm = [0; 80];
+    pplm[1] = 1;
+    // fec_override_cap_100g: none, or Reed-Solomon.
+    let pplm = read(&mut d, id::PPLM, &pplm);
+    assert_eq!(get_bits(&pplm, 0x90, 4), 0x5);
+}
+
 #[test]
 fn priorities_of_marked_dscps_alone_change() {
     let mut d = up();
