@@ -480,6 +480,30 @@ fn an_older_card_has_a_module_sensors_and_error_correction() {
     assert_eq!(get_bits(&pplm, 0x90, 4), 0x5);
 }
 
+/// mstflint's database has up, down by configuration and up once; 4 is for the hardware to set, and 6 for
+/// ports that can sleep.
+#[test]
+fn a_port_takes_the_states_alone_that_there_are() {
+    let mut d = up();
+    let mut paos = [0; PaosReg::BYTES];
+    for state in 0..16 {
+        (paos[2], paos[4]) = (state, 0x80);
+        let written = try_register(&mut d, id::PAOS, WRITE, &paos);
+        let shown = read(&mut d, id::PAOS, &[0; PaosReg::BYTES])[2] & 0xf;
+        if [1, 2, 3].contains(&state) {
+            assert!(written.is_ok(), "{state}");
+            assert_eq!(shown, state);
+        } else {
+            assert_eq!(written, Err((BAD_PARAM, 0x00e6_0004)), "{state}");
+            // The last one that was taken.
+            assert_eq!(shown, if state == 0 { 1 } else { 3 }, "{state}");
+        }
+        // Without ase nothing is asked for.
+        paos[4] = 0;
+        try_register(&mut d, id::PAOS, WRITE, &paos).unwrap();
+    }
+}
+
 #[test]
 fn priorities_of_marked_dscps_alone_change() {
     let mut d = up();

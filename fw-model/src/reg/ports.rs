@@ -25,6 +25,8 @@ const DEFAULT_MTU: u64 = 1522;
 /// Administrative and operational states of a port.
 const UP: u64 = 1;
 const DOWN: u64 = 2;
+/// Administrative state: up until the link is lost. It is like [`UP`] here.
+const UP_ONCE: u64 = 3;
 /// Sub-types of `PORT_CHANGE` (`MLX5_PORT_CHANGE_SUBTYPE_*`).
 const WENT_DOWN: u8 = 1;
 const WENT_UP: u8 = 4;
@@ -149,13 +151,18 @@ pub fn read_paos(ctx: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
     Ok(())
 }
 
-/// PAOS: sets the admin state, which may take the port up or down.
+/// PAOS: sets the admin state, which may take the port up or down. Of the database's states 4 is for the
+/// hardware to set, and 6 for ports that can sleep.
 pub fn write_paos(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     let v: View<'_, PaosReg> = view(given)?;
     let before = up(ctx);
     let mut m: ViewMut<'_, PaosReg> = view_mut(image)?;
     if v.flag(PaosReg::ASE) {
-        m.set(PaosReg::ADMIN_STATUS, v.get(PaosReg::ADMIN_STATUS));
+        let state = v.get(PaosReg::ADMIN_STATUS);
+        if ![UP, DOWN, UP_ONCE].contains(&state) {
+            return Err(Syndrome::RegisterField.into());
+        }
+        m.set(PaosReg::ADMIN_STATUS, state);
     }
     if v.flag(PaosReg::EE) {
         m.set(PaosReg::E, v.get(PaosReg::E));
