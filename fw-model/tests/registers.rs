@@ -13,12 +13,14 @@ use fw_model::{
 use fwctl_proto::{
     layout::{self, Layout, LayoutInfo, View, get_bits, set_bits},
     layouts::{MciaReg, MtmpReg, PaosReg, PddrReg, PmlpReg, PtysReg, QpdpmReg},
-    register as id,
+    mst, register as id,
 };
 
 const READ: u16 = 1;
 const WRITE: u16 = 0;
 const BAD_PARAM: u8 = 3;
+/// The syndrome of a port that the function does not have.
+const PORT: u32 = 0x00e6_0005;
 const PORT_CHANGE: u8 = 9;
 const TEMP_WARN: u8 = 0x17;
 
@@ -52,6 +54,13 @@ fn read(d: &mut Driver, id: u16, r: &[u8]) -> Vec<u8> {
 fn place(layout: &LayoutInfo, name: &str) -> (u32, u32) {
     let p = layout.field(name).unwrap();
     (p.offset, p.width * p.info.count.max(1))
+}
+
+/// `lp_msb`, where mstflint's database has it.
+fn upper_port(register: u16) -> Option<(u32, u32)> {
+    let mut fields = mst::find(register)?.layout.fields.iter();
+    let f = fields.find(|f| f.name == "lp_msb")?;
+    Some((f.offset, f.width))
 }
 
 fn ones(r: &mut [u8], (offset, width): (u32, u32)) {
@@ -157,6 +166,10 @@ fn a_write_changes_the_writable_fields_of_the_part_that_it_chooses_and_nothing_e
         let mut all = vec![0xff; r.bytes];
         for (name, _) in r.index {
             let (offset, width) = place(layout, name);
+            set_bits(&mut all, offset, width, 0);
+        }
+        // It belongs to the number of the port.
+        if let Some((offset, width)) = upper_port(r.id) {
             set_bits(&mut all, offset, width, 0);
         }
         for name in r.echo {
@@ -502,6 +515,36 @@ fn a_port_takes_the_states_alone_that_there_are() {
         paos[4] = 0;
         try_register(&mut d, id::PAOS, WRITE, &paos).unwrap();
     }
+}
+
+/// `lp_msb` is bits 8 and 9 of a port's number: port 257 is none of this function's.
+#[test]
+fn the_upper_bits_of_a_ports_number_count() {
+    let mut d = up();
+    let with_port = |r: &&mst::Register| r.layout.fields.iter().any(|f| f.name == "lp_msb");
+    let mut seen = 0;
+    for r in mst::REGISTERS.iter().filter(with_port) {
+        let at = |name| {
+            let mut all = r.layout.fields.iter();
+            let f = all.find(|f| f.name == name).unwrap();
+            (f.offset, f.width)
+        };
+        let (port, upper) = (at("local_port"), at("lp_msb"));
+        for (number, msb, answer) in [(1, 0, true), (1, 1, false), (0, 1, false), (2, 0, false)] {
+            let mut ask = vec![0; r.layout.bytes()];
+            set_bits(&mut ask, port.0, port.1, number);
+            set_bits(&mut ask, upper.0, upper.1, msb);
+            let got = try_register(&mut d, r.id, READ, &ask);
+            if answer {
+                assert!(got.is_ok(), "{}: {got:?}", r.layout.name);
+            } else {
+                let refused = Err((BAD_PARAM, PORT));
+                assert_eq!(got, refused, "{}: {number} {msb}", r.layout.name);
+            }
+        }
+        seen += 1;
+    }
+    assert!(seen > 40, "{seen}");
 }
 
 #[test]

@@ -208,7 +208,7 @@ impl Register {
         for (name, most) in self.index {
             let value = self.place(name).map_or(0, |(o, w)| get_bits(given, o, w));
             let is_port = matches!(*name, "local_port" | "port_number");
-            if value > *most {
+            if value > *most || is_port && is_far_port(self.id, given) {
                 return Err(if is_port {
                     Syndrome::RegisterPort
                 } else {
@@ -221,6 +221,12 @@ impl Register {
         }
         Ok(key)
     }
+}
+
+/// True if `lp_msb`, which only the tools' database has of most registers, makes a port's number more than
+/// a byte's: a function has one port.
+fn is_far_port(register: u16, given: &[u8]) -> bool {
+    take(given, register, "lp_msb") != 0
 }
 
 /// The register with this id that the model gives a meaning.

@@ -202,7 +202,7 @@ pub static REGISTERS: &[Register] = &[
         .index(&[("depth", 0), ("pcie_index", 0), ("node", 0)])
         .read(identity::read_mpein),
     Register::of::<MpcntReg>(id::MPCNT).echo(&["pcie_index", "grp"]),
-    Register::of::<MpirReg>(id::MPIR).echo(&["local_port"]),
+    Register::of::<MpirReg>(id::MPIR).index(PORT),
     Register::of::<McqsReg>(id::MCQS)
         .index(&[("component_index", components::LAST)])
         .read(components::read_mcqs),

@@ -60,7 +60,7 @@ pub(super) fn part(r: &Register, given: &[u8]) -> Box<[u8]> {
 /// Reads or writes it; `given` is the register as it was sent, as long as its layout.
 pub(super) fn access(ctx: &mut Ctx<'_>, r: &Register, given: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut ports = fields(r, &[Access::Index]).filter(|f| f.name == PORT);
-    if ports.any(|f| get_bits(given, f.offset, f.width) > 1) {
+    if ports.any(|f| get_bits(given, f.offset, f.width) > 1 || super::is_far_port(r.id, given)) {
         return Err(Syndrome::RegisterPort.into());
     }
     let meaning = phy::meaning(r.id);

@@ -34,6 +34,7 @@ pub const SUITE: Suite = Suite {
         test("a-field-that-is-read-only", 60, read_only),
         test("registers-that-only-tell", 120, only_tell),
         test("a-port-out-of-range", 60, port),
+        test("a-port-beyond-a-byte", 60, far_port),
         test("an-unknown-configuration-item", 60, unknown_item),
         test("a-configuration-item-of-a-port-out-of-range", 60, item_port),
         test("a-configuration-item-of-a-later-version", 60, item_version),
@@ -258,16 +259,21 @@ fn only_tell(ctx: &Ctx) -> Done {
     Ok(())
 }
 
-fn port(ctx: &Ctx) -> Done {
+fn no_port(ctx: &Ctx, port: &str) -> Done {
     let error = format!(
         "-E- Failed to send access register: {}",
         Says::BadParameter.text(ctx)?
     );
-    mstreg(
-        ctx,
-        &["--reg_name", "PIPG", "--get", "-i", "local_port=9,lp_msb=0"],
-        &error,
-    )
+    mstreg(ctx, &["--reg_name", "PIPG", "--get", "-i", port], &error)
+}
+
+fn port(ctx: &Ctx) -> Done {
+    no_port(ctx, "local_port=9,lp_msb=0")
+}
+
+/// Port 257.
+fn far_port(ctx: &Ctx) -> Done {
+    no_port(ctx, "local_port=1,lp_msb=1")
 }
 
 /// `mstconfig set_raw` of one item is refused by the firmware, and its value is what it was. The file
