@@ -347,8 +347,8 @@ fn what_was_set_is_gone_through_one_by_one() {
 /// `tools_open_mnvgn` has 16 bytes, an item's header of 12 and 128 of data: more would overrun a tool.
 #[test]
 fn of_a_long_item_mnvgn_tells_the_beginning() {
-    // nv_global_pci_gpio_conf.
-    const LONG: u32 = 0x9a;
+    // nv_ls_nv_public_key_1: any bytes.
+    const LONG: u32 = 0x19d;
     let mut d = up("connectx7");
     let value: Vec<u8> = (0..=255).collect();
     set(&mut d, LONG, &value).unwrap();
@@ -429,12 +429,12 @@ fn a_type_word_may_name_all_ports_or_functions() {
     for none in [0x8300_0000 | 2 << 10 | 0x80, 0x4300_0000 | 1 << 18 | 0x80] {
         assert_eq!(set(&mut d, none, &[4; 16]), Err(UNKNOWN), "{none:#x}");
     }
-    // nv_vpi_link_type of all ports.
-    set(&mut d, 0x8100_0012, &[0, 0, 0, 2]).unwrap();
+    // nv_vpi_link_type of all ports: default_link_type InfiniBand, in bits 2 and 3.
+    set(&mut d, 0x8100_0012, &[0, 0, 0, 4]).unwrap();
     for port in [1 << 16, 2 << 16] {
         assert_eq!(
             get(&mut d, NEXT, 0x0100_0012 | port).unwrap().1[..4],
-            [0, 0, 0, 2]
+            [0, 0, 0, 4]
         );
     }
 }
@@ -641,6 +641,52 @@ fn values_that_the_database_rules_out_are_refused() {
     let mode = "partial_wr_cache_mode";
     assert_eq!(try_change(&mut d, pci, mode, 2), Err(RANGE));
     assert_eq!(try_change(&mut d, pci, mode, 1), Ok(()));
+}
+
+/// A parameter with a list of values has no others; what an item has already or has by default is the
+/// card's own, and is taken whatever it is.
+#[test]
+fn values_that_the_database_does_not_list_are_refused() {
+    const RANGE: (u8, u32) = (8, 0x00e6_0017);
+    let mut d = up("connectx7");
+    // DEVICE_DEFAULT, UNRESTRICTED, FIPS_LEVEL_2.
+    let (item, policy) = ("nv_crypto_conf", "crypto_policy");
+    for value in 0..=2 {
+        assert_eq!(try_change(&mut d, item, policy, value), Ok(()), "{value}");
+    }
+    for value in [3, 7, 0xff] {
+        assert_eq!(try_change(&mut d, item, policy, value), Err(RANGE));
+    }
+    // IB is 1 and ETH is 2.
+    let (item, link) = ("nv_vpi_link_type", "default_link_type");
+    for value in [0, 3] {
+        assert_eq!(try_change(&mut d, item, link, value), Err(RANGE));
+    }
+    for value in [1, 2] {
+        assert_eq!(try_change(&mut d, item, link, value), Ok(()));
+    }
+    // Of an array each element: DEVICE_DEFAULT, HOST_0 to HOST_7 (8), EMBEDDED_CPU (15).
+    let item = named("nv_global_pci_conf_3").unwrap();
+    let owner = item.layout.fields.iter().find(|f| f.name == "dport_owner");
+    let owner = owner.unwrap();
+    assert_eq!((owner.width, owner.count), (8, 16));
+    for (value, result) in [(14, Err(RANGE)), (15, Ok(()))] {
+        let mut data = vec![0; item.layout.bytes()];
+        set_bits(&mut data, owner.offset + 15 * 8, 8, value);
+        assert_eq!(set(&mut d, word(item), &data), result, "{value}");
+    }
+    // A card whose own value is not listed: others of the item can be set, and it can be had back.
+    let text = "inherits = \"connectx7\"\n[nv.nv_crypto_conf]\ncrypto_policy = 9\n";
+    let mut d = Driver::of(Profile::parse(text, "odd").unwrap());
+    d.bring_up();
+    let item = named("nv_crypto_conf").unwrap();
+    let (length, mut own) = get(&mut d, NEXT, word(item)).unwrap();
+    own.truncate(length);
+    for (value, result) in [(9, Ok(())), (1, Ok(())), (9, Ok(())), (8, Err(RANGE))] {
+        assert_eq!(try_change(&mut d, item.layout.name, policy, value), result);
+    }
+    // Less than the item: what is not sent is not looked at.
+    assert_eq!(set(&mut d, word(item), &own[..4]), Ok(()));
 }
 
 /// The rules of total_vfs and sriov_en, and the intermediate result that they and the sizes of the UAR

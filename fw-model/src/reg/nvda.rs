@@ -202,6 +202,10 @@ fn within(ctx: &Ctx<'_>, word: u32, item: &'static Item, data: &[u8]) -> Done {
         }
     };
     let before = stored(word, item);
+    let own = ctx.profile.nv(item).unwrap_or(&[]);
+    if !are_listed(item, data, &[&before, own]) {
+        return Err(Syndrome::NvRange.into());
+    }
     for limit in item.limits {
         let new = param(item, data, limit.param);
         if new == param(item, &before, limit.param) {
@@ -212,6 +216,21 @@ fn within(ctx: &Ctx<'_>, word: u32, item: &'static Item, data: &[u8]) -> Done {
         }
     }
     Ok(())
+}
+
+/// True if each parameter with a list of values has one of them, or what it has in one of `own`. Those that
+/// `data` is too short for are not set.
+fn are_listed(item: &Item, data: &[u8], own: &[&[u8]]) -> bool {
+    let mut lists = item.layout.fields.iter();
+    lists.all(|f| {
+        let Some(list) = f.values else { return true };
+        let places = (0..f.count.max(1)).map(|i| f.offset + i * f.width);
+        let mut sent = places.filter(|at| ((at + f.width) as usize) <= data.len() * 8);
+        sent.all(|at| {
+            let value = get_bits(data, at, f.width);
+            list.name_of(value).is_some() || own.iter().any(|o| get_bits(o, at, f.width) == value)
+        })
+    })
 }
 
 /// An item's header comes back as it was sent, with the version that there is.

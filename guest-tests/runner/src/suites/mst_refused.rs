@@ -13,7 +13,7 @@ use crate::{
         mst_flash::versions,
         mst_fwctl::field,
         mst_registers::{has_field, item_index},
-        programs::{bdf, is_old, over_pci, program, program_code, tool_device},
+        programs::{bdf, is_old, over_pci, program, program_code, program_output, tool_device},
     },
     test::{Ctx, Done, Suite, test},
 };
@@ -41,6 +41,7 @@ pub const SUITE: Suite = Suite {
         test("a-configuration-item-that-is-too-long", 60, item_long),
         test("a-configuration-item-without-data", 60, item_empty),
         test("a-capability-is-set", 60, item_capability),
+        test("a-value-that-is-not-listed", 60, item_value),
         test("an-unknown-component-is-asked-for", 60, unknown_component),
         test("an-unknown-component-is-updated", 60, update_unknown),
         test("an-unknown-update-handle", 60, unknown_handle),
@@ -335,6 +336,27 @@ fn item_empty(ctx: &Ctx) -> Done {
 fn item_capability(ctx: &Ctx) -> Done {
     // nv_memic_cap, 4 bytes.
     set_raw(ctx, 0x4, 0x7, &[1], Says::ReadOnly)
+}
+
+/// `nv_crypto_conf`, 8 bytes, of which the first is CRYPTO_POLICY: the database lists 0 to 2.
+fn item_value(ctx: &Ctx) -> Done {
+    const FILE: &str = "/tmp/refused.raw";
+    let device = tool_device(ctx)?;
+    let args = ["-y", "-d", &device, "-f", FILE, "set_raw"];
+    let with = |policy: u32| {
+        let item = format!("0x00000008 0x00000120 0x00000000 {:#010x}", policy << 24);
+        fs::write(FILE, format!("MLNX_RAW_TLV_FILE\n{item} 0x00000000\n"))?;
+        program("mstconfig", &args)
+    };
+    let (ok, text) = with(7)?;
+    check!(!ok && text.contains("Failed to set raw TLV"), "{text}");
+    let shown = program_output("mstconfig", &["-d", &device, "q", "CRYPTO_POLICY"])?;
+    check!(shown.contains("DEVICE_DEFAULT(0)"), "{shown}");
+    // What it has already is taken.
+    let (ok, text) = with(0)?;
+    check!(ok, "{text}");
+    let back = ["-y", "-d", &device, "reset", "NV_CRYPTO_CONF"];
+    program_output("mstconfig", &back).map(drop)
 }
 
 /// Instructions of MCC.
