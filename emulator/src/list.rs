@@ -5,7 +5,10 @@ use fw_model::{
     Profile, fault,
     gateway::icmd::{self, Command},
     profile::{CAP_GENERAL, Pci},
-    reg::{self, REGISTERS},
+    reg::{
+        self, REGISTERS,
+        segments::{SEGMENTS, Segment},
+    },
     table::{Coverage, OPS, Op},
 };
 use fwctl_proto::{
@@ -248,6 +251,40 @@ pub fn list_registers(format: Format) -> String {
                 );
             }
             text
+        }
+    }
+}
+
+/// What RESOURCE_DUMP can show: the segments of its menu.
+#[must_use]
+pub fn list_segments(format: Format) -> String {
+    let command = |s: &Segment| opcode::name(s.opcode).unwrap_or_default();
+    let indices = |s: &Segment| core::iter::once(s.indices.0).chain(s.indices.1);
+    let joined = |s: &Segment| indices(s).collect::<Vec<_>>().join(", ");
+    match format {
+        Format::Json => {
+            let row = |s: &Segment| {
+                let index: Vec<_> = indices(s).collect();
+                json!({"id": s.id, "name": s.name, "command": command(s), "index": index})
+            };
+            lines(&SEGMENTS.iter().map(row).collect::<Vec<_>>())
+        }
+        Format::Text => {
+            let row = |s: &Segment| {
+                let (name, command) = (s.name, command(s));
+                format!("{:#06x} {name:<15} {command:<29} {}\n", s.id, joined(s))
+            };
+            SEGMENTS.iter().map(row).collect()
+        }
+        Format::Markdown => {
+            let head = "| type | name | command | index |\n|---|---|---|---|\n".to_owned();
+            let row = |s: &Segment| {
+                let (name, command) = (s.name, command(s));
+                format!("| {:#06x} | {name} | {command} | {} |\n", s.id, joined(s))
+            };
+            core::iter::once(head)
+                .chain(SEGMENTS.iter().map(row))
+                .collect()
         }
     }
 }

@@ -167,6 +167,8 @@ enum What {
     Profiles,
     Commands,
     Registers,
+    /// What RESOURCE_DUMP can show.
+    Segments,
     /// Commands of the mailbox behind the PCI gateway.
     Icmds,
     /// Ready lists of faults for `serve --faults`.
@@ -312,6 +314,7 @@ fn main() -> ExitCode {
                 What::Profiles => list::list_profiles,
                 What::Commands => list::list_commands,
                 What::Registers => list::list_registers,
+                What::Segments => list::list_segments,
                 What::Icmds => list::list_icmds,
                 What::Scenarios => list::list_scenarios,
                 What::Actions => list::list_actions,

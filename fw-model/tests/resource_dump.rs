@@ -123,6 +123,134 @@ fn the_menu_names_what_the_driver_looks_for() {
 }
 
 #[test]
+fn names_are_whole_and_each_is_one_segment_s() {
+    let mut menu = menu(&mut up());
+    for (kind, name) in &menu {
+        // The record has room for 16 bytes, of which one ends the text.
+        assert!(name.len() <= 15, "{name}");
+        assert!(name.starts_with("PRM_QUERY_"), "{kind:#x} {name}");
+    }
+    let all = menu.len();
+    menu.sort_by(|a, b| a.1.cmp(&b.1));
+    menu.dedup_by(|a, b| a.1 == b.1);
+    assert_eq!(menu.len(), all, "names differ");
+    menu.sort();
+    menu.dedup_by_key(|r| r.0);
+    assert_eq!(menu.len(), all, "types differ");
+}
+
+/// One object of each sort whose query is not that of a mere id at the usual place: what their query
+/// commands say behind status and syndrome is what is dumped.
+#[test]
+fn queues_counters_entries_and_general_objects_are_dumped_too() {
+    let mut d = up();
+    let number = |out: &[u8]| u32::from_be_bytes(out[8..12].try_into().unwrap());
+    let uar = number(&d.ok(&cmd(op::ALLOC_UAR, 0, 16), 16));
+    let mut c = cmd(op::CREATE_EQ, 0, 280);
+    c[28..32].copy_from_slice(&(5 << 24 | uar).to_be_bytes());
+    c[272..280].copy_from_slice(&0x700_0000u64.to_be_bytes());
+    let eq = number(&d.ok(&c, 16));
+    let q_counter = number(&d.ok(&cmd(op::ALLOC_Q_COUNTER, 0, 16), 16));
+    let flow_counter = number(&d.ok(&cmd(op::ALLOC_FLOW_COUNTER, 0, 16), 16));
+    // An encryption key (type 0xc): size and purpose are bytes 10 and 11 of its body, its keys begin at 64.
+    let mut c = cmd(op::CREATE_GENERAL_OBJECT, 0xc, 16 + 512);
+    (c[16 + 10], c[16 + 11]) = (1, 3);
+    c[16 + 64..16 + 320].fill(0x5a);
+    let key = number(&d.ok(&c, 16));
+    // A table of 64 entries, a group of all of them, and entries 5 and 9.
+    let mut c = cmd(op::CREATE_FLOW_TABLE, 0, 64);
+    set_bits(&mut c, 24 * 8 + 0x18, 8, 6);
+    let table = number(&d.ok(&c, 16));
+    let mut c = cmd(op::CREATE_FLOW_GROUP, 0, 1024);
+    set_bits(&mut c, 0xa8, 24, u64::from(table));
+    set_bits(&mut c, 0x120, 32, 63);
+    let group = number(&d.ok(&c, 16));
+    for flow in [5, 9] {
+        let mut c = cmd(op::SET_FLOW_TABLE_ENTRY, 0, 832);
+        set_bits(&mut c, 0xa8, 24, u64::from(table));
+        set_bits(&mut c, 0x100, 32, flow);
+        // flow_context.group_id
+        set_bits(&mut c, 0x200 + 0x20, 32, u64::from(group));
+        d.ok(&c, 16);
+    }
+    let asks = |opcode: u16, op_mod: u16, len: usize, at: (u32, u32), n: u32| {
+        let mut c = cmd(opcode, op_mod, len);
+        set_bits(&mut c, at.0, at.1, n.into());
+        c
+    };
+    let mut entry = asks(op::QUERY_FLOW_TABLE_ENTRY, 0, 64, (0xa8, 24), table);
+    set_bits(&mut entry, 0x100, 32, 9);
+    let menu = menu(&mut d);
+    for (name, (index1, index2), query, bytes) in [
+        (
+            "PRM_QUERY_EQ",
+            (eq, 0),
+            asks(op::QUERY_EQ, 0, 16, (0x58, 8), eq),
+            272,
+        ),
+        (
+            "PRM_QUERY_QCNT",
+            (q_counter, 0),
+            asks(op::QUERY_Q_COUNTER, 0, 32, (0xf8, 8), q_counter),
+            256,
+        ),
+        (
+            "PRM_QUERY_FCNT",
+            (flow_counter, 0),
+            asks(op::QUERY_FLOW_COUNTER, 0, 32, (0xe0, 32), flow_counter),
+            32,
+        ),
+        (
+            "PRM_QUERY_OBJ",
+            (key, 0),
+            asks(op::QUERY_GENERAL_OBJECT, 0xc, 16, (0x40, 32), key),
+            16 + 512,
+        ),
+        ("PRM_QUERY_FTE", (table, 9), entry, 832),
+    ] {
+        let shown = d.ok(&query, bytes);
+        let kind = menu.iter().find(|r| r.1 == name).expect(name).0;
+        let mut r = request(kind, index1, 1);
+        set_bits(&mut r, 0x60, 32, index2.into());
+        let mut whole = Vec::new();
+        let mut r = r.to_vec();
+        loop {
+            r = access(&mut d, &r).unwrap();
+            let v = View::<ResourceDump>::new(&r).unwrap();
+            whole.extend_from_slice(&r[48..48 + v.get(ResourceDump::SIZE) as usize]);
+            if v.get(ResourceDump::MORE_DUMP) == 0 {
+                break;
+            }
+        }
+        let all = segments(&whole);
+        assert_eq!(all.len(), 4, "{name}");
+        let (got, content) = &all[2];
+        assert_eq!(*got, kind, "{name}");
+        let indices = [32, 64].map(|at| get_bits(content, at, 32) as u32);
+        assert_eq!(indices, [index1, index2], "{name}");
+        assert!(content[12..] == shown[8..], "{name}");
+        assert!(!content.contains(&0x5a), "a key is never shown");
+    }
+    // All entries of all tables.
+    let kind = menu.iter().find(|r| r.1 == "PRM_QUERY_FTE").unwrap().0;
+    let mut r = request(kind, 0, 0xffff);
+    let mut m = ViewMut::<ResourceDump>::new(&mut r).unwrap();
+    m.set(ResourceDump::NUM_OF_OBJ2, 0xffff);
+    m.set(ResourceDump::INLINE_DUMP, 0);
+    m.set(ResourceDump::SIZE, 4096);
+    m.set(ResourceDump::ADDRESS, 0x9_0000_0000);
+    m.set(ResourceDump::MKEY, mkey(&mut d).into());
+    d.guest.map(0x9_0000_0000, 4096);
+    let out = access(&mut d, &r).unwrap();
+    let size = View::<ResourceDump>::new(&out).unwrap();
+    let size = size.get(ResourceDump::SIZE) as usize;
+    let all = segments(&d.guest.bytes(0x9_0000_0000, size));
+    let entries = all.iter().filter(|s| s.0 == kind);
+    let entries: Vec<_> = entries.map(|s| get_bits(&s.1, 64, 32)).collect();
+    assert_eq!(entries, [5, 9]);
+}
+
+#[test]
 fn an_object_is_dumped_as_its_query_shows_it() {
     let mut d = up();
     let key = mkey(&mut d);

@@ -21,6 +21,7 @@ mod qos;
 mod reset;
 pub mod resource_dump;
 mod rows;
+pub mod segments;
 pub mod stored;
 mod thermal;
 mod tracer;

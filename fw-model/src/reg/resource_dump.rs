@@ -10,17 +10,18 @@ use fwctl_proto::{
         ResourceDumpInfoSegment, ResourceDumpMenuRecord, ResourceDumpResourceSegment,
         ResourceDumpSegmentHeader,
     },
-    opcode,
 };
 
 use crate::{
     cmd::{Ctx, Done, Others, view, view_mut},
     function::uctx::CallerKind,
-    object::{Kind, mkey::Region, ops},
+    object::mkey::Region,
     store::Batch,
     syndrome::{Refusal, Syndrome},
-    table::{Action, OPS, Op},
+    table,
 };
+
+use super::segments::{self, One, SEGMENTS, Segment};
 
 /// Most bytes of a dump.
 pub const MAX_DUMP: usize = 1 << 20;
@@ -41,8 +42,6 @@ mod segment {
     pub const INFO: u16 = 0xfffe;
     pub const MENU: u16 = 0xffff;
 }
-/// Type of the first kind of objects; the others follow in the order of the kinds.
-const FIRST_OBJECT: u16 = 0x1000;
 
 /// A dump that is being read.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -62,18 +61,6 @@ impl Dump {
         }
         Ok(())
     }
-}
-
-/// Kinds of objects that can be dumped, each with its query command.
-fn kinds() -> impl Iterator<Item = (&'static Op, &'static Kind)> {
-    OPS.iter().filter_map(|o| match o.action {
-        Action::Query(kind) if !kind.typed => Some((o, kind)),
-        _ => None,
-    })
-}
-
-fn segment_type(kind: &Kind) -> u16 {
-    FIRST_OBJECT + kind.id as u16
 }
 
 /// Appends a segment: a header of its length and type, and its content.
@@ -131,10 +118,10 @@ fn build(ctx: &mut Ctx<'_>, a: &Asked) -> Vec<u8> {
         (Command::NUM_OF_OBJ2, a.num2),
     ]);
     segment(&mut dump, segment::COMMAND, &command);
-    let object = kinds().find(|(_, k)| segment_type(k) == a.kind);
-    match object {
+    let of_objects = SEGMENTS.iter().find(|s| s.id == a.kind);
+    match of_objects {
         _ if a.kind == segment::MENU => menu(&mut dump),
-        Some((op, kind)) => objects(ctx, op, kind, a, &mut dump),
+        Some(s) => objects(ctx, s, a, &mut dump),
         None => error(&mut dump, Syndrome::DumpUnknown),
     }
     segment(&mut dump, segment::TERMINATE, &[]);
@@ -145,20 +132,31 @@ fn build(ctx: &mut Ctx<'_>, a: &Asked) -> Vec<u8> {
 fn menu(dump: &mut Vec<u8>) {
     type Record = ResourceDumpMenuRecord;
     let mut all = vec![0; 4];
-    set_bits(&mut all, 16, 16, kinds().count() as u64);
-    for (op, kind) in kinds() {
+    set_bits(&mut all, 16, 16, SEGMENTS.len() as u64);
+    for s in SEGMENTS {
+        let (index1, index2) = s.indices;
         let mut r = vec![0; Record::BYTES];
         if let Some(mut m) = ViewMut::<Record>::new(&mut r) {
-            m.set(Record::SEGMENT_TYPE, u64::from(segment_type(kind)));
+            m.set(Record::SEGMENT_TYPE, u64::from(s.id));
             m.set(Record::SUPPORT_INDEX1, 1);
             m.set(Record::SUPPORT_NUM_OF_OBJ1, 1);
             m.set(Record::NUM_OF_OBJ1_SUPPORTS_ALL, 1);
             m.set(Record::NUM_OF_OBJ1_SUPPORTS_ACTIVE, 1);
+            let second = u64::from(index2.is_some());
+            m.set(Record::SUPPORT_INDEX2, second);
+            m.set(Record::SUPPORT_NUM_OF_OBJ2, second);
+            m.set(Record::NUM_OF_OBJ2_SUPPORTS_ALL, second);
+            m.set(Record::NUM_OF_OBJ2_SUPPORTS_ACTIVE, second);
         }
-        let name = format!("PRM_{}", opcode::name(op.opcode).unwrap_or_default());
-        let index = kind.name.to_uppercase();
-        for (at, text) in [(Record::SEGMENT_NAME, name), (Record::INDEX1_NAME, index)] {
-            let place = r.iter_mut().skip(at.byte()).take(15);
+        for (at, text) in [
+            (Record::SEGMENT_NAME, s.name.to_owned()),
+            (Record::INDEX1_NAME, index1.to_uppercase()),
+            (
+                Record::INDEX2_NAME,
+                index2.unwrap_or_default().to_uppercase(),
+            ),
+        ] {
+            let place = r.iter_mut().skip(at.byte()).take(segments::NAME);
             for (to, from) in place.zip(text.bytes()) {
                 *to = from;
             }
@@ -168,46 +166,50 @@ fn menu(dump: &mut Vec<u8>) {
     segment(dump, segment::MENU, &all);
 }
 
-/// Objects of a kind from `index1` on.
-fn objects(ctx: &mut Ctx<'_>, op: &Op, kind: &'static Kind, a: &Asked, dump: &mut Vec<u8>) {
-    let first = a.index1 as u32;
-    let ids: Vec<u32> = match a.num1 {
-        ALL | ACTIVE => ctx.f.objects.all(kind.id).map(|(n, _)| n).collect(),
-        count => {
-            let last = first.saturating_add((count.max(1) - 1) as u32);
-            let there = ctx.f.objects.all(kind.id).map(|(n, _)| n);
-            there.filter(|n| (first..=last).contains(n)).collect()
-        }
-    };
-    if ids.is_empty() {
+/// True if an object of this number is among `count` from `first` on; no count is one.
+fn asked_for(n: u32, first: u64, count: u64) -> bool {
+    let n = u64::from(n);
+    matches!(count, ALL | ACTIVE) || (first..first + count.max(1)).contains(&n)
+}
+
+/// Objects of a sort from `index1` and `index2` on.
+fn objects(ctx: &mut Ctx<'_>, s: &Segment, a: &Asked, dump: &mut Vec<u8>) {
+    let mut all = s.all(ctx.f);
+    all.retain(|o| {
+        let second = s.indices.1.is_none() || asked_for(o.indices.1, a.index2, a.num2);
+        second && asked_for(o.indices.0, a.index1, a.num1)
+    });
+    if all.is_empty() {
         return error(dump, Syndrome::ObjectUnknown);
     }
-    for n in ids {
-        let Ok(shown) = query(ctx, op, kind, n) else {
+    for o in all {
+        let Ok(shown) = query(ctx, s, &o) else {
             continue;
         };
         type Resource = ResourceDumpResourceSegment;
-        let mut s = content(&[(Resource::INDEX1, u64::from(n))]);
+        let mut c = content(&[
+            (Resource::INDEX1, u64::from(o.indices.0)),
+            (Resource::INDEX2, u64::from(o.indices.1)),
+        ]);
         // Behind status and syndrome.
-        s.extend(shown.iter().skip(8));
-        if dump.len() + s.len() + ResourceDumpErrorSegment::BYTES + 8 > MAX_DUMP {
+        c.extend(shown.iter().skip(8));
+        if dump.len() + c.len() + ResourceDumpErrorSegment::BYTES + 8 > MAX_DUMP {
             return error(dump, Syndrome::DumpTooLong);
         }
-        segment(dump, a.kind, &s);
+        segment(dump, a.kind, &c);
     }
 }
 
 /// What a query command shows of an object.
-fn query(ctx: &mut Ctx<'_>, op: &Op, kind: &'static Kind, n: u32) -> Result<Vec<u8>, Refusal> {
+fn query(ctx: &mut Ctx<'_>, s: &Segment, o: &One) -> Result<Vec<u8>, Refusal> {
+    let op = table::find(s.opcode).ok_or(Syndrome::DumpUnknown)?;
     let mut inbox = vec![0; usize::from(op.in_len)];
     set_bits(&mut inbox, 0, 16, u64::from(op.opcode));
-    set_bits(
-        &mut inbox,
-        kind.id_in.offset,
-        kind.id_in.width,
-        u64::from(n),
-    );
-    let mut out = vec![0; usize::from(op.out_len)];
+    set_bits(&mut inbox, 48, 16, u64::from(o.op_mod));
+    for (at, n) in s.numbers(o) {
+        set_bits(&mut inbox, at.offset, at.width, u64::from(n));
+    }
+    let mut out = vec![0; o.bytes(op.out_len)];
     let mut inner = Ctx {
         f: &mut *ctx.f,
         others: Others {
@@ -219,7 +221,7 @@ fn query(ctx: &mut Ctx<'_>, op: &Op, kind: &'static Kind, n: u32) -> Result<Vec<
         now: ctx.now,
         caller: CallerKind::Kernel,
         uid: 0,
-        op_mod: 0,
+        op_mod: o.op_mod,
         inbox: &inbox,
         out_len: out.len(),
         batch: Batch::default(),
@@ -229,7 +231,7 @@ fn query(ctx: &mut Ctx<'_>, op: &Op, kind: &'static Kind, n: u32) -> Result<Vec<
         marks: Vec::new(),
         writes: Vec::new(),
     };
-    ops::query(kind, &mut inner, &mut out)?;
+    op.action.run(&mut inner, &mut out)?;
     Ok(out)
 }
 

@@ -511,6 +511,13 @@ fn dump_menu(ctx: &Ctx) -> Done {
     for name in ["PRM_QUERY_QP", "PRM_QUERY_CQ", "PRM_QUERY_MKEY"] {
         check!(text.contains(&format!("({name})")), "no {name}: {text}");
     }
+    // Each has a name of its own.
+    let names = text.split("(PRM_QUERY_").skip(1);
+    let mut names: Vec<_> = names.filter_map(|n| n.split(')').next()).collect();
+    let all = names.len();
+    names.sort_unstable();
+    names.dedup();
+    check!(all > 20 && names.len() == all, "{all} {names:?}");
     Ok(())
 }
 
@@ -529,6 +536,10 @@ fn dump(ctx: &Ctx) -> Done {
     ctx.note(format!("{queues} completion queues"));
     check!(queues > 0, "none: {text}");
     check!(text.contains("Segment Type: 0xfffb"), "no end: {text}");
+    // The driver's event queues; QUERY_EQ's outbox has 272 bytes too.
+    let (ok, text) = dump(&["--segment", "PRM_QUERY_EQ", "--num-of-obj1", "all"])?;
+    let queues = text.lines().filter(|l| **l == size).count();
+    check!(ok && queues > 1, "{queues} event queues: {text}");
     let (ok, text) = dump(&["--segment", "NOSUCH"])?;
     check!(!ok && text.contains("NOSUCH is not supported"), "{text}");
     Ok(())
