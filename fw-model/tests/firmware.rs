@@ -164,6 +164,20 @@ fn a_new_image_is_pending_until_the_firmware_starts_anew() {
 }
 
 #[test]
+fn the_magic_that_tools_leave_to_the_firmware_is_written() {
+    let mut d = up();
+    let handle = lock(&mut d);
+    // mstflint masks the first 16 bytes of what it sends, and no others.
+    let mut masked = image([28, 44, 1000]);
+    masked[..15].fill(0xff);
+    assert_eq!(verified(&mut d, handle, 0, &masked), (LOCKED, 8));
+    masked[15] = 0xff;
+    assert_eq!(verified(&mut d, handle, 0, &masked), (LOCKED, 0));
+    instruct(&mut d, ACTIVATE, 0, handle, 0).unwrap();
+    assert_eq!(versions(&mut d), (OLD, NEW, true));
+}
+
+#[test]
 fn mirc_takes_an_update_back() {
     let mut d = up();
     let handle = burn(&mut d);

@@ -96,6 +96,22 @@ pci_tools_scenario() {
     scenario_end
 }
 
+# card_tools_scenario PROFILE VERSION: mstflint, mstlink and mstmget_temp by PCI address on a card of PROFILE; VERSION
+# is newer than that of its firmware.
+card_tools_scenario() {
+    session_open
+    build_emulator
+    make_image --profile "$1" --version "$2" "$SESSION/newer.bin"
+    printf '%s\n' "$2" >"$SESSION/newer.version"
+    GUEST_FILES=("$SESSION"/newer.{bin,version})
+    prepare_guest '' '' '' mstflint/forky,iproute2,pciutils
+    scenario_emulator "$1" vfio-user
+    scenario_guest
+    suite mlx5-probe
+    suite mst-card
+    scenario_end
+}
+
 # expect_in_guest WHAT DATABASE ARGUMENT...: the guest's /files/expected-WHAT, from its own database.
 expect_in_guest() {
     local what=$1 database=/usr/share/mstflint/$2

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Firmware images in the FS4 format: made from what a card is, and read back with every checksum
-//! checked. Offsets and widths are those of the tools' image layouts.
+//! Firmware images in the FS4 format, and in FS5, which has more before its boot loader (`fs5.rs`): made
+//! from what a card is, and read back with every checksum checked. Offsets and widths are those of the
+//! tools' image layouts.
 
 use fwctl_proto::layout::{get_bits, set_bits};
 
-use super::crc;
+use super::{crc, fs5};
 
 /// An image begins with this.
 pub const MAGIC: [u8; 16] = [
@@ -21,7 +22,7 @@ const PSID_BYTES: usize = 16;
 const POINTERS: usize = 0x18;
 const POINTER_COUNT: usize = 16;
 /// Which pointer is whose.
-const BOOT2_POINTER: usize = 1;
+pub(super) const BOOT2_POINTER: usize = 1;
 const TOC_POINTER: usize = 2;
 const TOOLS_POINTER: usize = 3;
 const INFO_POINTER: usize = 10;
@@ -29,10 +30,26 @@ const INFO_POINTER: usize = 10;
 /// Where this program puts what they point to.
 const TOOLS: usize = 0x500;
 const TOOLS_BYTES: usize = 64;
-const BOOT2: usize = 0x1000;
 const BOOT2_DWORDS: usize = 0x100;
-const TOC: usize = 0x2000;
-const SECTIONS: usize = 0x4000;
+/// The boot loader has four dwords more than its size says.
+pub(super) const BOOT2_BYTES: usize = (BOOT2_DWORDS + 4) * 4;
+
+/// What differs by format: its number, where this program puts things, and more pointers.
+pub(super) struct Places {
+    pub format: u8,
+    pub boot2: usize,
+    pub toc: usize,
+    pub sections: usize,
+    pub more: &'static [(usize, usize)],
+}
+
+const PLACES: Places = Places {
+    format: 1,
+    boot2: 0x1000,
+    toc: 0x2000,
+    sections: 0x4000,
+    more: &[],
+};
 
 /// Head and entry of a table of contents.
 const TOC_ROW: usize = 32;
@@ -95,7 +112,7 @@ pub struct Spec<'a> {
 )]
 pub enum Bad {
     /// It is none, or not whole.
-    #[error("it is not an FS4 firmware image")]
+    #[error("it is not an FS4 or FS5 firmware image")]
     Format,
     /// A part is not what it was when the image was made.
     #[error("the checksum of the part at {0:#x} is wrong")]
@@ -103,11 +120,11 @@ pub enum Bad {
 }
 
 /// Bits of a record: byte offset of its dword, lowest bit, width.
-fn put(record: &mut [u8], dword: usize, low: u32, width: u32, value: u64) {
+pub(super) fn put(record: &mut [u8], dword: usize, low: u32, width: u32, value: u64) {
     set_bits(record, dword as u32 * 8 + 32 - low - width, width, value);
 }
 
-fn take(record: &[u8], dword: usize, low: u32, width: u32) -> u64 {
+pub(super) fn take(record: &[u8], dword: usize, low: u32, width: u32) -> u64 {
     get_bits(record, dword as u32 * 8 + 32 - low - width, width)
 }
 
@@ -141,6 +158,10 @@ fn image_info(s: &Spec<'_>) -> Vec<u8> {
     put(&mut r, 0x108, 0, 8, u64::from(LOG_SLOT)); // log_step
     put(&mut r, 0x10c, 0, 32, 1 << LOG_SLOT); // max_size
     put(&mut r, 0x118, 0, 32, u64::from(s.hw_id));
+    if is_fs5(s) {
+        let end = fs5::PLACES.sections + r.len() + CODE_BYTES;
+        put(&mut r, 0x12c, 0, 32, end as u64); // burn_image_size
+    }
     text(&mut r, 0x1d0, 256, s.description);
     text(&mut r, 0x340, 64, &s.name);
     text(&mut r, 0x380, 128, &s.name);
@@ -175,7 +196,7 @@ fn toc_head(signature: u32) -> [u8; TOC_ROW] {
 }
 
 /// Lays `data` at `at`; bytes between are as after an erase.
-fn lay(image: &mut Vec<u8>, at: usize, data: &[u8]) {
+pub(super) fn lay(image: &mut Vec<u8>, at: usize, data: &[u8]) {
     let end = at + data.len();
     if image.len() < end {
         image.resize(end, 0xff);
@@ -185,24 +206,32 @@ fn lay(image: &mut Vec<u8>, at: usize, data: &[u8]) {
     }
 }
 
+fn is_fs5(s: &Spec<'_>) -> bool {
+    fs5::DEVICES.contains(&s.hw_id)
+}
+
 /// Bytes of the stand-in for code.
 const CODE_BYTES: usize = 0x1_0000;
 
 /// An image.
 #[must_use]
 pub fn build(spec: &Spec<'_>) -> Vec<u8> {
+    let places = if is_fs5(spec) { &fs5::PLACES } else { &PLACES };
     let mut image = Vec::new();
     lay(&mut image, 0, &MAGIC);
     let mut format = [0; POINTERS - MAGIC.len()];
-    put(&mut format, 0, 24, 8, 1); // image_format_version: FS4
+    put(&mut format, 0, 24, 8, u64::from(places.format)); // image_format_version
     lay(&mut image, MAGIC.len(), &format);
     for i in 0..POINTER_COUNT {
         let target = match i {
-            BOOT2_POINTER => BOOT2,
-            TOC_POINTER => TOC,
+            BOOT2_POINTER => places.boot2,
+            TOC_POINTER => places.toc,
             TOOLS_POINTER => TOOLS,
-            INFO_POINTER => SECTIONS,
-            _ => 0,
+            INFO_POINTER => places.sections,
+            _ => {
+                let more = places.more.iter().find(|(n, _)| *n == i);
+                more.map_or(0, |(_, at)| *at)
+            }
         };
         let mut p = [0; 8];
         put(&mut p, 0, 0, 32, target as u64);
@@ -219,24 +248,30 @@ pub fn build(spec: &Spec<'_>) -> Vec<u8> {
     put(&mut tools, TOOLS_BYTES - 4, 0, 16, u64::from(sum));
     lay(&mut image, TOOLS, &tools);
 
-    // Boot loader: four dwords more than its size says, the last of them its checksum.
-    let mut boot2 = vec![0; (BOOT2_DWORDS + 4) * 4];
+    // The last dword of the boot loader is its checksum.
+    let mut boot2 = vec![0; BOOT2_BYTES];
     put(&mut boot2, 4, 0, 32, BOOT2_DWORDS as u64);
     let last = boot2.len() - 4;
     let sum = crc::image(&boot2[..last]);
     put(&mut boot2, last, 0, 16, u64::from(sum));
-    lay(&mut image, BOOT2, &boot2);
+    if is_fs5(spec) {
+        fs5::build(&mut image);
+    }
+    lay(&mut image, places.boot2, &boot2);
 
     let code: Vec<u8> = pattern(spec).take(CODE_BYTES).collect();
     let info = image_info(spec);
-    lay(&mut image, TOC, &toc_head(ITOC_SIGNATURE));
-    let mut at = SECTIONS;
+    lay(&mut image, places.toc, &toc_head(ITOC_SIGNATURE));
+    let mut at = places.sections;
     let sections = [(section::IMAGE_INFO, info), (section::MAIN_CODE, code)];
     for (i, (kind, data)) in sections.iter().enumerate() {
         let r = row(*kind, at, data, Check::InRow);
-        lay(&mut image, TOC + TOC_ROW * (1 + i), &r);
+        lay(&mut image, places.toc + TOC_ROW * (1 + i), &r);
         lay(&mut image, at, data);
         at += data.len();
+    }
+    if is_fs5(spec) {
+        fs5::build_end(&mut image);
     }
     image
 }
@@ -306,25 +341,30 @@ pub fn device_area(psid: &str, mac: u64, guid: u64, from: usize, end: usize) -> 
     area
 }
 
+/// Bytes of an image.
+pub(super) fn part(image: &[u8], at: usize, len: usize) -> Result<&[u8], Bad> {
+    let end = at.checked_add(len).ok_or(Bad::Format)?;
+    image.get(at..end).ok_or(Bad::Format)
+}
+
+/// Bytes of which the last dword holds the checksum of the rest.
+pub(super) fn checked(image: &[u8], at: usize, len: usize) -> Result<&[u8], Bad> {
+    let p = part(image, at, len)?;
+    let body = len.checked_sub(4).ok_or(Bad::Format)?;
+    if u64::from(crc::image(&p[..body])) == take(p, body, 0, 16) {
+        Ok(p)
+    } else {
+        Err(Bad::Checksum(at))
+    }
+}
+
 /// Reads an image; what is behind its last section does not matter.
 ///
 /// # Errors
 /// [`Bad`].
 pub fn parse(image: &[u8]) -> Result<Info, Bad> {
-    let part = |at: usize, len: usize| {
-        let end = at.checked_add(len).ok_or(Bad::Format)?;
-        image.get(at..end).ok_or(Bad::Format)
-    };
-    // The last dword of a part holds the checksum of the rest.
-    let checked = |at: usize, len: usize| {
-        let p = part(at, len)?;
-        let body = len.checked_sub(4).ok_or(Bad::Format)?;
-        if u64::from(crc::image(&p[..body])) == take(p, body, 0, 16) {
-            Ok(p)
-        } else {
-            Err(Bad::Checksum(at))
-        }
-    };
+    let part = |at, len| part(image, at, len);
+    let checked = |at, len| checked(image, at, len);
     if part(0, MAGIC.len())? != MAGIC {
         return Err(Bad::Format);
     }
@@ -336,6 +376,9 @@ pub fn parse(image: &[u8]) -> Result<Info, Bad> {
             return Err(Bad::Checksum(at));
         }
         *target = take(p, 0, 0, 32) as usize;
+    }
+    if take(part(MAGIC.len(), 4)?, 0, 24, 8) == u64::from(fs5::PLACES.format) {
+        fs5::check(image, &targets)?;
     }
     checked(targets[TOOLS_POINTER], TOOLS_BYTES)?;
     let boot2 = targets[BOOT2_POINTER];
@@ -406,6 +449,57 @@ mod tests {
     fn what_was_built_is_read_back() {
         let image = build(&spec());
         assert_eq!(parse(&image), Ok(spec().info));
+    }
+
+    fn fs5_spec() -> Spec<'static> {
+        Spec {
+            hw_id: 0x21e,
+            ..spec()
+        }
+    }
+
+    #[test]
+    fn a_device_that_reads_fs5_gets_it() {
+        let good = build(&fs5_spec());
+        assert_eq!(parse(&good), Ok(spec().info));
+        assert_eq!((build(&spec())[16], good[16]), (1, 2), "format");
+        let word = |at: usize| u32::from_be_bytes(*good[at..].first_chunk().unwrap()) as usize;
+        // By mstflint's fs5_image_layout: pointers 1, 6 and 15; magic and length of the header.
+        let [boot2, header, hashes] = [1, 6, 15].map(|i| word(0x18 + 8 * i));
+        assert_eq!(
+            (boot2, &good[header..header + 4]),
+            (header + 0x2000, &b"NVDA"[..])
+        );
+        let length = u32::from_le_bytes(*good[header + 0x1ee4..].first_chunk().unwrap());
+        let size = word(hashes + 4) * 4 + 16;
+        assert_eq!(length as usize, hashes - boot2 + size);
+        // IMAGE_INFO says how long the image is; behind it is as much as a header, without a magic.
+        let end = word(word(0x18 + 80) + 0x12c);
+        assert_eq!(good[end..], [0xff; 0x2000]);
+        // A byte of the magic, the length, the boot loader, the hashes and their ends; the places' pointers.
+        for at in [
+            header,
+            header + 0x1ee4,
+            boot2 + 9,
+            hashes + 5,
+            hashes + 9,
+            hashes + 40,
+            hashes + size - 1,
+        ] {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            assert!(parse(&bad).is_err(), "{at:#x}");
+        }
+        for pointer in [1, 6, 15] {
+            for target in [0, 8, u32::MAX] {
+                let mut bad = good.clone();
+                let at = 0x18 + 8 * pointer;
+                bad[at..at + 4].copy_from_slice(&target.to_be_bytes());
+                let sum = crc::pointer(&bad[at..at + 6]).to_be_bytes();
+                bad[at + 6..at + 8].copy_from_slice(&sum);
+                assert!(parse(&bad).is_err(), "{pointer} {target:#x}");
+            }
+        }
     }
 
     #[test]

@@ -4,9 +4,10 @@
 pub mod crc;
 pub mod flash;
 pub mod fs4;
+mod fs5;
 pub mod update;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use self::{
     flash::{Flash, MAX_IMAGE},
@@ -172,7 +173,7 @@ impl Firmware {
                 Rejected::BadFormat
             };
         }
-        match fs4::parse(&c.data) {
+        match fs4::parse(&with_magic(&c.data)) {
             Err(Bad::Format) => Rejected::BadFormat,
             Err(Bad::Checksum(_)) => Rejected::Digest,
             Ok(info) if info.psid != p.firmware.psid => Rejected::NotApplicable,
@@ -189,7 +190,7 @@ impl Firmware {
             if c.index == BOOT_IMAGE {
                 let slot = 1 - self.running.slot;
                 let at = usize::from(slot) * flash::SLOT_BYTES;
-                self.flash.replace(p, at, &c.data, batch);
+                self.flash.replace(p, at, &with_magic(&c.data), batch);
                 self.mark(p, 1 - slot, false, batch);
             } else if let Some(kind) = COMPONENTS.get(usize::from(c.index)) {
                 let key = format!("{COMPONENT}{:x}", kind.identifier);
@@ -218,6 +219,14 @@ impl Firmware {
         if on || self.flash.is_marked(p, slot) {
             self.flash.replace(p, at, &magic, batch);
         }
+    }
+}
+
+/// An image as it is burnt: tools that hand it to the firmware leave the magic to it, and send ff there.
+fn with_magic(data: &[u8]) -> Cow<'_, [u8]> {
+    match data.strip_prefix(&[0xff; MAGIC.len()]) {
+        Some(rest) => [&MAGIC, rest].concat().into(),
+        None => data.into(),
     }
 }
 

@@ -17,6 +17,7 @@ mod mlx5_removed;
 mod mlx5_reset;
 mod mlx5_tracer;
 mod mlx5_two;
+mod mst_card;
 mod mst_config;
 mod mst_dump;
 mod mst_flash;
@@ -50,6 +51,7 @@ pub const SUITES: &[&Suite] = &[
     &mlx5_ib::SUITE,
     &mlx5_two::SUITE,
     &mlx5_two::ACTIVATE,
+    &mst_card::SUITE,
     &mst_flash::DIRECT,
     &mst_flash::FORBIDDEN,
     &mst_flash::SUITE,

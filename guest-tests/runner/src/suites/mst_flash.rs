@@ -85,7 +85,7 @@ pub const DIRECT: Suite = Suite {
 };
 
 /// What is behind `title` in what mstflint prints.
-fn value(text: &str, title: &str) -> Option<String> {
+pub fn value(text: &str, title: &str) -> Option<String> {
     let line = text.lines().find_map(|l| l.strip_prefix(title))?;
     Some(line.trim().to_owned())
 }
@@ -275,7 +275,7 @@ fn allowed(ctx: &Ctx) -> Done {
 }
 
 /// `mstflint -d BDF …`, through the flash itself.
-fn mstflint(args: &[&str]) -> Done<(bool, String)> {
+pub fn mstflint(args: &[&str]) -> Done<(bool, String)> {
     let bdf = bdf()?;
     program("mstflint", &[&["-y", "-d", &bdf], args].concat())
 }
