@@ -6,13 +6,15 @@
 
 mod common;
 
+use core::time::Duration;
+
 use common::{CMDQ, Driver};
 use fw_model::{
     Effect, Input, Report, ResetKind, Time,
     gateway::{
         Place,
         icmd::MAILBOX_BYTES,
-        space::{ICMD, ICMD_EXT},
+        space::{ICMD, ICMD_EXT, SEMAPHORES},
     },
 };
 
@@ -194,4 +196,32 @@ fn firmware_that_hangs_stays_busy_until_it_starts_anew() {
     d.now = Time(60_000_000_000);
     d.submit(Input::Health(Report::default()));
     assert!(d.guest.bytes(CMDQ, 64).iter().all(|b| *b == 0));
+}
+
+#[test]
+fn a_flash_that_is_used_keeps_its_semaphore() {
+    const MFBA: u32 = 0x9011;
+    /// `TRM_RES_FLASH_PROGRAMING` in the semaphores' space, as mstflint's tools_res_mgmt.c has it.
+    const FLASH: u32 = 0x10;
+    let mut d = Driver::new("connectx7");
+    let at = Place {
+        space: SEMAPHORES,
+        address: FLASH,
+    };
+    let holder = |d: &Driver| d.card.read_space(d.f, at, d.now).unwrap().value;
+    d.submit(Input::Gateway {
+        function: d.f,
+        at,
+        value: 77,
+    });
+    // A burn of three minutes, four bytes in each half of one.
+    for _ in 0..6 {
+        d.now = d.now.after(Duration::from_secs(30));
+        fill(&mut d, &register(MFBA, GET, 67, &[0, 4, 0]));
+        assert_eq!(go(&mut d, 0x9001), 0x9001_0000);
+        assert_eq!(read(&d, MAILBOX) >> 8 & 0x7f, 0);
+    }
+    assert_eq!(holder(&d), 77);
+    d.now = d.now.after(Duration::from_secs(60));
+    assert_eq!(holder(&d), 0);
 }

@@ -7,7 +7,7 @@ use crate::{
     Batch, Card, Effects, Time, firmware::fs4::LOG_SLOT, function::Function, limits::MAX_CR_WORDS,
 };
 
-use super::Word;
+use super::{Word, semaphore::FLASH};
 
 /// Bytes of the space: as far as the tools' lists of any of its devices go.
 pub const BYTES: u32 = 0x400_0000;
@@ -68,10 +68,11 @@ impl Card {
     }
 
     /// Keeps a word. What the model gives stays, and so does all else when there is no room.
-    pub(super) fn write_cr(&mut self, address: u32, value: u32, fx: &mut Effects) {
+    pub(super) fn write_cr(&mut self, address: u32, value: u32, now: Time, fx: &mut Effects) {
         let mut batch = Batch::default();
         let (spi, flash) = (&mut self.shared.spi, &mut self.shared.firmware.flash);
         if spi.write(&self.profile, address, value, flash, &mut batch) {
+            self.shared.semaphores.renew(FLASH, now);
             // The chip's own status is read before the tool goes on; by then it is stored.
             self.commit(batch, fx);
             return;

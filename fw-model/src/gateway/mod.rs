@@ -5,7 +5,7 @@
 
 mod cr;
 pub mod icmd;
-mod semaphore;
+pub(crate) mod semaphore;
 pub mod spi;
 
 use fwctl_proto::layout::LayoutInfo;
@@ -128,7 +128,7 @@ impl Card {
         }
         match at.space {
             space::SEMAPHORES => self.shared.semaphores.write(at.address, value, now),
-            space::CR => self.write_cr(at.address, value, fx),
+            space::CR => self.write_cr(at.address, value, now, fx),
             _ => {
                 self.shared.semaphores.renew(semaphore::ICMD, now);
                 if f.icmd.write(at.address, value) {
@@ -197,6 +197,24 @@ mod tests {
         write(&mut c, space::SEMAPHORES, 0x20, 5, at(2000));
         assert_eq!(read(&c, space::SEMAPHORES, 0x20, at(61_999)), Some(5));
         assert_eq!(read(&c, space::SEMAPHORES, 0x20, at(62_000)), Some(0));
+    }
+
+    #[test]
+    fn who_programs_the_flash_keeps_its_semaphore() {
+        let at = |seconds: u64| Time(seconds * 1_000_000_000);
+        let flash = semaphore::FLASH;
+        // By the chip's own gateway, whose command word lies there on ConnectX-7.
+        let mut c = card();
+        write(&mut c, space::SEMAPHORES, flash, 5, at(0));
+        write(&mut c, space::CR, 0xf_0400, 0, at(59));
+        assert_eq!(read(&c, space::SEMAPHORES, flash, at(118)), Some(5));
+        assert_eq!(read(&c, space::SEMAPHORES, flash, at(119)), Some(0));
+        // What is over is not renewed; nor does another word of the device renew.
+        write(&mut c, space::CR, 0xf_0400, 0, at(119));
+        assert_eq!(read(&c, space::SEMAPHORES, flash, at(119)), Some(0));
+        write(&mut c, space::SEMAPHORES, flash, 6, at(120));
+        write(&mut c, space::CR, 0x10_0000, 1, at(150));
+        assert_eq!(read(&c, space::SEMAPHORES, flash, at(180)), Some(0));
     }
 
     #[test]

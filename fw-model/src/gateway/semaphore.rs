@@ -10,6 +10,8 @@ use crate::Time;
 pub const BYTES: u32 = 0x1000;
 /// The semaphore of the command mailbox.
 pub const ICMD: u32 = 0;
+/// The semaphore of the flash, which tools hold while they program it.
+pub const FLASH: u32 = 0x10;
 
 /// How long an idle holder keeps the gateway and its command mailbox: shorter than anyone who
 /// waits for them keeps trying.
@@ -55,8 +57,12 @@ impl Semaphores {
         }
     }
 
-    /// Its holder is at work.
+    /// Its holder is at work. Who uses what it guards has it, as far as can be known: uses do not say who
+    /// they are.
     pub fn renew(&mut self, address: u32, now: Time) {
+        if self.holder(address, now) == 0 {
+            return;
+        }
         if let Some(h) = self.0.get_mut(&address) {
             h.used = now;
         }

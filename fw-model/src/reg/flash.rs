@@ -10,6 +10,7 @@ use crate::{
         flash::{FLASH_BYTES, SLOT_BYTES, SLOTS},
         fs4::SECTOR,
     },
+    gateway::semaphore::FLASH,
     syndrome::Syndrome,
 };
 
@@ -96,6 +97,13 @@ pub fn write_mfai(_: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     Ok(())
 }
 
+/// Who comes through the gateway has taken the flash's semaphore there.
+fn in_use(ctx: &mut Ctx<'_>) {
+    if ctx.gateway {
+        ctx.shared.semaphores.renew(FLASH, ctx.now);
+    }
+}
+
 /// Where an MFBA is, and how long.
 fn range(given: &[u8]) -> Result<(usize, usize), Syndrome> {
     let at = field(given, MFBA, "address") as usize;
@@ -112,6 +120,7 @@ fn range(given: &[u8]) -> Result<(usize, usize), Syndrome> {
 /// MFBA: reads bytes.
 pub fn read_mfba(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     chip(given, MFBA)?;
+    in_use(ctx);
     let (at, size) = range(given)?;
     let bytes = ctx.shared.firmware.flash.read(ctx.profile, at, size);
     for (to, from) in image.iter_mut().zip(given.iter().take(DATA)) {
@@ -127,6 +136,7 @@ pub fn read_mfba(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
 /// MFBA: programs bytes; answered when they are stored.
 pub fn write_mfba(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Done {
     chip(given, MFBA)?;
+    in_use(ctx);
     let (at, size) = range(given)?;
     let carried = ctx.inbox.len().saturating_sub(super::DATA);
     let data = given.get(DATA..DATA + size);
@@ -141,6 +151,7 @@ pub fn write_mfba(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Done {
 /// MFBE: erases a sector, or a block of 64 KiB.
 pub fn write_mfbe(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
     chip(given, MFBE)?;
+    in_use(ctx);
     let len = if field(given, MFBE, "bulk_64kb_erase") == 1 {
         64 << 10
     } else if field(given, MFBE, "bulk_32kb_erase") == 1 {

@@ -2,7 +2,12 @@
 //! mstflint, mstlink and mstmget_temp by PCI address on whichever card the scenario has; its image is the
 //! scenario's, too. What the tools must say is in their sources.
 
-use std::fs;
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
 
 use crate::{
     check, check_eq, fail, skip,
@@ -11,7 +16,7 @@ use crate::{
         mst_flash::{mstflint, value, versions},
         programs::{bdf, program, program_output},
     },
-    test::{Ctx, Done, Suite, read_file, test},
+    test::{Ctx, Done, Suite, read_file, test, wait_for},
 };
 
 /// An image that is newer than the profile's, and its version.
@@ -24,7 +29,7 @@ const CONNECTX8: &str = "0x0000021e";
 
 pub const SUITE: Suite = Suite {
     name: "mst-card",
-    about: "mstflint query, verify, burn and read by PCI address, mstlink, mstmget_temp",
+    about: "mstflint query, verify, burn and read by PCI address, a burn that is killed, mstlink, mstmget_temp",
     subjects: mlx5_probe::SUBJECTS,
     expects: &[],
     tests: &[
@@ -35,6 +40,7 @@ pub const SUITE: Suite = Suite {
         test("mstflint-verify-past-the-firmware", 240, verify_direct),
         test("mstflint-burns-a-newer-image", 240, burn),
         test("mstflint-reads-the-image-back", 240, read_back),
+        test("a-killed-burn-is-passed-over", 400, killed),
     ],
 };
 
@@ -142,4 +148,30 @@ fn read_back(_: &Ctx) -> Done {
     check_eq!(version, Some(read_file(VERSION)?), "version");
     fs::remove_file(FILE)?;
     Ok(())
+}
+
+/// A tool that is killed while it burns leaves the flash's semaphore taken: the next one gets it a minute
+/// after the last use.
+fn killed(ctx: &Ctx) -> Done {
+    let args = ["-y", "-d", &bdf()?, "-i", IMAGE, "burn"];
+    let mut tool = Command::new("mstflint")
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()?;
+    sleep(Duration::from_secs(3));
+    let ended = tool.try_wait()?;
+    tool.kill()?;
+    tool.wait()?;
+    check!(ended.is_none(), "it ended before it was killed");
+    let (free, text) = mstflint(&["verify"])?;
+    ctx.note(if free { "not held" } else { text.trim() });
+    wait_for("the flash", Duration::from_secs(180), || {
+        Ok(mstflint(&["verify"])?.0.then_some(()))
+    })?;
+    // The firmware's own lock of an update lasts 20 s.
+    wait_for("another burn", Duration::from_secs(120), || {
+        Ok(mstflint(&["-i", IMAGE, "burn"])?.0.then_some(()))
+    })?;
+    verify_now()
 }
