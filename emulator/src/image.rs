@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Firmware images for a card: in the FS4 format that mstflint burns, or packed as MFA2 as
+//! Firmware images for a card: in the format that mstflint burns, or packed as MFA2 as
 //! `devlink dev flash` takes it (`mlxfw_mfa2_format.h`).
 
 use std::io;
@@ -93,9 +93,15 @@ pub fn mfa2(psid: &str, image: &[u8]) -> io::Result<Vec<u8>> {
 /// # Errors
 /// What is wrong with it.
 pub fn version(text: &str) -> Result<[u16; 3], String> {
-    let parts: Result<Vec<u16>, _> = text.split('.').map(str::parse).collect();
+    let no = |why| format!("{text:?} is no version: {why}, as in 28.44.1000");
+    let parts: Vec<&str> = text.split('.').collect();
+    let numbers = |p: &&str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit());
+    if parts.len() != 3 || !parts.iter().all(numbers) {
+        return Err(no("three numbers"));
+    }
+    let parts: Result<Vec<u16>, _> = parts.into_iter().map(str::parse).collect();
     let three = parts.ok().and_then(|p| p.try_into().ok());
-    three.ok_or_else(|| format!("{text:?} is no version: three numbers, as in 28.44.1000"))
+    three.ok_or_else(|| no("a number may be 65535 at most"))
 }
 
 #[cfg(test)]
@@ -129,6 +135,14 @@ mod tests {
         assert_eq!(version("28.44.1000"), Ok([28, 44, 1000]));
         for bad in ["", "28.44", "28.44.1.0", "28.44.65536", "a.b.c"] {
             assert!(version(bad).is_err(), "{bad}");
+        }
+        let why = |text| version(text).unwrap_err();
+        assert_eq!(
+            why("28.70000.1"),
+            "\"28.70000.1\" is no version: a number may be 65535 at most, as in 28.44.1000"
+        );
+        for bad in ["28.44", "+1.2.3", "28..1"] {
+            assert!(why(bad).contains("three numbers"), "{bad}");
         }
     }
 }
