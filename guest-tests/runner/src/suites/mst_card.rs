@@ -35,6 +35,7 @@ pub const SUITE: Suite = Suite {
     tests: &[
         test("mstmget_temp", 60, temperature),
         test("mstlink", 120, link),
+        test("mstlink-module", 120, module),
         test("mstflint-query", 60, query),
         test("mstflint-verify", 180, verify),
         test("mstflint-verify-past-the-firmware", 240, verify_direct),
@@ -44,22 +45,32 @@ pub const SUITE: Suite = Suite {
     ],
 };
 
+/// What a tool prints; the test is skipped where the card has not the register: ConnectX-5 alone.
+fn reads_registers(tool: &str, args: &[&str]) -> Done<String> {
+    let (ok, text) = program(tool, args)?;
+    if !ok && hw_id()? == CONNECTX5 && text.contains("Register not supported") {
+        skip!("the card has not the register");
+    }
+    check!(ok, "{text}");
+    Ok(text)
+}
+
 fn temperature(_: &Ctx) -> Done {
-    let text = program_output("mstmget_temp", &["-d", &bdf()?])?;
+    let text = reads_registers("mstmget_temp", &["-d", &bdf()?])?;
     let degrees: Option<u32> = text.trim().parse().ok();
     check!(degrees.is_some_and(|d| d > 0), "{text}");
     Ok(())
 }
 
 fn link(_: &Ctx) -> Done {
-    let bdf = bdf()?;
-    for (args, title) in [
-        (&["-d", &*bdf][..], "State"),
-        (&["-d", &*bdf, "-m"], "Identifier"),
-    ] {
-        let text = program_output("mstlink", args)?;
-        check!(text.contains(title), "no {title}: {text}");
-    }
+    let text = program_output("mstlink", &["-d", &bdf()?])?;
+    check!(text.contains("State"), "no state: {text}");
+    Ok(())
+}
+
+fn module(_: &Ctx) -> Done {
+    let text = reads_registers("mstlink", &["-d", &bdf()?, "-m"])?;
+    check!(text.contains("Identifier"), "no identifier: {text}");
     Ok(())
 }
 
