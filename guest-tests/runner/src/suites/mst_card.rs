@@ -33,7 +33,7 @@ pub const SUITE: Suite = Suite {
     subjects: mlx5_probe::SUBJECTS,
     expects: &[],
     tests: &[
-        test("mstmget_temp", 60, temperature),
+        test("mstmget-temp", 60, temperature),
         test("mstlink", 120, link),
         test("mstlink-module", 120, module),
         test("mstflint-query", 60, query),
