@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
-use fw_model::{Overlay, syndrome::Syndrome};
+use fw_model::{Overlay, limits::MAX_MESSAGE, syndrome::Syndrome};
 use fwctl_proto::{layout::get_bits, opcode, status::Status};
 
 use super::filter::{parse_opcode, parse_register};
@@ -13,8 +13,6 @@ use crate::{
     serve::overlay,
 };
 
-/// Bytes that a message may have, far above those of any command.
-const MAX_MESSAGE: usize = 1 << 20;
 /// Where the register of ACCESS_REG has its id in the inbox, and where it lies in both messages.
 const REGISTER_ID: usize = 10;
 const REGISTER: usize = 16;
