@@ -123,13 +123,9 @@ fn garbage(ctx: &Ctx) -> Done {
 }
 
 fn mutated(ctx: &Ctx) -> Done {
-    // NOP's answer has a status and a syndrome alone.
+    // NOP's answer has no field but its status and syndrome, which stay: bytes behind them change.
     let out = nop(ctx, 21)??;
-    check!(out[..8] != [0; 8], "nothing is changed");
-    check_eq!(
-        (&out[1..4], &out[8..]),
-        (&[0; 3][..], &[0; 8][..]),
-        "the rest"
-    );
+    check_eq!(out[..8], [0; 8], "status and syndrome");
+    check!(out[8..] != [0; 8], "nothing is changed");
     Ok(())
 }
