@@ -681,11 +681,11 @@ fn a_message_on_standard_input_is_decoded() {
     );
     let (code, said) = decode(&["--out"], enable);
     assert!(code == Some(2) && said.contains("give --opcode"), "{said}");
-    // A mebibyte and one dword; and without end, of which only so much is read.
-    for lines in [(1 << 16) + 1, 1 << 18] {
+    // A line more than the largest message of 1 MiB and 4 KiB; and without end, of which only so much is read.
+    for lines in [(1 << 16) + (1 << 8) + 1, 1 << 18] {
         let long = "00000000 00000000 00000000 00000000\n".repeat(lines);
         let (code, said) = decode(&[], &long);
-        let want = "line 65537: more than 1048576 bytes";
+        let want = "line 65793: more than 1052672 bytes";
         assert!(code == Some(2) && said.contains(want), "{said}");
     }
     // Of a log that is longer than what is read, what is missing is not passed over.
