@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     decode::Which,
-    observe::{self, ALL_FIELDS, Seen},
+    observe::{self, ALL_FIELDS, Named, Seen},
 };
 
 /// How an entry is shown.
@@ -209,6 +209,22 @@ fn members(fields: &[String]) -> Value {
     Value::Object(map)
 }
 
+/// What a command asks for and who asks, answered or not.
+fn asked(kind: &str, c: &Command<'_>, n: &Named) -> Value {
+    json!({
+        "kind": kind,
+        "command": n.command,
+        "register": n.register,
+        "item": n.item,
+        "op_mod": Command::word(&c.inbox, 6),
+        "uid": c.uid(),
+        "via": c.via.name(),
+        "slot": c.via.slot(),
+        "scope": c.via.scope().map(Scope::name),
+        "in": members(&n.input),
+    })
+}
+
 /// An entry as an object; with `raw`, a command's messages are there as digits too.
 #[must_use]
 pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, fields: usize, raw: bool) -> Value {
@@ -223,43 +239,23 @@ pub fn json(e: &Entry<'_>, overlay: Option<&Overlay>, fields: usize, raw: bool) 
         }
         Entry::Command(c) => {
             let n = observe::named(&c.seen(), overlay, which);
-            json!({
-                "kind": "command",
-                "command": n.command,
-                "register": n.register,
-                "item": n.item,
-                "op_mod": Command::word(&c.inbox, 6),
-                "uid": c.uid(),
-                "via": c.via.name(),
-                "slot": c.via.slot(),
-                "scope": c.via.scope().map(Scope::name),
-                "status": n.status,
-                "syndrome": u32::from(Command::word(&c.outbox, 4)) << 16
-                    | u32::from(Command::word(&c.outbox, 6)),
-                "took_ns": c.took(),
-                "own_ns": c.own,
-                "in": members(&n.input),
-                "out": members(&n.output),
-            })
+            let mut v = asked("command", c, &n);
+            v["status"] = n.status.into();
+            v["syndrome"] = (u32::from(Command::word(&c.outbox, 4)) << 16
+                | u32::from(Command::word(&c.outbox, 6)))
+            .into();
+            v["took_ns"] = c.took().into();
+            v["own_ns"] = c.own.into();
+            v["out"] = members(&n.output);
+            v
         }
         Entry::Unanswered(u) => {
             let c = u.command();
-            let n = observe::named(&c.seen(), overlay, which);
-            json!({
-                "kind": "unanswered",
-                "command": n.command,
-                "register": n.register,
-                "item": n.item,
-                "op_mod": Command::word(&c.inbox, 6),
-                "uid": c.uid(),
-                "via": c.via.name(),
-                "slot": c.via.slot(),
-                "scope": c.via.scope().map(Scope::name),
-                "why": u.why.name(),
-                "held": u.why.is_held(),
-                "waited_ns": c.took(),
-                "in": members(&n.input),
-            })
+            let mut v = asked("unanswered", &c, &observe::named(&c.seen(), overlay, which));
+            v["why"] = u.why.name().into();
+            v["held"] = u.why.is_held().into();
+            v["waited_ns"] = c.took().into();
+            v
         }
         Entry::Event {
             event_type,

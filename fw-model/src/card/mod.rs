@@ -643,15 +643,7 @@ impl Card {
                         eq,
                         twist: after.twist,
                     };
-                    let pending = Pending {
-                        origin,
-                        submitted: now,
-                        due: after.due,
-                        wait,
-                        stopped: after.stopped,
-                        inbox: taken.inbox.clone(),
-                        outbox: outbox.clone(),
-                    };
+                    let pending = after.pending(origin, now, wait, &taken.inbox, &outbox);
                     self.hold(id, pending, after.why(wait, now), fx);
                 } else if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
                     let bytes = fx.store(&outbox);
@@ -813,15 +805,7 @@ impl Card {
         let after = self.after(id, &taken.inbox, wait, now, fx);
         if after.holds(now) {
             let origin = Origin::Channel { tag };
-            let pending = Pending {
-                origin,
-                submitted: now,
-                due: after.due,
-                wait,
-                stopped: after.stopped,
-                inbox: taken.inbox.clone(),
-                outbox: outbox.clone(),
-            };
+            let pending = after.pending(origin, now, wait, &taken.inbox, &outbox);
             self.hold(id, pending, after.why(wait, now), fx);
         } else if let Some(f) = self.functions.get_mut(usize::from(id.0)) {
             let bytes = fx.store(&outbox);

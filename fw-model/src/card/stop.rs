@@ -7,7 +7,7 @@ use super::{Card, FunctionId};
 use crate::{
     effect::{Effect, Effects, Notice, Why},
     fault::Twist,
-    function::pending::{Origin, Wait},
+    function::pending::{Origin, Pending, Wait},
     time::Time,
 };
 
@@ -53,6 +53,26 @@ impl After {
             Some(Wait::Agreement) => Some(Why::Agreement),
             _ if self.due > now => Some(Why::Delayed),
             Some(Wait::Stored(_)) | None => None,
+        }
+    }
+
+    /// The command of `inbox`, submitted at `now`, as it is held until it may be answered.
+    pub fn pending(
+        &self,
+        origin: Origin,
+        now: Time,
+        wait: Option<Wait>,
+        inbox: &[u8],
+        outbox: &[u8],
+    ) -> Pending {
+        Pending {
+            origin,
+            submitted: now,
+            due: self.due,
+            wait,
+            stopped: self.stopped,
+            inbox: inbox.to_vec(),
+            outbox: outbox.to_vec(),
         }
     }
 
