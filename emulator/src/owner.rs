@@ -183,14 +183,14 @@ impl Owner {
         i.fx.clear();
         let answered = i.card.counters().total();
         // The one place where a command asks whether it is traced.
-        if !cfg!(fwctl_emu_untraced) && i.trace.is_some() {
-            i.traced(&input, (function, tag), (now, began), mem);
+        let took = if !cfg!(fwctl_emu_untraced) && i.trace.is_some() {
+            i.traced(&input, (function, tag), (now, began), mem)
         } else {
             i.contain(function, tag, now, &Step::of(input), mem);
             i.changed();
-            i.carry_out::<false>(now);
-        }
-        let took = began.elapsed();
+            i.carry_out(now, began);
+            began.elapsed()
+        };
         i.spent.add(took);
         i.answered(answered, took);
         if i.card.next_deadline().is_some() {
@@ -210,9 +210,11 @@ impl Owner {
         let now = self.now();
         if !i.dead {
             i.fx.clear();
+            let began = Instant::now();
             i.contain(None, None, now, &Step::Load(saved), &NoMemory);
             i.changed();
-            i.carry_out::<true>(now);
+            i.carry_out(now, began);
+            i.followed(now, began.elapsed());
         }
         self.timer.notify_one();
         Ok(())
@@ -337,14 +339,13 @@ impl Owner {
                 Some(at) if at <= now => {
                     i.fx.clear();
                     let (began, answered) = (Instant::now(), i.card.counters().total());
-                    if let Some(t) = &mut i.trace {
-                        t.polls();
-                    }
                     i.contain(None, None, now, &Step::Poll, &NoMemory);
                     i.changed();
                     i.begun_anew(now);
-                    i.carry_out::<true>(now);
-                    i.answered(answered, began.elapsed());
+                    i.carry_out(now, began);
+                    let took = began.elapsed();
+                    i.followed(now, took);
+                    i.answered(answered, took);
                     match i.card.next_deadline() {
                         // A model that failed would be due again at once: leave the lock to others.
                         Some(again) if again <= at => BREATH,
@@ -475,14 +476,14 @@ impl Inner {
     /// the commands that it leaves without an answer.
     #[cold]
     #[inline(never)]
-    fn crashed(&self, trace: Option<Tracer>, last: &Effect, now: Time) {
+    fn crashed(&self, trace: Option<Tracer>, last: &Effect, (now, took): (Time, Duration)) {
         let fx = &self.fx;
         let mut trace = trace;
+        let until = fx.iter().take_while(|e| !core::ptr::eq(*e, last)).count() + 1;
         if let Some(t) = &mut trace {
-            t.effect(last, fx, now);
+            t.effects(fx.iter().take(until), fx, now, took);
         }
-        let rest = fx.iter().skip_while(|e| !core::ptr::eq(*e, last)).skip(1);
-        for e in rest {
+        for e in fx.iter().skip(until) {
             let left = match e {
                 Effect::Observed(o) => Unanswered {
                     function: o.function,
@@ -499,7 +500,7 @@ impl Inner {
                     ..
                 } => {
                     if let Some(t) = &mut trace {
-                        t.effect(e, fx, now);
+                        t.effects([e], fx, now, took);
                     }
                     continue;
                 }
@@ -507,7 +508,7 @@ impl Inner {
             };
             self.unanswered(&left, now);
             if let Some(t) = &mut trace {
-                t.effect(&Effect::Unanswered(left), fx, now);
+                t.effects([&Effect::Unanswered(left)], fx, now, took);
             }
         }
     }
@@ -587,8 +588,8 @@ impl Inner {
         }
     }
 
-    /// Lets something happen, carries out what follows, and traces both. Out of line: a command that is not
-    /// traced has nothing of it.
+    /// Lets something happen, carries out what follows, and traces both; says how long that took but for the
+    /// trace. Out of line: a command that is not traced has nothing of it.
     #[cold]
     #[inline(never)]
     fn traced(
@@ -597,14 +598,24 @@ impl Inner {
         (function, tag): (Option<FunctionId>, Option<u64>),
         (now, began): (Time, Instant),
         mem: &dyn GuestMemory,
-    ) {
+    ) -> Duration {
         if let Some(t) = &mut self.trace {
-            t.comes(input, now, began);
+            t.comes(input, now);
         }
         self.contain(function, tag, now, &Step::of(*input), mem);
         self.changed();
         self.happened(input, now);
-        self.carry_out::<true>(now);
+        self.carry_out(now, began);
+        let took = began.elapsed();
+        self.followed(now, took);
+        took
+    }
+
+    /// Traces what followed and was carried out, which took this process so long.
+    fn followed(&mut self, now: Time, took: Duration) {
+        if let Some(t) = &mut self.trace {
+            t.effects(self.fx.iter(), &self.fx, now, took);
+        }
     }
 
     /// Traces what an input has done that no effect tells.
@@ -621,8 +632,8 @@ impl Inner {
         }
     }
 
-    /// Carries out what follows from what has happened. `TRACED` may be true without a trace.
-    fn carry_out<const TRACED: bool>(&mut self, now: Time) {
+    /// Carries out what follows from what has happened since `began`. What is left in `fx` is not traced yet.
+    fn carry_out(&mut self, now: Time, began: Instant) {
         let mut touched = 0u32;
         // Each round is what the commits of the round before led to.
         loop {
@@ -677,7 +688,7 @@ impl Inner {
                         log::warn!("function {}: {notice}", function.0);
                         if *notice == Notice::Crash {
                             let trace = self.trace.take();
-                            self.crashed(trace, e, now);
+                            self.crashed(trace, e, (now, began.elapsed()));
                             drop(self.record.take());
                         }
                         if let Some(watch) = &self.watch {
@@ -693,13 +704,11 @@ impl Inner {
                     Effect::Unanswered(u) => self.unanswered(u, now),
                     Effect::Posted(_) => {}
                 }
-                if TRACED && let Some(t) = &mut self.trace {
-                    t.effect(e, &self.fx, now);
-                }
             }
             if commits.is_empty() {
                 break;
             }
+            self.followed(now, began.elapsed());
             self.fx.clear();
             for (token, stored) in commits {
                 let input = Input::Committed { token, stored };

@@ -354,7 +354,7 @@ impl Effects {
     }
 
     /// The effects in the order in which to carry them out.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Effect> + '_ {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Effect> + Clone {
         self.list.iter()
     }
 

@@ -9,6 +9,7 @@ mod fields;
 mod filter;
 mod inputs;
 mod lua;
+mod packed;
 mod pcapng;
 mod perfetto;
 mod reader;
@@ -32,7 +33,7 @@ use serde::{Deserialize, Serialize};
 /// What a file begins with.
 const MAGIC: &[u8; 8] = b"fwctltrc";
 /// Version of the format.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Bytes of entries that wait to be written, at most.
 pub const QUEUE: usize = 4 << 20;
 /// Bytes before an entry, little-endian dwords: its length, and the same with every bit inverted, which tells a
@@ -70,7 +71,7 @@ pub enum Entry<'a> {
         program: String,
     },
     /// A command that has its answer.
-    Command(Command<'a>),
+    Command(#[serde(with = "packed")] Command<'a>),
     /// An entry of an event queue, or an event on a command channel.
     Event {
         /// When.
@@ -216,7 +217,7 @@ impl Unanswered<'_> {
 }
 
 /// A command and its answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command<'a> {
     /// The function.
     pub function: u8,
@@ -231,10 +232,8 @@ pub struct Command<'a> {
     /// `delivery status` of the command entry.
     pub delivery: u8,
     /// The inbox.
-    #[serde(with = "bytes")]
     pub inbox: Cow<'a, [u8]>,
     /// The outbox.
-    #[serde(with = "bytes")]
     pub outbox: Cow<'a, [u8]>,
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the owner of a card tells its trace.
 
-use std::{borrow::Cow, time::Instant};
+use std::{borrow::Cow, time::Duration};
 
 use fw_model::{
     Caller, Card, Delivery, Effect, Effects, FunctionId, Input, ResetKind, Scope, Time,
@@ -27,8 +27,6 @@ struct Waiting {
 /// A trace that is being written.
 pub struct Tracer {
     recorder: Recorder,
-    /// When what is now carried out came in, or when the last command of it was answered.
-    since: Instant,
     /// As many as functions have in flight: each ends with an [`Effect::Reply`].
     waiting: Vec<Waiting>,
     /// Of the last such command that was executed; its [`Effect::Observed`] comes next.
@@ -43,16 +41,14 @@ impl Tracer {
     pub fn new(recorder: Recorder, card: &Card) -> Self {
         Self {
             recorder,
-            since: Instant::now(),
             waiting: Vec::new(),
             answered: None,
             generations: generations(card).collect(),
         }
     }
 
-    /// Something is about to happen; what this process spends on it counts from `began`.
-    pub fn comes(&mut self, input: &Input<'_>, now: Time, began: Instant) {
-        self.since = began;
+    /// Something is about to happen.
+    pub fn comes(&mut self, input: &Input<'_>, now: Time) {
         match input {
             Input::Command {
                 function,
@@ -87,11 +83,6 @@ impl Tracer {
                 }
             }
         }
-    }
-
-    /// The card's own time has come.
-    pub fn polls(&mut self) {
-        self.since = Instant::now();
     }
 
     /// It has happened: what no effect tells of it.
@@ -161,8 +152,23 @@ impl Tracer {
         }
     }
 
-    /// An effect was carried out.
-    pub fn effect(&mut self, effect: &Effect, fx: &Effects, now: Time) {
+    /// Effects were carried out, which took this process so long; of several commands each has its share.
+    pub fn effects<'e>(
+        &mut self,
+        effects: impl IntoIterator<Item = &'e Effect> + Clone,
+        fx: &Effects,
+        now: Time,
+        took: Duration,
+    ) {
+        let is_command = |e: &&Effect| matches!(e, Effect::Observed(_));
+        let commands = effects.clone().into_iter().filter(is_command).count();
+        let own = took.as_nanos() as u64 / commands.max(1) as u64;
+        for e in effects {
+            self.effect(e, fx, now, own);
+        }
+    }
+
+    fn effect(&mut self, effect: &Effect, fx: &Effects, now: Time, own: u64) {
         let at = now.0;
         let entry = match effect {
             Effect::Write { .. } | Effect::Commit { .. } => return,
@@ -229,9 +235,6 @@ impl Tracer {
                 inbox: fx.bytes(u.inbox).into(),
             }),
             Effect::Observed(o) => {
-                let ended = Instant::now();
-                let own = ended.duration_since(self.since).as_nanos() as u64;
-                self.since = ended;
                 let via = match (o.slot, self.answered.take()) {
                     (Some(slot), _) => Via::Slot(slot),
                     (None, Some(scope)) => Via::Channel(scope),
@@ -454,7 +457,7 @@ mod tests {
                 inbox: &inbox,
                 outbox_len: 16,
             };
-            tracer.comes(&input, Time::ZERO, Instant::now());
+            tracer.comes(&input, Time::ZERO);
             tracer.waiting.len()
         };
         let most = (0..MAX_WAITING as u64).map(&mut comes).max();

@@ -136,14 +136,33 @@ impl Drop for Recorder {
     }
 }
 
+/// Where postcard puts what it writes: behind what is there, pieces of bytes as pieces.
+struct Behind<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Behind<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
 /// Adds an entry behind its length.
 fn append(to: &mut Vec<u8>, entry: &Entry<'_>) {
     let from = to.len();
     to.extend_from_slice(&[0; ENTRY_HEAD]);
     // Memory is all that it takes.
-    if let Ok(all) = postcard::to_extend(entry, core::mem::take(to)) {
-        *to = all;
-    }
+    let _ = postcard::serialize_with_flavor(entry, Behind(to));
     let len = (to.len().saturating_sub(from + ENTRY_HEAD)) as u32;
     if let Some((a, b)) = to
         .get_mut(from..from + ENTRY_HEAD)
