@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Sequences of commands and of everything else that happens to a card, made from a fuzzer's bytes.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use arbitrary::Unstructured;
 use fw_model::{
@@ -53,6 +53,7 @@ pub struct Sequence {
     commands: Commands,
     device: Device,
     known: [Known; FUNCTIONS],
+    faults: Faults,
 }
 
 impl Sequence {
@@ -64,6 +65,7 @@ impl Sequence {
             commands,
             device: Device::of(profile, &paths),
             known: core::array::from_fn(|_| Known::default()),
+            faults: Faults::default(),
         }
     }
 
@@ -268,8 +270,8 @@ impl Sequence {
             }
             48 => device.submit(Input::FirmwareReset),
             49 => {
-                if let Some(fault) = fault(u, small) {
-                    device.submit(Input::Fault(&fault));
+                if let Some(fault) = self.faults.one(u, small) {
+                    device.submit(Input::Fault(fault));
                 }
             }
             50 => {
@@ -296,15 +298,37 @@ impl Sequence {
     }
 }
 
-/// Something that goes wrong on purpose, of each kind that does not end the emulator.
-fn fault(u: &mut Unstructured<'_>, n: u8) -> Option<Fault> {
-    let row = usize::from(u.arbitrary::<u16>().unwrap_or(0)) % table::OPS.len();
-    let when = match opcode::name(table::OPS[row].opcode) {
-        Some(name) if n & 0x40 == 0 => format!("opcode={name}"),
-        _ => format!("any percent={}", 1 + byte(u) % 100),
-    };
-    let then = THEN[usize::from(n & 0x3f) % THEN.len()];
-    Fault::of(&when, then, Some(u64::from(byte(u) & 7))).ok()
+/// Things that go wrong on purpose, of each kind that does not end the emulator. They are kept: to read one takes as
+/// long as ten commands.
+#[derive(Debug, Default)]
+struct Faults(HashMap<(When, usize, u8), Option<Fault>>);
+
+/// Which commands one strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum When {
+    Opcode(u16),
+    Percent(u8),
+}
+
+impl Faults {
+    fn one(&mut self, u: &mut Unstructured<'_>, n: u8) -> Option<&Fault> {
+        let row = usize::from(u.arbitrary::<u16>().unwrap_or(0)) % table::OPS.len();
+        let when = match table::OPS[row].opcode {
+            op if n & 0x40 == 0 && opcode::name(op).is_some() => When::Opcode(op),
+            _ => When::Percent(1 + byte(u) % 100),
+        };
+        let then = usize::from(n & 0x3f) % THEN.len();
+        let times = byte(u) & 7;
+        let made = || {
+            let when = match when {
+                When::Opcode(op) => format!("opcode={}", opcode::name(op).unwrap_or_default()),
+                When::Percent(n) => format!("any percent={n}"),
+            };
+            Fault::of(&when, THEN[then], Some(u64::from(times))).ok()
+        };
+        let kept = self.0.entry((when, then, times));
+        kept.or_insert_with(made).as_ref()
+    }
 }
 
 /// What may go wrong with a command (docs/faults.md).
@@ -422,13 +446,34 @@ mod tests {
 
     #[test]
     fn every_fault_is_one() {
-        for n in 0..THEN.len() as u8 {
-            for when in [n, n | 0x40] {
-                let bytes = [5, 0, 20, 3];
-                let f = fault(&mut Unstructured::new(&bytes), when);
-                assert!(f.is_some(), "{}", THEN[usize::from(n)]);
+        let mut faults = Faults::default();
+        // Twice, as they are kept.
+        for n in [0..THEN.len() as u8, 0..THEN.len() as u8]
+            .into_iter()
+            .flatten()
+        {
+            let then = THEN[usize::from(n)];
+            for (when, text) in [
+                (
+                    n,
+                    format!(
+                        "opcode={} : {then}",
+                        opcode::name(table::OPS[5].opcode).unwrap()
+                    ),
+                ),
+                (n | 0x40, format!("any percent=21 : {then}")),
+            ] {
+                let bytes: &[u8] = if when == n {
+                    &[5, 0, 3]
+                } else {
+                    &[5, 0, 20, 3]
+                };
+                let f = faults.one(&mut Unstructured::new(bytes), when).unwrap();
+                assert!(f.text.starts_with(&text), "{} {text}", f.text);
+                assert_eq!(f.left, Some(3), "{}", f.text);
             }
         }
+        assert_eq!(faults.0.len(), 2 * THEN.len());
         assert!(!THEN.contains(&"panic") && !THEN.contains(&"crash"));
     }
 
