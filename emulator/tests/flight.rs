@@ -127,6 +127,18 @@ fn a_model_that_fails_leaves_what_led_to_it_and_the_device_goes_on_after_a_reset
     );
     let command = "\n  in the command: ALLOC_PD op_mod=0x0 uid=0 | in: \n";
     assert!(out.contains(command), "{out}");
+    // It is not its own place, by whatever name.
+    let whole = fs::read(file).unwrap();
+    let link = folder.at("link");
+    std::os::unix::fs::symlink(file, &link).unwrap();
+    for same in [file, text(&link)] {
+        let args = ["replay", file, "--minimize", same];
+        let o = program().args(args).output().unwrap();
+        let said = String::from_utf8(o.stderr).unwrap();
+        let refused = format!("--minimize {same} is the same file as the record {file}");
+        assert!(!o.status.success() && said.contains(&refused), "{said}");
+        assert_eq!(fs::read(file).unwrap(), whole);
+    }
     // Made short, it fails again and again, and says so once.
     let short = folder.at("short");
     let args = ["replay", file, "--minimize", text(&short)];

@@ -3,7 +3,7 @@
 
 use std::{
     fmt::Write as _,
-    fs::{self, File},
+    fs::File,
     io::{IsTerminal as _, Read as _, Write},
     panic::{self, PanicHookInfo},
     path::{Path, PathBuf},
@@ -28,6 +28,7 @@ use fwctl_proto::layout::get_bits;
 use super::{MAX_FILE, sides::sides};
 use crate::{
     decode::Which,
+    files::{self, Output},
     observe::{self, MAX_FIELDS, Seen},
     serve,
     trace::words,
@@ -55,6 +56,9 @@ pub struct Replay {
 /// The file is no record of this version, or cannot be read; the profile is another.
 pub fn run(o: &Replay, to: &mut dyn Write) -> anyhow::Result<bool> {
     let name = o.file.display();
+    if let Some(short) = &o.minimize {
+        files::apart(&[("--minimize", short)], &[("the record", &o.file)])?;
+    }
     let bytes = read(&o.file).with_context(|| format!("record {name}"))?;
     let mut record = Record::open(&bytes).with_context(|| format!("record {name}"))?;
     let head = record.head.clone();
@@ -155,11 +159,16 @@ fn shrink(
     if live {
         eprintln!();
     }
-    let mut bytes = record::head(head)?;
+    let mut out = Output::begin(to)?;
+    let mut write = |bytes: &[u8]| {
+        let written = out.file().write_all(bytes);
+        written.with_context(|| to.display().to_string())
+    };
+    write(&record::head(head)?)?;
     for frame in short {
-        bytes.extend(record::framed(&frame)?);
+        write(&record::framed(&frame)?)?;
     }
-    fs::write(to, bytes).with_context(|| to.display().to_string())?;
+    out.end()?;
     Ok(kept.len())
 }
 
