@@ -279,6 +279,24 @@ fn they_are_counted_cleared_and_saved_and_outlive_the_card() {
     d.submit(Input::ClearFaults(Some(first)));
     d.submit(Input::ClearFaults(None));
     assert!(d.card.faults().is_empty());
+    // Those that are used up make room, the oldest first, and no others do.
+    for _ in 0..3 {
+        fault(&mut d, "opcode=NOP : status=BAD_RES");
+        d.exec(&cmd(op::NOP, 0, 16), 16);
+    }
+    let used_up = d.card.faults()[0].id;
+    for _ in 0..MAX_FAULTS - 1 {
+        fault(&mut d, "opcode=ALLOC_PD : lost : times=0");
+    }
+    let left: Vec<_> = d.card.faults().iter().map(|f| (f.id, f.left)).collect();
+    assert_eq!(left.len(), MAX_FAULTS);
+    assert_eq!(left[0], (used_up + 2, Some(0)));
+    assert_eq!(left[1], (used_up + 3, None));
+    fault(&mut d, "opcode=ALLOC_PD : lost : times=0");
+    fault(&mut d, "opcode=ALLOC_PD : lost : times=0");
+    let last = d.card.faults().last().map(|f| f.id);
+    assert_eq!(last, Some(used_up + 2 + MAX_FAULTS as u32));
+    d.submit(Input::ClearFaults(None));
     fault(&mut d, "opcode=NOP nth=2 : status=BAD_RES : times=0");
     d.ok(&cmd(op::NOP, 0, 16), 16);
     let bytes = d.card.save().unwrap();

@@ -350,10 +350,12 @@ impl Faults {
         &self.list
     }
 
-    /// Adds one, and gives it a number; `None` if there are [`MAX_FAULTS`].
+    /// Adds one, and gives it a number; `None` if there are [`MAX_FAULTS`] that may still strike. Of those that may
+    /// not any more, the oldest makes room.
     pub fn add(&mut self, mut fault: Fault, now: Time) -> Option<u32> {
         if self.list.len() >= MAX_FAULTS {
-            return None;
+            let used_up = self.list.iter().position(|f| f.left == Some(0))?;
+            self.list.remove(used_up);
         }
         self.last = self.last.wrapping_add(1);
         fault.id = self.last;
