@@ -188,8 +188,7 @@ impl Owner {
         } else {
             i.contain(function, tag, now, &Step::of(input), mem);
             i.changed();
-            i.carry_out(now, began);
-            began.elapsed()
+            i.carry_out::<false>(now, began)
         };
         i.spent.add(took);
         i.answered(answered, took);
@@ -211,10 +210,13 @@ impl Owner {
         if !i.dead {
             i.fx.clear();
             let began = Instant::now();
+            if let Some(t) = &mut i.trace {
+                t.note(None, "the card becomes one that was saved".into(), now);
+            }
             i.contain(None, None, now, &Step::Load(saved), &NoMemory);
             i.changed();
-            i.carry_out(now, began);
-            i.followed(now, began.elapsed());
+            i.happened(None, now);
+            i.carry_out::<true>(now, began);
         }
         self.timer.notify_one();
         Ok(())
@@ -272,6 +274,14 @@ impl Owner {
             .collect();
         i.health = i.card.health();
         i.watch = Some(watch);
+    }
+
+    /// Has the trace tell something that no input does.
+    pub fn tell(&self, function: Option<FunctionId>, text: String) {
+        let now = self.now();
+        if let Some(t) = &mut self.lock().trace {
+            t.note(function, text, now);
+        }
     }
 
     /// Have everything recorded, from now on. `make` gets the card as it is.
@@ -341,10 +351,8 @@ impl Owner {
                     let (began, answered) = (Instant::now(), i.card.counters().total());
                     i.contain(None, None, now, &Step::Poll, &NoMemory);
                     i.changed();
-                    i.begun_anew(now);
-                    i.carry_out(now, began);
-                    let took = began.elapsed();
-                    i.followed(now, took);
+                    i.happened(None, now);
+                    let took = i.carry_out::<true>(now, began);
                     i.answered(answered, took);
                     match i.card.next_deadline() {
                         // A model that failed would be due again at once: leave the lock to others.
@@ -506,18 +514,32 @@ impl Inner {
                 }
                 _ => continue,
             };
-            self.unanswered(&left, now);
-            if let Some(t) = &mut trace {
-                t.effects([&Effect::Unanswered(left)], fx, now, took);
+            self.left(&mut trace, left, fx, now);
+        }
+        // And those that have waited: for what they wrote to be stored, for their time, for somebody.
+        let mut waited = Effects::new();
+        waited.set_observed(true);
+        self.card.show_waiting(Why::Crash, &mut waited);
+        for e in waited.iter() {
+            if let Effect::Unanswered(u) = e {
+                self.left(&mut trace, *u, &waited, now);
             }
         }
     }
 
+    /// Tells of a command that the end of the process leaves without an answer.
+    fn left(&self, trace: &mut Option<Tracer>, u: Unanswered, fx: &Effects, now: Time) {
+        self.unanswered(&u, fx, now);
+        if let Some(t) = trace {
+            t.effects([&Effect::Unanswered(u)], fx, now, Duration::ZERO);
+        }
+    }
+
     /// Logs a command without an answer.
-    fn unanswered(&self, u: &Unanswered, now: Time) {
+    fn unanswered(&self, u: &Unanswered, fx: &Effects, now: Time) {
         if self.logged {
             let overlay = self.card.profile().overlay.as_deref();
-            observe::log_unanswered(u, &self.fx, now, overlay);
+            observe::log_unanswered(u, fx, now, overlay);
         }
     }
 
@@ -588,8 +610,8 @@ impl Inner {
         }
     }
 
-    /// Lets something happen, carries out what follows, and traces both; says how long that took but for the
-    /// trace. Out of line: a command that is not traced has nothing of it.
+    /// Lets something happen, carries out what follows, and traces both. Out of line: a command that is not
+    /// traced has nothing of it.
     #[cold]
     #[inline(never)]
     fn traced(
@@ -604,36 +626,21 @@ impl Inner {
         }
         self.contain(function, tag, now, &Step::of(*input), mem);
         self.changed();
-        self.happened(input, now);
-        self.carry_out(now, began);
-        let took = began.elapsed();
-        self.followed(now, took);
-        took
+        self.happened(Some(input), now);
+        self.carry_out::<true>(now, began)
     }
 
-    /// Traces what followed and was carried out, which took this process so long.
-    fn followed(&mut self, now: Time, took: Duration) {
-        if let Some(t) = &mut self.trace {
-            t.effects(self.fx.iter(), &self.fx, now, took);
-        }
-    }
-
-    /// Traces what an input has done that no effect tells.
-    fn happened(&mut self, input: &Input<'_>, now: Time) {
+    /// Traces what has been done that no effect tells: by an input, or by the card's own time.
+    fn happened(&mut self, input: Option<&Input<'_>>, now: Time) {
         if let Some(t) = &mut self.trace {
             t.happened(input, &self.card, now);
         }
     }
 
-    /// Traces the functions that have begun anew since the last time.
-    fn begun_anew(&mut self, now: Time) {
-        if let Some(t) = &mut self.trace {
-            t.begun_anew(None, &self.card, now);
-        }
-    }
-
-    /// Carries out what follows from what has happened since `began`. What is left in `fx` is not traced yet.
-    fn carry_out(&mut self, now: Time, began: Instant) {
+    /// Carries out what follows from what has happened since `began`, and then traces it; says how long that took
+    /// without the trace. `TRACED` may be true without one.
+    fn carry_out<const TRACED: bool>(&mut self, now: Time, began: Instant) -> Duration {
+        let (mut began, mut before) = (began, Duration::ZERO);
         let mut touched = 0u32;
         // Each round is what the commits of the round before led to.
         loop {
@@ -701,14 +708,19 @@ impl Inner {
                             observe::log(o, &self.fx, overlay);
                         }
                     }
-                    Effect::Unanswered(u) => self.unanswered(u, now),
+                    Effect::Unanswered(u) => self.unanswered(u, &self.fx, now),
                     Effect::Posted(_) => {}
                 }
             }
             if commits.is_empty() {
                 break;
             }
-            self.followed(now, began.elapsed());
+            if TRACED && let Some(t) = &mut self.trace {
+                let took = began.elapsed();
+                t.effects(self.fx.iter(), &self.fx, now, took);
+                before += took;
+                began = Instant::now();
+            }
             self.fx.clear();
             for (token, stored) in commits {
                 let input = Input::Committed { token, stored };
@@ -722,6 +734,11 @@ impl Inner {
                 }
             }
         }
+        let took = began.elapsed();
+        if TRACED && let Some(t) = &mut self.trace {
+            t.effects(self.fx.iter(), &self.fx, now, took);
+        }
+        before + took
     }
 }
 

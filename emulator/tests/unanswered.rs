@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fwctl_proto::opcode;
+use fwctl_proto::{opcode, register};
 use host_driver::{
     firmware::Firmware, mailbox::Command, pci::PciDriver, vhost::VhostDriver,
     vhost_session::Options,
@@ -236,4 +236,45 @@ fn a_crash_and_its_command_are_the_last_of_a_trace() {
     );
     let panic = format!("{by} op_mod=0x5 in=16 -> unanswered: panic (the firmware model failed)");
     assert!(said.contains(&panic.as_str()), "{shown}");
+}
+
+#[test]
+fn a_command_that_waits_for_its_store_is_there_when_a_crash_comes() {
+    let folder = Folder::new();
+    let (socket, file) = (folder.at("s"), folder.at("t"));
+    let e = Emulator::start(&faulty(&[
+        "--vfio-user",
+        text(&socket),
+        "--trace",
+        text(&file),
+    ]));
+    let mut d = Firmware::new(PciDriver::probe(&socket).unwrap());
+    d.bring_up().unwrap();
+    let d = &mut d.mailbox;
+    // An item is written: 12 bytes of nv_global_pci_conf, 0x80 of class 0.
+    let mut set = vec![0; 44];
+    set[..2].copy_from_slice(&opcode::ACCESS_REG.to_be_bytes());
+    set[10..12].copy_from_slice(&register::MNVDA.to_be_bytes());
+    (set[19], set[23]) = (12, 0x80);
+    d.post(0, &set, 44).unwrap();
+    d.post(1, Command::new(opcode::NOP).op_mod(4).inbox(), 16)
+        .unwrap();
+    d.post(2, Command::new(opcode::NOP).op_mod(6).inbox(), 16)
+        .unwrap();
+    // Nobody says that it was written.
+    assert!(d.ring(0b111).is_err());
+    aborts(e);
+    let shown = trace(&["show", text(&file), "--kind", "unanswered"]);
+    let ended: Vec<_> = shown
+        .lines()
+        .map(timeless)
+        .filter(|l| l.contains("unanswered: crash"))
+        .map(|l| l.split(" op_mod").next().unwrap_or_default())
+        .collect();
+    let register = "f0 slot 0 ACCESS_REG MNVDA nv_global_pci_conf write";
+    assert_eq!(
+        ended,
+        ["f0 slot 2 NOP", register, "f0 slot 1 NOP"],
+        "{shown}"
+    );
 }

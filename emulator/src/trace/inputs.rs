@@ -204,7 +204,7 @@ pub fn words(input: &Input<'_>) -> String {
             let name = known.map_or_else(|| format!("{cap_type:#x}"), |c| c.1.to_ascii_lowercase());
             let layout = profile::cap_layout(&name).ok().map(|c| c.1);
             format!(
-                "capability {name}.{} becomes {:#x}",
+                "the operator sets capability {name}.{} to {:#x}",
                 field(layout, bits),
                 bits.value
             )
@@ -214,7 +214,7 @@ pub fn words(input: &Input<'_>) -> String {
             let layout = layout.or_else(|| mst::find(*register).map(|r| r.layout));
             let name = or_number(register_name(*register), *register);
             format!(
-                "register {name}.{} becomes {:#x}",
+                "the operator sets register {name}.{} to {:#x}",
                 field(layout, bits),
                 bits.value
             )
@@ -365,7 +365,7 @@ mod tests {
                     cap_type: 0,
                     bits: log_max_qp,
                 },
-                "f1 capability general.log_max_qp becomes 0x3",
+                "f1 the operator sets capability general.log_max_qp to 0x3",
             ),
             (
                 Input::SetRegister {
@@ -374,7 +374,7 @@ mod tests {
                     given: &[],
                     bits: admin_status,
                 },
-                "f1 register PAOS.admin_status becomes 0x1",
+                "f1 the operator sets register PAOS.admin_status to 0x1",
             ),
         ] {
             let entry = entry(&input, Time(0)).unwrap();

@@ -162,6 +162,30 @@ mod tests {
         }
     }
 
+    /// The format: whoever changes it changes its version.
+    #[test]
+    fn the_numbers_lie_where_they_lay() {
+        let times = |head: &mut Vec<u8>| {
+            head.extend([2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0]);
+            head.extend([0xff; 8]);
+            head.extend([3, 0, 0, 0, 0x10, 0x10, 0, 0]);
+        };
+        for (via, kind, number) in [
+            (Via::Slot(31), 0, 31),
+            (Via::Channel(None), 1, 0),
+            (Via::Channel(Some(Scope::Configuration)), 2, 0),
+            (Via::Channel(Some(Scope::DebugReadOnly)), 2, 1),
+            (Via::Channel(Some(Scope::DebugWrite)), 2, 2),
+            (Via::Channel(Some(Scope::DebugWriteFull)), 2, 3),
+            (Via::Gateway, 3, 0),
+        ] {
+            let mut wanted = vec![1, kind, number, 4];
+            times(&mut wanted);
+            let found = head(&with(via, &[1, 2, 3], &[0; 0x1010]));
+            assert_eq!(found[..], wanted, "{via:?}");
+        }
+    }
+
     #[test]
     fn zeros_at_the_end_take_no_room_and_come_back() {
         // Three lengths and the numbers.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the owner of a card tells its trace.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use fw_model::{
     Caller, Card, Delivery, Effect, Effects, FunctionId, Input, ResetKind, Scope, Time,
@@ -33,6 +33,8 @@ pub struct Tracer {
     answered: Option<Option<Scope>>,
     /// How often each function has begun anew.
     generations: Vec<u64>,
+    /// How often each fault has struck.
+    struck: BTreeMap<u32, u64>,
 }
 
 impl Tracer {
@@ -44,6 +46,7 @@ impl Tracer {
             waiting: Vec::new(),
             answered: None,
             generations: generations(card).collect(),
+            struck: card.faults().iter().map(|f| (f.id, f.struck)).collect(),
         }
     }
 
@@ -86,14 +89,17 @@ impl Tracer {
     }
 
     /// It has happened: what no effect tells of it.
-    pub fn happened(&mut self, input: &Input<'_>, card: &Card, now: Time) {
+    pub fn happened(&mut self, input: Option<&Input<'_>>, card: &Card, now: Time) {
+        self.faults(card, now);
         match input {
-            Input::Reset { kind, function } => self.begun_anew(Some((*function, *kind)), card, now),
-            Input::Gateway {
+            Some(Input::Reset { kind, function }) => {
+                self.begun_anew(Some((*function, *kind)), card, now);
+            }
+            Some(Input::Gateway {
                 function,
                 at,
                 value,
-            } => {
+            }) => {
                 let then = card.read_space(*function, *at, now);
                 self.recorder.put(&Entry::Gateway {
                     at: now.0,
@@ -109,8 +115,25 @@ impl Tracer {
         }
     }
 
+    /// Tells which faults have struck since the last time: what follows is their doing.
+    fn faults(&mut self, card: &Card, now: Time) {
+        let list = card.faults();
+        if list.is_empty() && self.struck.is_empty() {
+            return;
+        }
+        for f in list {
+            let known = self.struck.get(&f.id).copied().unwrap_or(0);
+            if f.struck > known {
+                let text = format!("fault {} strikes: {}", f.id, f.text);
+                let function = f.function().map(FunctionId);
+                self.note(function, text, now);
+            }
+        }
+        self.struck = list.iter().map(|f| (f.id, f.struck)).collect();
+    }
+
     /// Tells which functions have begun anew since the last time; one was told to.
-    pub fn begun_anew(&mut self, told: Option<(FunctionId, ResetKind)>, card: &Card, now: Time) {
+    fn begun_anew(&mut self, told: Option<(FunctionId, ResetKind)>, card: &Card, now: Time) {
         for (n, generation) in generations(card).enumerate() {
             let Some(known) = self.generations.get_mut(n) else {
                 self.generations.push(generation);
@@ -264,9 +287,12 @@ fn generations(card: &Card) -> impl Iterator<Item = u64> + '_ {
 mod tests {
     use super::*;
     use crate::{owner::Owner, trace::Reader};
-    use fw_model::{CardOptions, EventPath, MemStore, NoMemory, Profile, gateway::Place};
+    use fw_model::{
+        Batch, CardOptions, EventPath, MemStore, NoMemory, Profile, Store, StoreError,
+        fault::Fault, gateway::Place,
+    };
     use fwctl_proto::opcode;
-    use std::{collections::BTreeMap, fs};
+    use std::{fs, thread, time::Instant};
     use vmm_sys_util::tempdir::TempDir;
 
     fn command(op: u16, uid: u16) -> [u8; 16] {
@@ -393,6 +419,129 @@ mod tests {
             "f0 gateway ICMD 0x0 <- 0x12340001: opcode=0x1234 busy=0x1 and then 0x12340100: \
              opcode=0x1234 status=BAD_OPCODE"
         );
+    }
+
+    /// The text of each note, and `-` for each other entry.
+    fn notes<'e>(all: &'e [Entry<'_>]) -> Vec<&'e str> {
+        let text = |e: &'e Entry<'_>| match e {
+            Entry::Note { text, .. } => text.as_str(),
+            _ => "-",
+        };
+        all.iter().map(text).collect()
+    }
+
+    #[test]
+    fn what_a_fault_has_done_is_told_before_it() {
+        let all = traced(EventPath::EventQueues, |o, function| {
+            let by_opcode = Fault::parse("opcode=NOP : status=BAD_RES").unwrap();
+            let by_itself = Fault::parse("at=0 : cable=0").unwrap();
+            for fault in [&by_opcode, &by_itself] {
+                o.submit(Input::Fault(fault), &NoMemory);
+            }
+            thread::scope(|s| {
+                s.spawn(|| o.run_timer());
+                let end = Instant::now() + Duration::from_secs(10);
+                while o.with_card(|c, _| c.faults()[1].struck) == 0 && Instant::now() < end {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                o.stop();
+            });
+            o.submit(Input::Link { function, up: true }, &NoMemory);
+        });
+        assert_eq!(
+            notes(&all),
+            [
+                "fault: opcode=NOP : status=BAD_RES : times=1",
+                "fault: at=0 : cable=0 : times=1",
+                "fault 2 strikes: at=0 : cable=0 : times=1",
+                "the cable is plugged",
+            ]
+        );
+        let all = traced(EventPath::Channel, |o, function| {
+            let fault = Fault::parse("opcode=NOP nth=2 : status=BAD_RES").unwrap();
+            o.submit(Input::Fault(&fault), &NoMemory);
+            for tag in 1..=3 {
+                let inbox = command(opcode::NOP, 0);
+                let input = Input::Command {
+                    function,
+                    tag,
+                    caller: Caller::Driver,
+                    inbox: &inbox,
+                    outbox_len: 16,
+                };
+                o.submit(input, &NoMemory);
+            }
+        });
+        let strikes = "fault 1 strikes: opcode=NOP nth=2 : status=BAD_RES : times=1";
+        assert_eq!(notes(&all)[1..], ["-", strikes, "-", "-"]);
+    }
+
+    /// What is stored on the way takes its time, which is counted once.
+    #[test]
+    fn commands_have_no_more_time_of_their_own_than_there_was() {
+        let dir = TempDir::new().unwrap();
+        let file = dir.as_path().join("t");
+        let profile = Profile::builtin("connectx7").unwrap();
+        let card = Card::new(profile, CardOptions::default(), &BTreeMap::new());
+        let owner = Owner::new(card, Box::new(Slow));
+        let f = owner.add_function(EventPath::Channel).unwrap();
+        let head = Entry::Lost { count: 0 };
+        let file_made = fs::File::create(&file).unwrap();
+        owner.trace(Recorder::start(file_made, String::new(), &head).unwrap());
+        // MNVDA, written: nv_global_pci_conf is 0x80 of class 0, 12 bytes.
+        let mut set = vec![0; 16 + 16 + 12];
+        set[..2].copy_from_slice(&opcode::ACCESS_REG.to_be_bytes());
+        set[10..12].copy_from_slice(&fwctl_proto::register::MNVDA.to_be_bytes());
+        set[19] = 12;
+        set[23] = 0x80;
+        let input = Input::Command {
+            function: f,
+            tag: 1,
+            caller: Caller::Driver,
+            inbox: &set,
+            outbox_len: set.len() as u32,
+        };
+        let enable = command(opcode::ENABLE_HCA, 0);
+        let enable = Input::Command {
+            function: f,
+            tag: 2,
+            caller: Caller::Driver,
+            inbox: &enable,
+            outbox_len: 16,
+        };
+        owner.submit(enable, &NoMemory);
+        let began = Instant::now();
+        owner.submit(input, &NoMemory);
+        let took = began.elapsed();
+        owner.end_trace();
+        let all: Result<Vec<_>, _> = Reader::open(&file).unwrap().skip(1).collect();
+        let all = all.unwrap();
+        let [_, Entry::Command(c)] = &all[..] else {
+            panic!("{all:?}")
+        };
+        assert_eq!(c.status(), Some(0));
+        // The store's time is that of the round before.
+        assert!(Duration::from_nanos(c.own) < Slow::TAKES, "{} ns", c.own);
+        let all = owner.latencies(|l| l.of(Some(opcode::ACCESS_REG)));
+        assert!((Slow::TAKES..took).contains(&all.sum), "{all:?}");
+    }
+
+    /// A store that takes its time.
+    struct Slow;
+
+    impl Slow {
+        const TAKES: Duration = Duration::from_millis(20);
+    }
+
+    impl Store for Slow {
+        fn load(&mut self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+            Ok(BTreeMap::new())
+        }
+
+        fn commit(&mut self, _: &Batch) -> Result<(), StoreError> {
+            thread::sleep(Self::TAKES);
+            Ok(())
+        }
     }
 
     #[test]

@@ -162,7 +162,9 @@ fn append(to: &mut Vec<u8>, entry: &Entry<'_>) {
     let from = to.len();
     to.extend_from_slice(&[0; ENTRY_HEAD]);
     // Memory is all that it takes.
-    let _ = postcard::serialize_with_flavor(entry, Behind(to));
+    if postcard::serialize_with_flavor(entry, Behind(to)).is_err() {
+        return to.truncate(from);
+    }
     let len = (to.len().saturating_sub(from + ENTRY_HEAD)) as u32;
     if let Some((a, b)) = to
         .get_mut(from..from + ENTRY_HEAD)

@@ -44,6 +44,14 @@ impl Card {
         }
     }
 
+    /// Shows, as ended by `why`, the commands that would still be answered: for one who knows that they will not be.
+    pub fn show_waiting(&self, why: Why, fx: &mut Effects) {
+        for f in &self.functions {
+            let left = f.pending.iter().filter(|p| p.wait != Some(Wait::Lost));
+            left.for_each(|p| p.unanswered(f.id, why, fx));
+        }
+    }
+
     /// Answers what is due, in the order in which it was taken.
     pub(super) fn answer_due(&mut self, index: usize, now: Time, fx: &mut Effects) {
         loop {

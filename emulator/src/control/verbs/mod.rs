@@ -684,7 +684,9 @@ fn add_fault(s: &Server, fault: &Fault) -> Result<Value, String> {
         .submit_and_see(input, &NoMemory, last, |before, c| (before, last(c)));
     match after {
         Some(id) if before != Some(id) => Ok(json!({"id": id})),
-        _ => Err(format!("there are {MAX_FAULTS} faults already")),
+        _ => Err(format!(
+            "there are {MAX_FAULTS} faults already that may still strike; `fault-clear` makes room"
+        )),
     }
 }
 
@@ -815,6 +817,13 @@ fn surprise_removal(s: &Server, a: &Arguments) -> Result<Value, String> {
         let state = if on { "pulled already" } else { "in its slot" };
         return Err(format!("the function is {state}"));
     }
+    let how = if on {
+        "out of its slot"
+    } else {
+        "back into its slot"
+    };
+    s.owner
+        .tell(Some(function), format!("the function is put {how}"));
     // Without power it has no state left.
     let kind = ResetKind::Bus;
     s.owner.submit(Input::Reset { function, kind }, &NoMemory);
