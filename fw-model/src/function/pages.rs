@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The guest pages that a driver gives to the firmware.
 
-use std::collections::BTreeSet;
-
 use crate::{limits::MAX_PAGES, syndrome::Syndrome};
 
 /// Bytes of a page, whatever the guest's own page size.
@@ -11,7 +9,8 @@ pub const PAGE_BYTES: u64 = 4096;
 /// Pages of one function: what it holds and what it wants.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Pages {
-    held: BTreeSet<u64>,
+    // In order, none twice: most come in order too, and none is looked for alone.
+    held: Vec<u64>,
     /// Wanted before SET_HCA_CAP.
     pub boot: u32,
     /// Wanted in addition before INIT_HCA.
@@ -45,7 +44,7 @@ impl Pages {
     #[must_use]
     pub fn new(boot: u32, init: u32) -> Self {
         Self {
-            held: BTreeSet::new(),
+            held: Vec::new(),
             boot,
             init,
             extra: 0,
@@ -81,10 +80,10 @@ impl Pages {
         self.held.len() as u32
     }
 
-    /// True if every page lies at a multiple of its size.
+    /// True if every page lies at a multiple of its size, and in its place in the list: one that was read may be any.
     #[must_use]
-    pub fn aligned(&self) -> bool {
-        self.held.iter().all(|p| p.is_multiple_of(PAGE_BYTES))
+    pub fn is_sound(&self) -> bool {
+        self.in_order(0) && self.held.iter().all(|p| p.is_multiple_of(PAGE_BYTES))
     }
 
     /// Boot pages that are still missing.
@@ -135,37 +134,53 @@ impl Pages {
     ///
     /// # Errors
     /// [`Syndrome::PageNotAligned`], [`Syndrome::PageGivenTwice`], [`Syndrome::TooManyPages`].
-    pub fn give(&mut self, list: impl Iterator<Item = u64> + Clone) -> Result<(), Syndrome> {
-        let mut taken = 0;
-        let mut refused = None;
-        for addr in list.clone() {
-            let why = if !addr.is_multiple_of(PAGE_BYTES) {
-                Some(Syndrome::PageNotAligned)
-            } else if self.held.len() >= MAX_PAGES {
-                Some(Syndrome::TooManyPages)
-            } else if !self.held.insert(addr) {
-                Some(Syndrome::PageGivenTwice)
-            } else {
-                None
-            };
-            if why.is_some() {
-                refused = why;
-                break;
+    pub fn give(&mut self, list: impl Iterator<Item = u64>) -> Result<(), Syndrome> {
+        let before = self.held.len();
+        let given = self.add(list);
+        if given.is_err() {
+            self.held.truncate(before);
+        } else if !self.in_order(before) {
+            // Two runs, which it finds.
+            self.held.sort();
+        }
+        given
+    }
+
+    /// Adds pages behind the others, in order if they can all be taken.
+    fn add(&mut self, list: impl Iterator<Item = u64>) -> Result<(), Syndrome> {
+        let before = self.held.len();
+        for addr in list {
+            if !addr.is_multiple_of(PAGE_BYTES) {
+                return Err(Syndrome::PageNotAligned);
             }
-            taken += 1;
+            if self.held.len() >= MAX_PAGES {
+                return Err(Syndrome::TooManyPages);
+            }
+            self.held.push(addr);
         }
-        let Some(why) = refused else { return Ok(()) };
-        for addr in list.take(taken) {
-            self.held.remove(&addr);
+        if self.in_order(before) {
+            return Ok(());
         }
-        Err(why)
+        let (held, new) = self.held.split_at_mut(before);
+        new.sort_unstable();
+        let twice = new.array_windows().any(|[a, b]| a == b);
+        if twice || new.iter().any(|a| held.binary_search(a).is_ok()) {
+            return Err(Syndrome::PageGivenTwice);
+        }
+        Ok(())
+    }
+
+    /// True if all from the last one before `from` on are in order and none is there twice.
+    fn in_order(&self, from: usize) -> bool {
+        let new = self.held.get(from.saturating_sub(1)..).unwrap_or_default();
+        new.is_sorted_by(|a, b| a < b)
     }
 
     /// Gives back up to `count` pages, those with the highest addresses first, but keeps `keep`.
     pub fn take(&mut self, count: u32, keep: u32, mut each: impl FnMut(u64)) -> u32 {
         let n = count.min(self.held().saturating_sub(keep));
         for _ in 0..n {
-            if let Some(addr) = self.held.pop_last() {
+            if let Some(addr) = self.held.pop() {
                 each(addr);
             }
         }
@@ -174,7 +189,7 @@ impl Pages {
 
     /// Forgets all pages, as a reset does: they are the driver's again.
     pub fn forget(&mut self) {
-        self.held = BTreeSet::new();
+        self.held = Vec::new();
         self.extra = 0;
         self.grown = 0;
     }
@@ -201,6 +216,45 @@ mod tests {
             Err(Syndrome::PageNotAligned)
         );
         assert_eq!((p.held(), p.missing_boot(), p.missing_init()), (2, 0, 3));
+    }
+
+    #[test]
+    fn pages_come_in_any_order_and_go_from_the_top() {
+        let mut p = Pages::new(0, 0);
+        for list in [
+            [0x5000, 0x3000],
+            [0x1000, 0x9000],
+            [0xa000, 0xb000],
+            [0x4000, 0],
+        ] {
+            p.give(list.into_iter()).unwrap();
+            assert!(p.is_sound(), "{:x?}", p.held);
+        }
+        for page in [0x3000, 0, 0xb000, 0x4000] {
+            let again = p.give([0x2000, page].into_iter());
+            assert_eq!(again, Err(Syndrome::PageGivenTwice), "{page:x}");
+        }
+        let mut got = vec![];
+        p.take(9, 0, |a| got.push(a));
+        let all = [0xb000, 0xa000, 0x9000, 0x5000, 0x4000, 0x3000, 0x1000, 0];
+        assert_eq!(got, all);
+    }
+
+    #[test]
+    fn a_list_that_was_read_is_sound_or_not() {
+        let read = |held: &[u64]| Pages {
+            held: held.into(),
+            ..Pages::default()
+        };
+        assert!(read(&[]).is_sound() && read(&[0, 0x1000]).is_sound());
+        for bad in [
+            &[0x800][..],
+            &[0x1000, 0],
+            &[0x1000, 0x1000],
+            &[0, 0x1000, 0x1800],
+        ] {
+            assert!(!read(bad).is_sound(), "{bad:x?}");
+        }
     }
 
     #[test]

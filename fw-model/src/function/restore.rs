@@ -28,7 +28,7 @@ impl Function {
         if self.caps.values().any(|p| p.len() != CAP_PAGE_BYTES) {
             return Err("a capability page of another length");
         }
-        if self.pages.held() as usize > MAX_PAGES || !self.pages.aligned() {
+        if self.pages.held() as usize > MAX_PAGES || !self.pages.is_sound() {
             return Err("guest pages");
         }
         if self.uctx.uids().any(|uid| uid == 0 || uid == SHARED_UID) {
