@@ -199,7 +199,7 @@ impl Flash {
         at: usize,
         data: &[u8],
         batch: &mut Batch,
-        f: fn(u8, u8) -> u8,
+        f: impl Fn(u8, u8) -> u8,
     ) {
         let mut done = 0;
         while let Some(rest) = data.get(done..).filter(|r| !r.is_empty()) {
@@ -209,14 +209,12 @@ impl Flash {
             }
             let number = (here / PAGE) as u32;
             let mut page = self.page(p, number);
-            let places = page.iter_mut().skip(here % PAGE);
-            let mut n = 0;
-            for (to, from) in places.zip(rest) {
+            let places = page.get_mut(here % PAGE..).unwrap_or_default();
+            for (to, from) in places.iter_mut().zip(rest) {
                 *to = f(*to, *from);
-                n += 1;
             }
+            done += places.len().min(rest.len());
             self.put(p, number, page, batch);
-            done += n;
         }
     }
 
