@@ -211,7 +211,7 @@ impl Owner {
             i.fx.clear();
             let began = Instant::now();
             if let Some(t) = &mut i.trace {
-                t.note(None, "the card becomes one that was saved".into(), now);
+                t.note(None, "the operator loads a saved card".into(), now);
             }
             i.contain(None, None, now, &Step::Load(saved), &NoMemory);
             i.changed();

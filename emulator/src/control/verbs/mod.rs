@@ -817,13 +817,11 @@ fn surprise_removal(s: &Server, a: &Arguments) -> Result<Value, String> {
         let state = if on { "pulled already" } else { "in its slot" };
         return Err(format!("the function is {state}"));
     }
-    let how = if on {
-        "out of its slot"
-    } else {
-        "back into its slot"
+    let text = match on {
+        true => "the operator pulls the function out of its slot",
+        false => "the operator puts the function back into its slot",
     };
-    s.owner
-        .tell(Some(function), format!("the function is put {how}"));
+    s.owner.tell(Some(function), text.into());
     // Without power it has no state left.
     let kind = ResetKind::Bus;
     s.owner.submit(Input::Reset { function, kind }, &NoMemory);

@@ -95,6 +95,9 @@ pub(super) fn amend(s: &Server, a: &Arguments) -> Result<Value, String> {
         width,
         value,
     };
+    // The input knows bits alone.
+    let text = format!("the operator sets {path} of stopped command {id} to {value:#x}");
+    s.owner.tell(None, text);
     s.owner.submit(amend, &NoMemory);
     Ok(json!({}))
 }
