@@ -42,6 +42,9 @@ const MAX_INTERVAL: f64 = 3600.0;
 /// The size of what `--once` prints.
 const ONCE: (u16, u16) = (110, 40);
 
+/// What keys there are.
+const KEYS: &str = "(q ends) ";
+
 /// What `top` is told.
 #[derive(Debug, Args)]
 pub struct Top {
@@ -176,7 +179,8 @@ fn room(height: u16) -> usize {
     usize::from(height.saturating_sub(2))
 }
 
-fn draw(f: &mut Frame<'_>, before: &Look, now: &Look) {
+/// Draws all; `hint` says behind the first title what keys there are.
+fn draw(f: &mut Frame<'_>, before: &Look, now: &Look, hint: &str) {
     let lines = |n: usize| Constraint::Length(u16::try_from(n + 2).unwrap_or(u16::MAX).min(8));
     let [functions, commands, recent, faults] = Layout::vertical([
         lines(now.functions.len()),
@@ -211,7 +215,7 @@ fn draw(f: &mut Frame<'_>, before: &Look, now: &Look) {
         "SOCKET",
     ];
     let widths = [3, 10, 6, 8, 5, 4, 7, 5, 10];
-    let title = " functions (q ends) ".to_owned();
+    let title = format!(" functions {hint}");
     f.render_widget(
         table(title, &names, &widths, rows.take(6).collect()),
         functions,
@@ -337,7 +341,7 @@ pub fn top(t: &Top) -> anyhow::Result<String> {
     let mut terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
     let mut now = before.clone();
     loop {
-        terminal.draw(|f| draw(f, &before, &now))?;
+        terminal.draw(|f| draw(f, &before, &now, KEYS))?;
         if ended(t.interval)? {
             drop(screen);
             return Ok(String::new());
@@ -347,18 +351,21 @@ pub fn top(t: &Top) -> anyhow::Result<String> {
     }
 }
 
-/// What a terminal would show, as text.
+/// What a terminal would show, as text without the rows that nothing is in.
 fn page(before: &Look, now: &Look) -> anyhow::Result<String> {
     let Ok(mut terminal) = Terminal::new(TestBackend::new(ONCE.0, ONCE.1));
-    let Ok(_) = terminal.draw(|f| draw(f, before, now));
+    let Ok(_) = terminal.draw(|f| draw(f, before, now, ""));
     let buffer = terminal.backend().buffer();
     let mut all = String::new();
     for row in buffer.content.chunks(usize::from(ONCE.0)) {
         let line: String = row.iter().map(Cell::symbol).collect();
-        all += line.trim_end();
-        all.push('\n');
+        let line = line.trim_end();
+        if !line.is_empty() {
+            all += line;
+            all.push('\n');
+        }
     }
-    Ok(all.trim_end().to_owned() + "\n")
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -403,6 +410,8 @@ mod tests {
         assert_eq!(line("CREATE_EQ"), "CREATE_EQ OK 0.0 9 7.2");
         assert_eq!(line("1.5"), "1.5 0 - 3 NOP 0 BAD_RES 0xe00001 12");
         assert_eq!(line("4  "), "4 3 - any : lost");
+        assert!(text.lines().all(|l| !l.is_empty()), "{text}");
+        assert!(!text.contains("q ends"), "{text}");
         assert!(
             text.contains(" commands: 250 inputs/s, 2.0 us each "),
             "{text}"
@@ -422,8 +431,8 @@ mod tests {
         };
         for (w, h) in [(1, 1), (20, 4), (300, 100)] {
             let Ok(mut t) = Terminal::new(TestBackend::new(w, h));
-            let Ok(_) = t.draw(|f| draw(f, &empty, &empty));
-            let Ok(_) = t.draw(|f| draw(f, &look(1, at), &look(2, at)));
+            let Ok(_) = t.draw(|f| draw(f, &empty, &empty, KEYS));
+            let Ok(_) = t.draw(|f| draw(f, &look(1, at), &look(2, at), KEYS));
         }
     }
 
