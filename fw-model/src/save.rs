@@ -33,7 +33,10 @@ pub enum LoadError {
     #[error("this is not a saved card: it does not begin with \"fwctlcrd\"")]
     NotACard,
     /// Written by another version of the program.
-    #[error("the card was saved in format {0}, and only format {VERSION} is read")]
+    #[error(
+        "the card was saved in format {0}, and only format {VERSION} is read: load it with the fwctl-emu that \
+         saved it"
+    )]
     Version(u32),
     /// Cut off, or bytes changed.
     #[error(

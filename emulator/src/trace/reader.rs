@@ -19,7 +19,9 @@ pub enum Broken {
     #[error("this is no trace")]
     NoTrace,
     /// It was written by another version.
-    #[error("this trace has format {0}, and only format {VERSION} is read")]
+    #[error(
+        "this trace has format {0}, and only format {VERSION} is read: look at it with the fwctl-emu that wrote it"
+    )]
     Version(u32),
     /// The process that wrote it was killed.
     #[error("it ends within an entry, at byte {0}: whoever wrote it was killed")]

@@ -209,7 +209,10 @@ pub enum Broken {
     #[error("this is not a record: it does not begin with \"fwctlrec\"")]
     NotARecord,
     /// Written by another version of the program.
-    #[error("the record has format {0}, and only format {VERSION} is read")]
+    #[error(
+        "the record has format {0}, and only format {VERSION} is read: replay it with the fwctl-emu that \
+         wrote it"
+    )]
     Version(u32),
     /// The file ends within a frame.
     #[error("the record ends within a frame, at byte {0}: what recorded was killed")]
