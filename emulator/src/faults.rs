@@ -10,7 +10,7 @@ use fw_model::{
 };
 use serde::Deserialize;
 
-use crate::files;
+use crate::{files, usage::Usage};
 
 macro_rules! scenario {
     ($name:literal) => {
@@ -101,11 +101,11 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Fault>> {
     }
     if !name.contains(['/', '.']) && !file.exists() {
         let names = SCENARIOS.iter().map(|s| s.0);
-        bail!(
-            "--faults {name}: no file and no ready list has this name{}; `fwctl-emu list scenarios` \
-             shows the lists",
-            nearest(name, names)
-        );
+        let meant = nearest(name, names);
+        bail!(Usage(format!(
+            "--faults {name}: no file and no ready list has this name{meant}; `fwctl-emu list scenarios` \
+             shows the lists"
+        )));
     }
     let text = files::text("--faults", file)?;
     parse(&text).with_context(|| format!("--faults {}", file.display()))
@@ -113,6 +113,9 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Fault>> {
 
 fn parse(text: &str) -> anyhow::Result<Vec<Fault>> {
     let list: List = toml::from_str(text)?;
+    if list.fault.is_empty() {
+        bail!("there is no fault in it; each is a table [[fault]] with when and then");
+    }
     if list.fault.len() > MAX_FAULTS {
         bail!("{} faults: there may be {MAX_FAULTS}", list.fault.len());
     }
@@ -167,5 +170,11 @@ mod tests {
         );
         assert!(wrong("[[fault]]\nwhen = \"any\"\n").contains("missing field `then`"));
         assert!(wrong("colour = 1\n").contains("unknown field `colour`"));
+        for empty in ["", "about = \"nothing\"\n"] {
+            assert!(
+                wrong(empty).starts_with("there is no fault in it"),
+                "{empty}"
+            );
+        }
     }
 }

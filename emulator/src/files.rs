@@ -11,6 +11,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
+use crate::usage::Usage;
+
 /// Bytes of a profile, an overlay or a list of faults.
 pub const MAX_FILE: u64 = 1 << 20;
 
@@ -63,7 +65,9 @@ pub fn apart(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> anyhow::Res
         others.remove(0);
         if let Some((other, path)) = others.iter().find(|o| same(file, o.1)) {
             let (file, path) = (file.display(), path.display());
-            bail!("{option} {file} is the same file as {other} {path}");
+            bail!(Usage(format!(
+                "{option} {file} is the same file as {other} {path}"
+            )));
         }
     }
     Ok(())
@@ -79,12 +83,12 @@ pub struct Output {
 }
 
 impl Output {
-    /// Begins one.
+    /// Begins one, which was given by an option.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn begin(path: &Path) -> anyhow::Result<Self> {
-        let name = path.display().to_string();
+    pub fn begin(option: &str, path: &Path) -> anyhow::Result<Self> {
+        let name = format!("{option} {}", path.display());
         let (file, part) = Self::open(path).with_context(|| name.clone())?;
         let file = BufWriter::new(file);
         Ok(Self { file, name, part })
@@ -113,6 +117,12 @@ impl Output {
     /// Where to write.
     pub fn file(&mut self) -> &mut BufWriter<File> {
         &mut self.file
+    }
+
+    /// What it is, in errors: the option and the file.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// It is whole: puts it into its place.

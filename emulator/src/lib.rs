@@ -25,4 +25,5 @@ pub mod spent;
 pub mod store;
 pub mod top;
 pub mod trace;
+pub mod usage;
 pub mod virtio;

@@ -23,19 +23,22 @@ use fwctl_emu::{
     serve::{Door, Options, Transport, profile, serve},
     socket::Place,
     top, trace,
+    usage::Usage,
 };
 use fwctl_uapi::{Roots, capture::capture};
 
 /// Characters that `decode` reads, at most.
 const MAX_DUMP: u64 = 8 << 20;
-/// Exit code for what the caller got wrong: options, sockets, profiles.
+/// Exit codes: something failed; the command line itself is wrong.
+const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 /// An emulated firmware mailbox of a ConnectX-like (mlx5) device, to run next to QEMU.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage.\n\
+    after_help = "Exit codes: 0 success; 1 failure, also a file that cannot be read or written, a difference that \
+        was found, or what the device's state does not allow; 2 wrong usage of the command line.\n\
         Log lines go to standard error; RUST_LOG chooses them (RUST_LOG=debug)."
 )]
 struct Cli {
@@ -298,8 +301,8 @@ fn main() -> ExitCode {
             json,
             query,
             arguments,
-        } => told(control::ask(&control, &query, arguments, json), 1),
-        Command::Top(t) => told(top::top(&t), 1),
+        } => told(control::ask(&control, &query, arguments, json)),
+        Command::Top(t) => told(top::top(&t)),
         Command::List {
             what,
             json,
@@ -320,19 +323,19 @@ fn main() -> ExitCode {
                 What::Actions => list::list_actions,
                 What::Verbs => list::list_verbs,
             };
-            told(Ok(list(format)), 1)
+            told(Ok(list(format)))
         }
         Command::Show {
             what: Show::Profile { name },
-        } => told(profile(&name).map(|p| list::show_profile(&p)), USAGE),
+        } => told(profile(&name).map(|p| list::show_profile(&p))),
         Command::Profile {
             what: ProfileCommand::Capture { device, output },
         } => match (captured(device.as_deref()), output) {
             (Ok(text), Some(file)) => match std::fs::write(&file, text) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(e) => fail(1, &anyhow::anyhow!("{}: {e}", file.display())),
+                Err(e) => fail(&anyhow::anyhow!("{}: {e}", file.display())),
             },
-            (text, _) => told(text, 1),
+            (text, _) => told(text),
         },
         Command::Image {
             profile: name,
@@ -340,37 +343,37 @@ fn main() -> ExitCode {
             mfa2,
             file,
         } => match profile(&name) {
-            Err(e) => fail(USAGE, &e),
+            Err(e) => fail(&e),
             Ok(p) => match write_image(&p, version, mfa2, &file) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(e) => fail(1, &anyhow::anyhow!("{}: {e}", file.display())),
+                Err(e) => fail(&anyhow::anyhow!("{}: {e}", file.display())),
             },
         },
         Command::Trace { what } => {
             let mut out = BufWriter::new(stdout().lock());
             let done = trace::cli::run(&what, &mut out);
-            match done.and_then(|same| Ok(out.flush().map(|()| same)?)) {
+            match done.and_then(|same| out.flush().map(|()| same).context("standard output")) {
                 Ok(same) => ExitCode::from(u8::from(!same)),
                 // A reader that has seen enough may close the pipe.
                 Err(e) if closed(&e) => ExitCode::SUCCESS,
-                Err(e) => fail(USAGE, &e),
+                Err(e) => fail(&e),
             }
         }
         Command::Replay(what) => {
             let mut out = BufWriter::new(stdout().lock());
             let done = record::cli::run(&what, &mut out);
-            match done.and_then(|same| Ok(out.flush().map(|()| same)?)) {
+            match done.and_then(|same| out.flush().map(|()| same).context("standard output")) {
                 Ok(same) => ExitCode::from(u8::from(!same)),
                 Err(e) if closed(&e) => ExitCode::SUCCESS,
-                Err(e) => fail(USAGE, &e),
+                Err(e) => fail(&e),
             }
         }
-        Command::Decode(what) => told(decoded(&what), USAGE),
-        Command::Explain { what } => told(explain(&what).map_err(anyhow::Error::msg), 1),
-        Command::Completions { shell } => told(Ok(control::script(shell, Cli::command())), 1),
+        Command::Decode(what) => told(decoded(&what)),
+        Command::Explain { what } => told(explain(&what).map_err(anyhow::Error::msg)),
+        Command::Completions { shell } => told(Ok(control::script(shell, Cli::command()))),
         Command::Man { dir } => match clap_mangen::generate_to(Cli::command(), &dir) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(e) => fail(1, &anyhow::anyhow!("{}: {e}", dir.display())),
+            Err(e) => fail(&anyhow::anyhow!("{}: {e}", dir.display())),
         },
     }
 }
@@ -414,14 +417,16 @@ fn closed(e: &anyhow::Error) -> bool {
 }
 
 /// Prints a text, or says why there is none.
-fn told(text: anyhow::Result<String>, code: u8) -> ExitCode {
+fn told(text: anyhow::Result<String>) -> ExitCode {
     match text {
         // A reader that has seen enough may close the pipe.
         Ok(text) => match stdout().write_all(text.as_bytes()) {
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => fail(1, &e.into()),
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                fail(&anyhow::anyhow!(e).context("standard output"))
+            }
             _ => ExitCode::SUCCESS,
         },
-        Err(e) => fail(code, &e),
+        Err(e) => fail(&e),
     }
 }
 
@@ -455,7 +460,7 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
     let mut faults = a.fault.clone();
     match a.faults.as_deref().map(faults::read).transpose() {
         Ok(more) => faults.extend(more.unwrap_or_default()),
-        Err(e) => return fail(USAGE, &e),
+        Err(e) => return fail(&e),
     }
     let doors = doors(&a, matches);
     let function = |f: &Fault| f.function().map(usize::from);
@@ -464,11 +469,11 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
         .find(|f| function(f).is_some_and(|n| n >= doors.len()))
     {
         let text = &f.text;
-        let e = anyhow::anyhow!(
-            "fault {text:?}: there are {} functions, from 0",
-            doors.len()
-        );
-        return fail(USAGE, &e);
+        let known = doors.len();
+        let e = Usage::of(format!(
+            "fault {text:?}: there are {known} functions, from 0"
+        ));
+        return fail(&e);
     }
     let options = Options {
         doors,
@@ -497,8 +502,7 @@ fn run_serve(a: ServeArgs, matches: &ArgMatches) -> ExitCode {
     };
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fwctl_emu::serve::Error::Usage(e)) => fail(USAGE, &e),
-        Err(fwctl_emu::serve::Error::Failed(e)) => fail(1, &e),
+        Err(e) => fail(&e),
     }
 }
 
@@ -510,7 +514,8 @@ fn said(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn fail(code: u8, e: &anyhow::Error) -> ExitCode {
+fn fail(e: &anyhow::Error) -> ExitCode {
     eprintln!("fwctl-emu: {e:#}");
-    ExitCode::from(code)
+    let is_usage = e.downcast_ref::<Usage>().is_some();
+    ExitCode::from(if is_usage { USAGE } else { FAILED })
 }

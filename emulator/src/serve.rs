@@ -39,8 +39,10 @@ use crate::{
     record::{Disk, FlightRecorder, Recorder},
     sandbox,
     socket::{self, Listening, Place, SocketFile},
-    store::{FileStore, OpenError},
-    trace, virtio,
+    store::FileStore,
+    trace,
+    usage::Usage,
+    virtio,
 };
 
 /// How a function is reached.
@@ -113,15 +115,6 @@ pub struct Options {
     pub qmp: Option<PathBuf>,
 }
 
-/// Why serving ended badly.
-#[derive(Debug)]
-pub enum Error {
-    /// The caller's fault, found before anything was served.
-    Usage(anyhow::Error),
-    /// A failure while serving, or a state file that is damaged.
-    Failed(anyhow::Error),
-}
-
 /// Why the process ends.
 enum End {
     Signal,
@@ -134,16 +127,9 @@ enum End {
 /// client has gone. Removes its sockets.
 ///
 /// # Errors
-/// [`Error`].
-pub fn serve(o: Options) -> Result<(), Error> {
-    let (ready, mut prepared, ends) = prepare(o).map_err(|e| {
-        let damaged = matches!(e.downcast_ref(), Some(OpenError::Damaged(_)));
-        if damaged {
-            Error::Failed(e)
-        } else {
-            Error::Usage(e)
-        }
-    })?;
+/// What failed, or a [`Usage`] that is found before anything is served.
+pub fn serve(o: Options) -> anyhow::Result<()> {
+    let (ready, mut prepared, ends) = prepare(o)?;
     // Removed when this function ends, in whichever way.
     let _files = prepared.take_files();
     let owner = prepared.owner.clone();
@@ -158,7 +144,7 @@ pub fn serve(o: Options) -> Result<(), Error> {
     owner.end_trace();
     owner.end_record();
     owner.end_flight();
-    end.and_then(|()| failed_late(&ends)).map_err(Error::Failed)
+    end.and_then(|()| failed_late(&ends))
 }
 
 /// What failed when there was nobody any more who waited for it: the last of a record that cannot be written.
@@ -193,27 +179,31 @@ impl Prepared {
 /// Checks everything and listens, so that a bad option is said before anything is served.
 fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver<End>)> {
     if options.doors.is_empty() {
-        bail!("nothing to serve: give --vfio-user PATH or --vhost-user PATH");
+        bail!(Usage(
+            "nothing to serve: give --vfio-user PATH or --vhost-user PATH".into()
+        ));
     }
     if options.doors.len() > MAX_FUNCTIONS {
-        bail!(
-            "{} functions: a card has at most {MAX_FUNCTIONS}",
-            options.doors.len()
-        );
+        let given = options.doors.len();
+        bail!(Usage(format!(
+            "{given} functions: a card has at most {MAX_FUNCTIONS}"
+        )));
     }
     check_files(&options)?;
     if options.faults.len() > MAX_FAULTS {
-        bail!("{} faults: there may be {MAX_FAULTS}", options.faults.len());
+        let given = options.faults.len();
+        bail!(Usage(format!("{given} faults: there may be {MAX_FAULTS}")));
     }
     let mut places: Vec<&Place> = options.doors.iter().map(|d| &d.at).collect();
     places.extend(&options.control);
     let fds: Vec<RawFd> = places.iter().filter_map(|p| p.fd()).collect();
     while let Some(p) = places.pop() {
         if places.contains(&p) {
-            bail!("socket {p}: given twice");
+            bail!(Usage(format!("socket {p}: given twice")));
         }
     }
-    let mut passed = Passed::take(&fds, options.ready_fd)?;
+    let mut passed =
+        Passed::take(&fds, options.ready_fd).map_err(|e| Usage::of(format!("{e:#}")))?;
     let mut profile = profile(&options.profile)?;
     if let Some(file) = &options.overlay {
         profile = profile.with_overlay(overlay(file)?);
@@ -420,7 +410,9 @@ impl Door {
 fn load(file: &Path, profile: Arc<Profile>, o: &Options) -> anyhow::Result<Card> {
     let name = file.display();
     if o.state.is_some() {
-        bail!("--load {name}: a saved card has its own non-volatile state; leave --state out");
+        bail!(Usage(format!(
+            "--load {name}: a saved card has its own non-volatile state; leave --state out"
+        )));
     }
     let mut bytes = Vec::new();
     File::open(file)
@@ -437,10 +429,10 @@ fn load(file: &Path, profile: Arc<Profile>, o: &Options) -> anyhow::Result<Card>
                 EventPath::Channel => "--vhost-user",
             })
             .collect();
-        bail!(
-            "--load {name}: the card was saved with other functions; give {} in this order",
-            names.join(", ")
-        );
+        let names = names.join(", ");
+        bail!(Usage(format!(
+            "--load {name}: the card was saved with other functions; give {names} in this order"
+        )));
     }
     Ok(card)
 }
@@ -456,7 +448,7 @@ fn is_file(name: &str) -> bool {
 /// What is wrong with it, and where.
 pub fn profile(name: &str) -> anyhow::Result<Arc<Profile>> {
     if !is_file(name) {
-        return Ok(Profile::builtin(name)?);
+        return Profile::builtin(name).map_err(|e| Usage::of(e.to_string()));
     }
     let text = files::text("profile", Path::new(name))?;
     Ok(Profile::parse(&text, name)?)

@@ -30,7 +30,7 @@ use rustix::{
     process::umask,
 };
 
-use crate::passed::Passed;
+use crate::{passed::Passed, usage::Usage};
 
 /// Bytes of a socket path that `sockaddr_un` holds, its NUL left out.
 const MAX_PATH: usize = 107;
@@ -162,7 +162,9 @@ pub fn receive(
 fn bind(path: &Path) -> anyhow::Result<Listening> {
     let shown = path.display();
     if path.as_os_str().len() > MAX_PATH {
-        bail!("socket {shown}: the path is longer than {MAX_PATH} bytes; choose a shorter one");
+        bail!(Usage(format!(
+            "socket {shown}: the path is longer than {MAX_PATH} bytes; choose a shorter one"
+        )));
     }
     // Two processes that find the same stale socket must not both replace it.
     let _lock = lock_folder(path);

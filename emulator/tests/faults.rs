@@ -107,7 +107,7 @@ fn what_is_no_fault_is_said_before_anything_is_served() {
     );
     fs::write(&file, "[[fault]]\nwhen = \"any\"\nthen = \"fill=7\"\n").unwrap();
     let (code, said) = refused(&["--vfio-user", text(&socket), "--faults", text(&file)]);
-    assert!(code == 2 && said.contains("f.toml: fault 1: "), "{said}");
+    assert!(code == 1 && said.contains("f.toml: fault 1: "), "{said}");
     assert!(said.contains("fill=7: there are 0, 1 and random"), "{said}");
     assert!(!socket.exists());
 }

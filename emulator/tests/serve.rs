@@ -17,8 +17,18 @@ fn text(p: &std::path::Path) -> &str {
     p.to_str().unwrap()
 }
 
+/// What is said of a command line that is wrong, whatever files and sockets there are.
+const WRONG_USAGE: [&str; 6] = [
+    "give --vfio-user",
+    "longer than 107 bytes",
+    "given twice",
+    "fd:77",
+    "connectx99",
+    "--ready-fd",
+];
+
 #[test]
-fn bad_options_are_said_in_one_line_with_exit_code_2() {
+fn bad_options_are_said_in_one_line() {
     let folder = Folder::new();
     let socket = folder.at("s");
     let s = text(&socket);
@@ -126,7 +136,8 @@ fn bad_options_are_said_in_one_line_with_exit_code_2() {
     ];
     for (args, want) in cases {
         let (code, said) = refused(&args);
-        assert_eq!(code, 2, "{args:?}: {said}");
+        let is_usage = WRONG_USAGE.iter().any(|u| want.contains(u));
+        assert_eq!(code, if is_usage { 2 } else { 1 }, "{args:?}: {said}");
         assert!(said.contains(want), "{args:?}: {said}");
         assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
         assert!(!socket.exists(), "{args:?} left its socket");
@@ -202,7 +213,7 @@ fn a_killed_emulators_sockets_are_replaced_by_the_next() {
     let e = Emulator::start(&["--vfio-user", text(&a)]);
     let (code, said) = refused(&["--vfio-user", text(&a)]);
     assert!(
-        code == 2 && said.contains("another process listens"),
+        code == 1 && said.contains("another process listens"),
         "{said}"
     );
     e.signal(Signal::KILL);
@@ -259,7 +270,7 @@ fn one_state_folder_serves_one_process_and_damage_is_named() {
     let e = Emulator::start(&["--vfio-user", text(&a), "--state", text(&state)]);
     let (code, said) = refused(&["--vfio-user", text(&b), "--state", text(&state)]);
     assert!(
-        code == 2 && said.contains("state: another process uses it"),
+        code == 1 && said.contains("state: another process uses it"),
         "{said}"
     );
     e.signal(Signal::TERM);

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use fw_model::{
     Overlay, Profile,
@@ -62,7 +62,11 @@ pub fn run(o: &Replay, to: &mut dyn Write) -> anyhow::Result<bool> {
     let bytes = read(&o.file).with_context(|| format!("record {name}"))?;
     let mut record = Record::open(&bytes).with_context(|| format!("record {name}"))?;
     let head = record.head.clone();
-    let mut profile = serve::profile(o.profile.as_deref().unwrap_or(&head.profile))?;
+    let mut profile = match &o.profile {
+        Some(given) => serve::profile(given)?,
+        // What the record says is not on the command line.
+        None => serve::profile(&head.profile).map_err(|e| anyhow!("record {name}: {e:#}"))?,
+    };
     let overlay = match (&o.overlay, &head.overlay) {
         (Some(file), _) => Some(serve::overlay(file)?),
         (None, Some(file)) => Some(serve::overlay(Path::new(file))?),

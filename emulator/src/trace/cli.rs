@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use fw_model::Overlay;
 
@@ -23,6 +23,7 @@ use crate::{
     files::{self, Output},
     observe::{ALL_FIELDS, MAX_FIELDS},
     serve::overlay,
+    usage::Usage,
 };
 
 /// What can be done with a trace.
@@ -110,10 +111,15 @@ pub struct What {
     filter: Filter,
 }
 
+/// A trace that cannot be read. It has the words of its cause in it: that is not told again.
+fn broken(file: &Path, e: &super::Broken) -> anyhow::Error {
+    anyhow!("trace {}: {e}", file.display())
+}
+
 /// Opens a trace of which something is wanted.
 fn entries(file: &Path, filter: &Filter, overlay: Option<&Overlay>) -> anyhow::Result<Reader> {
-    filter.check(overlay).map_err(anyhow::Error::msg)?;
-    Reader::open(file).with_context(|| format!("trace {}", file.display()))
+    filter.check(overlay).map_err(Usage::of)?;
+    Reader::open(file).map_err(|e| broken(file, &e))
 }
 
 /// Goes through the entries that are wanted. A trace that ends too early is told, and is no failure.
@@ -129,7 +135,7 @@ fn each(
             Ok(e) if filter.matches(&e, overlay) => f(&e)?,
             Ok(_) => {}
             Err(e @ super::Broken::Cut(_)) => eprintln!("fwctl-emu: trace {name}: {e}"),
-            Err(e) => return Err(anyhow!(e).context(format!("trace {name}"))),
+            Err(e) => return Err(broken(file, &e)),
         }
     }
     Ok(())
@@ -238,18 +244,29 @@ fn export(
         .collect();
     files::apart(&outputs.collect::<Vec<_>>(), &inputs)?;
     entries(&what.file, &what.filter, overlay)?;
-    let mut perfetto = perfetto.map(Output::begin).transpose()?;
-    let mut pcapng = pcapng.map(Output::begin).transpose()?;
+    let begin = |option, file: Option<&Path>| file.map(|f| Output::begin(option, f)).transpose();
+    let mut perfetto = begin("--perfetto", perfetto)?;
+    let mut pcapng = begin("--pcapng", pcapng)?;
     if let Some(to) = &mut perfetto {
-        export_perfetto(what, overlay, to.file())?;
+        let done = export_perfetto(what, overlay, to.file());
+        named(done, to)?;
     }
     if let Some(to) = &mut pcapng {
-        export_pcapng(what, overlay, to.file())?;
+        let done = export_pcapng(what, overlay, to.file());
+        named(done, to)?;
     }
     [perfetto, pcapng]
         .into_iter()
         .flatten()
         .try_for_each(Output::end)
+}
+
+/// Says which file could not be written, if that is what failed.
+fn named(done: anyhow::Result<()>, to: &Output) -> anyhow::Result<()> {
+    done.map_err(|e| match e.is::<io::Error>() {
+        true => e.context(to.name().to_owned()),
+        false => e,
+    })
 }
 
 fn export_perfetto(

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
+use anyhow::bail;
 use fw_model::{Overlay, limits::MAX_MESSAGE, syndrome::Syndrome};
 use fwctl_proto::{layout::get_bits, opcode, status::Status};
 
@@ -11,8 +12,11 @@ use crate::{
     decode::Which,
     observe::{self, Part, Seen},
     serve::overlay,
+    usage::Usage,
 };
 
+/// Bytes of an opcode, with which an inbox begins.
+const OPCODE: usize = 2;
 /// Where the register of ACCESS_REG has its id in the inbox, and where it lies in both messages.
 const REGISTER_ID: usize = 10;
 const REGISTER: usize = 16;
@@ -227,23 +231,28 @@ impl Decode {
     /// What is missing or wrong, in a sentence. Of several commands each says that for itself.
     pub fn run(&self, text: &str) -> anyhow::Result<String> {
         let overlay = self.overlay.as_ref().map(|f| overlay(f)).transpose()?;
-        let told = self.told(text, overlay.as_deref());
-        told.map_err(anyhow::Error::msg)
+        self.told(text, overlay.as_deref())
     }
 
-    fn told(&self, text: &str, overlay: Option<&Overlay>) -> Result<String, String> {
-        let all = pairs(messages(text)?, self.out);
+    fn told(&self, text: &str, overlay: Option<&Overlay>) -> anyhow::Result<String> {
+        let all = pairs(messages(text).map_err(anyhow::Error::msg)?, self.out);
         match &all[..] {
-            [] => Err("there is nothing to decode".into()),
+            [] => bail!("there is nothing to decode"),
             [one] => self.command(one, overlay),
             many => {
-                let told = |c| self.command(c, overlay).unwrap_or_else(|e| e + "\n");
+                let told = |c| {
+                    self.command(c, overlay)
+                        .unwrap_or_else(|e| format!("{e}\n"))
+                };
                 Ok(many.iter().map(told).collect::<Vec<_>>().join("\n"))
             }
         }
     }
 
-    fn command(&self, c: &Pair, overlay: Option<&Overlay>) -> Result<String, String> {
+    fn command(&self, c: &Pair, overlay: Option<&Overlay>) -> anyhow::Result<String> {
+        if c.inbox.as_ref().is_some_and(|i| i.len() < OPCODE) {
+            bail!("an inbox of one byte: that is half an opcode");
+        }
         let mut asked = match (&c.inbox, &c.outbox) {
             (Some(inbox), _) => inbox.clone(),
             (None, outbox) => self.asked(c.opcode, outbox.as_deref().unwrap_or_default())?,
@@ -259,7 +268,7 @@ impl Decode {
                 true => "is no opcode",
                 false => "has no public layout",
             };
-            return Err(format!("{} {what}", n.command));
+            bail!("{} {what}", n.command);
         };
         let names = [Some(n.command), n.register, n.item.map(str::to_owned)];
         let names: Vec<_> = names.into_iter().flatten().collect();
@@ -280,21 +289,21 @@ impl Decode {
     }
 
     /// The inbox that an outbox without one is taken to answer.
-    fn asked(&self, titled: Option<u16>, outbox: &[u8]) -> Result<Vec<u8>, String> {
+    fn asked(&self, titled: Option<u16>, outbox: &[u8]) -> Result<Vec<u8>, Usage> {
         let given = self
             .opcode
             .or_else(|| self.register.map(|_| opcode::ACCESS_REG));
         let op = titled
             .or(given)
-            .ok_or("an outbox does not say its command: give --opcode")?;
+            .ok_or_else(|| Usage("an outbox does not say its command: give --opcode".into()))?;
         let mut inbox = vec![0; REGISTER];
         inbox[..2].copy_from_slice(&op.to_be_bytes());
         inbox[6..8].copy_from_slice(&self.op_mod.to_be_bytes());
         match (op == opcode::ACCESS_REG, self.register) {
             (true, None) => {
-                return Err(
+                return Err(Usage(
                     "an outbox of ACCESS_REG does not say its register: give --register".into(),
-                );
+                ));
             }
             (true, Some(id)) => {
                 inbox[REGISTER_ID..REGISTER_ID + 2].copy_from_slice(&id.to_be_bytes());
@@ -302,7 +311,7 @@ impl Decode {
                 inbox.extend(outbox.get(REGISTER..).unwrap_or_default());
             }
             (false, Some(_)) if titled.is_none() => {
-                return Err("--register goes with ACCESS_REG alone".into());
+                return Err(Usage("--register goes with ACCESS_REG alone".into()));
             }
             (false, _) => {}
         }
@@ -339,7 +348,7 @@ mod tests {
     }
 
     fn wrong(o: &Decode, text: &str) -> String {
-        o.told(text, None).unwrap_err()
+        o.told(text, None).unwrap_err().to_string()
     }
 
     fn outbox() -> Decode {
