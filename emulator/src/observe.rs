@@ -325,6 +325,19 @@ pub fn unanswered(seen: &Seen<'_>, why: Why, overlay: Option<&Overlay>, max: usi
     s
 }
 
+/// The syndrome of a command that was refused, with what it means.
+#[must_use]
+pub fn syndrome(seen: &Seen<'_>) -> Option<String> {
+    if seen.status() == 0 {
+        return None;
+    }
+    let code = get_bits(seen.outbox, 32, 32) as u32;
+    Some(match Syndrome::from_code(code) {
+        Some(known) => format!("{code:#x}: {}", known.text()),
+        None => format!("{code:#x}"),
+    })
+}
+
 /// One command in one line: function, slot, opcode, status, time, fields that are not zero, at most
 /// `max` of them in each direction; with [`ALL_FIELDS`] those that are zero too.
 #[must_use]
@@ -334,12 +347,8 @@ pub fn line(seen: &Seen<'_>, overlay: Option<&Overlay>, max: usize) -> String {
     if seen.delivery != 0 {
         return s;
     }
-    if seen.status() != 0 {
-        let code = get_bits(seen.outbox, 32, 32) as u32;
-        let _ = write!(s, " syndrome {code:#x}");
-        if let Some(known) = Syndrome::from_code(code) {
-            let _ = write!(s, ": {}", known.text());
-        }
+    if let Some(why) = syndrome(seen) {
+        let _ = write!(s, " syndrome {why}");
     }
     if !seen.took.is_zero() {
         let _ = write!(s, " after {:?}", seen.took);

@@ -108,12 +108,12 @@ fn requests_are_answered_with_their_id_and_wrong_ones_with_an_error() {
         ),
         (
             "{\"execute\":\"version\",\"arguments\":{\"x\":1}}",
-            "GenericError",
+            "InvalidArgument",
             "version has no argument \\\"x\\\"",
         ),
         (
             "{\"execute\":\"version\",\"arguments\":7}",
-            "GenericError",
+            "InvalidArgument",
             "is not an object",
         ),
         ("{\"execute\":7}", "GenericError", "no \\\"execute\\\""),
@@ -128,32 +128,32 @@ fn requests_are_answered_with_their_id_and_wrong_ones_with_an_error() {
         ),
         (
             "{\"execute\":\"page-demand\",\"arguments\":{\"function\":0}}",
-            "GenericError",
-            "\\\"count\\\" is not a number",
+            "InvalidArgument",
+            "page-demand needs count=N: pages; negative to give back",
         ),
         (
             "{\"execute\":\"delay\",\"arguments\":{\"opcode\":\"FLY\",\"ms\":1}}",
-            "GenericError",
+            "InvalidArgument",
             "there is no \\\"FLY\\\"",
         ),
         (
             "{\"execute\":\"delay\",\"arguments\":{\"opcode\":\"NOP\",\"ms\":-1}}",
-            "GenericError",
+            "InvalidArgument",
             "is negative",
         ),
         (
             "{\"execute\":\"event\",\"arguments\":{\"function\":0,\"type\":\"PORT_CHANGE\",\"data\":\"0\"}}",
-            "GenericError",
+            "InvalidArgument",
             "is not hex",
         ),
         (
             "{\"execute\":\"event\",\"arguments\":{\"function\":0,\"type\":\"CMD\",\"data\":1234}}",
-            "GenericError",
+            "InvalidArgument",
             "\\\"data\\\" is no text of hex digits",
         ),
         (
             "{\"execute\":\"event\",\"arguments\":{\"function\":0,\"type\":\"0x100\"}}",
-            "GenericError",
+            "InvalidArgument",
             "does not fit a byte",
         ),
     ];
@@ -295,9 +295,66 @@ fn ctl_shows_a_table_or_json_and_quit_ends_the_process() {
     );
     let (code, _, err) = ctl(&["health", "syndrome=COLD"]);
     assert!(
-        code == Some(1) && err.contains("there are: 0, FW_INTERNAL_ERR, DEAD_IRISC"),
+        code == Some(2) && err.contains("there are: 0, FW_INTERNAL_ERR, DEAD_IRISC"),
         "{err}"
     );
+    // Wrong however the card is, or because of how it is.
+    for (args, code, want) in [
+        (
+            &["link", "function=0"][..],
+            2,
+            "link needs up=0|1: pull or plug",
+        ),
+        (&["link", "up=1"], 2, "link needs function=N"),
+        (
+            &["link", "function=0", "up=1", "x=3"],
+            2,
+            "link has no argument \"x\"",
+        ),
+        (
+            &["link", "function=0", "up=1", "up=0"],
+            2,
+            "up= is given twice",
+        ),
+        (&["link", "function=0", "up=2"], 2, "\"up\" is not 0 or 1"),
+        (
+            &["link", "function=9", "up=1"],
+            1,
+            "there is no such function",
+        ),
+        (
+            &["temperature", "celsius=abc"],
+            2,
+            "\"celsius\" is not a number",
+        ),
+        (
+            &["fault", "when=any", "then=panik"],
+            2,
+            "did you mean panic",
+        ),
+        (
+            &["fault-clear", "id=9"],
+            1,
+            "there is no fault with this number",
+        ),
+        (&["register", "name=PAOSS"], 2, "did you mean PAOS"),
+        (&["try", "command="], 2, "try needs command=COMMAND"),
+        (
+            &["try", "command=opcode=NOP function=9"],
+            1,
+            "there is no such function",
+        ),
+        (&["save"], 2, "save needs path=FILE"),
+        (
+            &["save", "path=/no/such/place"],
+            1,
+            "/no/such/place: No such file",
+        ),
+    ] {
+        let (found, _, err) = ctl(args);
+        assert_eq!(found, Some(code), "{args:?}: {err}");
+        assert!(err.contains(want), "{args:?}: {err}");
+    }
     let (code, help, _) = ctl(&["--help"]);
     assert!(code == Some(0) && help.contains("link         Plug or pull the cable"));
     assert!(
@@ -558,7 +615,7 @@ fn ctl_keeps_data_of_digits_as_they_stand() {
         assert_eq!(event(data), (Some(0), String::new()), "{data}");
     }
     let (code, said) = event("123");
-    assert!(code == Some(1) && said.contains("is not hex"), "{said}");
+    assert!(code == Some(2) && said.contains("is not hex"), "{said}");
     drop(e);
     for (word, value) in [
         ("data=10000000", "10000000"),

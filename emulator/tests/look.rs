@@ -141,6 +141,13 @@ fn a_command_is_tried_and_nothing_happens() {
         .ctl(&["try", "command=opcode=QUERY_HCA_CAP op_mod=1"])
         .unwrap();
     assert_eq!(caps["raw"].as_str().unwrap().len(), 2 * 4112);
+    assert_eq!(
+        (&first["syndrome"], &caps["syndrome"]),
+        (&Value::Null, &Value::Null)
+    );
+    // Of a refusal it is told why, and nothing of the rest of the outbox.
+    assert!(bad["syndrome"].as_str().unwrap().starts_with("0x"), "{bad}");
+    assert_eq!((&bad["out"], &bad["raw"]), (&json!([]), &Value::Null));
     // What is zero is told too.
     let is_zero = |v: &Value, field: &str| {
         let all = v["out"].as_array().unwrap().iter();

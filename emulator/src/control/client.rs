@@ -14,7 +14,8 @@ use anyhow::{Context, anyhow, bail};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Map, Value, json};
 
-use super::{ANSWER_TIMEOUT, verbs::new_file};
+use super::{ANSWER_TIMEOUT, BAD_ARGUMENT, NO_COMMAND, verbs::new_file};
+use crate::usage::Usage;
 
 /// The commands whose file is made here, and the one whose file is opened here.
 const MAKES: [&str; 2] = ["save", "flight-dump"];
@@ -58,7 +59,7 @@ fn ask_within(
     json: bool,
 ) -> anyhow::Result<String> {
     let shown = path.display();
-    let named: Map<_, _> = arguments.into_iter().collect();
+    let named = once(arguments)?;
     let mut stream = UnixStream::connect(path).with_context(|| {
         format!("control socket {shown}: is `fwctl-emu serve --control {shown}` running?")
     })?;
@@ -82,12 +83,7 @@ fn ask_within(
             }
         };
         match value.get("error") {
-            Some(e) => bail!(
-                "{}",
-                e.get("desc")
-                    .and_then(Value::as_str)
-                    .unwrap_or("unknown error")
-            ),
+            Some(e) => Err(told(e)),
             None => Ok(value),
         }
     };
@@ -124,6 +120,27 @@ fn ask_within(
         Value::Object(fields) => object(fields),
         other => format!("{}\n", text(other)),
     })
+}
+
+/// The arguments by name.
+fn once(arguments: Vec<Argument>) -> anyhow::Result<Map<String, Value>> {
+    let mut named = Map::new();
+    for (name, value) in arguments {
+        if named.insert(name.clone(), value).is_some() {
+            bail!(Usage(format!("{name}= is given twice")));
+        }
+    }
+    Ok(named)
+}
+
+/// An error that came back: the caller's own, or one of the device's state.
+fn told(e: &Value) -> anyhow::Error {
+    let part = |name: &str| e.get(name).and_then(Value::as_str);
+    let desc = part("desc").unwrap_or("unknown error").to_owned();
+    match part("class") {
+        Some(NO_COMMAND | BAD_ARGUMENT) => Usage(desc).into(),
+        _ => anyhow!(desc),
+    }
 }
 
 /// Sends a file with the first bytes of a request.

@@ -30,8 +30,8 @@ mod verbs;
 
 pub use client::{Argument, argument, ask};
 pub use events::{EVENTS, Events, MAX_UNREAD};
-use verbs::Arguments;
 pub use verbs::{Answer, VERBS, Verb, help, new_file, script};
+use verbs::{Arguments, Wrong};
 
 /// Longest request line in bytes.
 pub const MAX_LINE: u64 = 64 << 10;
@@ -41,6 +41,10 @@ pub const MAX_CONNECTIONS: usize = 8;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether a connection that is only told events still is there.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Classes of errors that are the request's own: there is no such command, or its arguments are wrong.
+const NO_COMMAND: &str = "CommandNotFound";
+const BAD_ARGUMENT: &str = "InvalidArgument";
 
 /// What the control socket works on.
 pub struct Server {
@@ -200,13 +204,13 @@ impl Server {
                 "there is no command {name:?}{meant}; there are: {}",
                 known.join(", ")
             );
-            return (error("CommandNotFound", &desc), id);
+            return (error(NO_COMMAND, &desc), id);
         };
         let none = Map::new();
         let arguments = match request.get("arguments") {
             None => &none,
             Some(Value::Object(a)) => a,
-            Some(_) => return (error("GenericError", "\"arguments\" is not an object"), id),
+            Some(_) => return (error(BAD_ARGUMENT, "\"arguments\" is not an object"), id),
         };
         if let Some(k) = arguments
             .keys()
@@ -220,12 +224,13 @@ impl Server {
             };
             let meant = nearest(k, verb.arguments.iter().map(|a| a.0));
             let desc = format!("{name} has no argument {k:?}{meant}; {known}");
-            return (error("GenericError", &desc), id);
+            return (error(BAD_ARGUMENT, &desc), id);
         }
-        let run = || (verb.run)(self, &Arguments::new(arguments, file));
+        let run = || (verb.run)(self, &Arguments::new(verb, arguments, file));
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(v)) => (json!({ "return": v }), id),
-            Ok(Err(e)) => (error("GenericError", &e), id),
+            Ok(Err(Wrong::Argument(e))) => (error(BAD_ARGUMENT, &e), id),
+            Ok(Err(Wrong::State(e))) => (error("GenericError", &e), id),
             Err(_) => {
                 let desc =
                     "the emulator failed over this command, and its log says where; this is a bug";

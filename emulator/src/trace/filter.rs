@@ -127,7 +127,11 @@ pub fn parse_opcode(text: &str) -> Result<u16, String> {
     })
 }
 
-pub(super) fn parse_register(text: &str) -> Result<u16, String> {
+/// A register by name or number.
+///
+/// # Errors
+/// What is wrong with it, and what may have been meant.
+pub fn parse_register(text: &str) -> Result<u16, String> {
     let found = register::number(&text.to_ascii_uppercase()).or_else(|| named(text, register_name));
     found.ok_or_else(|| {
         let meant = nearest(text, (0..=u16::MAX).filter_map(register_name));

@@ -19,7 +19,7 @@ mod tracer;
 mod writer;
 
 pub use dumped::Decode;
-pub use filter::Filter;
+pub use filter::{Filter, parse_register};
 pub use inputs::{event_text, words};
 pub use reader::{Broken, Reader};
 pub use tracer::Tracer;

@@ -3,21 +3,21 @@
 
 use fw_model::{
     Bits, Card, Input, NoMemory,
-    fault::{Target, message, register_field},
+    fault::{Target, register_field},
     profile,
 };
 use fwctl_proto::layout::get_bits;
 use serde_json::{Value, json};
 
-use super::{Arguments, function, text, word};
+use super::{Arguments, Wrong, bad, command::register_read, function, text, text_if, word};
 use crate::control::Server;
 
 /// Where a register lies in ACCESS_REG.
 const REGISTER: usize = 16;
 
 /// The argument `value`, for a field.
-fn bits(a: &Arguments, path: &str, t: Target) -> Result<Bits, String> {
-    let value = t.value(path, &word(a, "value")?)?;
+fn bits(a: &Arguments, path: &str, t: Target) -> Result<Bits, Wrong> {
+    let value = t.value(path, &word(a, "value")?).map_err(bad)?;
     let (offset, width) = (t.offset, t.width);
     Ok(Bits {
         offset,
@@ -27,19 +27,19 @@ fn bits(a: &Arguments, path: &str, t: Target) -> Result<Bits, String> {
 }
 
 /// Sets a field of a capability page.
-pub(super) fn capability(s: &Server, a: &Arguments) -> Result<Value, String> {
+pub(super) fn capability(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let function = function(s, a)?;
     let kind = match a.get("type") {
         None => "general",
         Some(_) => text(a, "type")?,
     };
-    let (cap_type, layout) = profile::cap_layout(kind)?;
+    let (cap_type, layout) = profile::cap_layout(kind).map_err(bad)?;
     let path = text(a, "field")?;
     let field = layout.field(path).filter(|p| p.info.nested.is_none());
     let field = field.ok_or_else(|| {
         let names = layout.fields.iter().map(|f| f.name);
         let meant = fw_model::nearest(path, names);
-        format!("{path}: no field of {}{meant}", layout.name)
+        bad(format!("{path}: no field of {}{meant}", layout.name))
     })?;
     let target = Target {
         offset: field.offset,
@@ -49,7 +49,7 @@ pub(super) fn capability(s: &Server, a: &Arguments) -> Result<Value, String> {
     let bits = bits(a, path, target)?;
     let known = |c: &Card, _| c.profile().cap(cap_type).is_some();
     if !s.owner.with_card(known) {
-        return Err(format!("the profile has no {kind} capabilities"));
+        return Err(format!("the profile has no {kind} capabilities").into());
     }
     let input = Input::SetCap {
         function,
@@ -61,24 +61,20 @@ pub(super) fn capability(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 /// Sets a field of a register; an error if it does not show there, as it follows from something else.
-pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, String> {
+pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let function = function(s, a)?;
     let name = word(a, "name")?;
     let path = text(a, "field")?;
-    let (register, target) = register_field(&name, path)?;
+    let (register, m) = register_read(&name, text_if(a, "at")?)?;
+    let (_, target) = register_field(&format!("{register:#x}"), path).map_err(bad)?;
     let bits = bits(a, path, target)?;
-    let at = if a.contains_key("at") {
-        text(a, "at")?
-    } else {
-        ""
-    };
-    let m = message(&format!("register={name} {at}")).map_err(|e| e.to_string())?;
     let disabled = |c: &Card, _| c.report(function).is_some_and(|r| r.state == "disabled");
     if s.owner.with_card(disabled) {
         return Err(format!(
             "function {} is disabled: it has no registers before its driver sends ENABLE_HCA",
             function.0
-        ));
+        )
+        .into());
     }
     let input = Input::SetRegister {
         function,
@@ -98,7 +94,8 @@ pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, String> {
             "it reads as {v:#x}, which follows from something else; a fault can change what is read: \
              when='register={name}' then='set.{path}={:#x}'",
             bits.value
-        )),
+        )
+        .into()),
         None => Err("it is set, but cannot be read now".into()),
     }
 }

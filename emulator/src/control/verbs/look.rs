@@ -6,13 +6,13 @@ use core::time::Duration;
 use fw_model::{
     Card, FunctionId, ItemReport, ObjectReport, Time,
     counters::{Answered, Recent},
-    fault::message,
+    fault::Message,
     nearest,
 };
 use fwctl_proto::{cmdif::DeliveryStatus, event, mst::nv::Type, opcode, status::Status};
 use serde_json::{Value, json};
 
-use super::{Arguments, function, number, text, word};
+use super::{Arguments, Wrong, bad, command, function, no_function, number, text, text_if, word};
 use crate::{
     control::Server,
     decode::{self, Which},
@@ -24,7 +24,7 @@ use crate::{
 pub(super) const MAX_ROWS: usize = 10_000;
 
 /// The argument `function`, or the first one.
-fn which(s: &Server, a: &Arguments) -> Result<FunctionId, String> {
+fn which(s: &Server, a: &Arguments) -> Result<FunctionId, Wrong> {
     if a.contains_key("function") {
         function(s, a)
     } else {
@@ -33,7 +33,7 @@ fn which(s: &Server, a: &Arguments) -> Result<FunctionId, String> {
 }
 
 /// Event queues.
-pub(super) fn eqs(s: &Server, a: &Arguments) -> Result<Value, String> {
+pub(super) fn eqs(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let id = which(s, a)?;
     let name = |t: &u8| event::name(*t).map_or_else(|| format!("{t:#04x}"), str::to_owned);
     let rows = s.owner.with_card(|c, _| c.eqs(id)).into_iter().map(|q| {
@@ -48,7 +48,7 @@ pub(super) fn eqs(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 /// User contexts.
-pub(super) fn uctx(s: &Server, a: &Arguments) -> Result<Value, String> {
+pub(super) fn uctx(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let id = which(s, a)?;
     let row = |u: fw_model::UctxReport| json!({"uid": u.uid, "cap": u.cap, "objects": u.objects});
     let all = s.owner.with_card(|c, _| c.uctx(id));
@@ -56,7 +56,7 @@ pub(super) fn uctx(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 /// Guest pages.
-pub(super) fn pages(s: &Server, a: &Arguments) -> Result<Value, String> {
+pub(super) fn pages(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let id = which(s, a)?;
     let p = s.owner.with_card(|c, _| c.pages(id));
     let p = p.ok_or("there is no such function")?;
@@ -67,7 +67,7 @@ pub(super) fn pages(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 /// Objects of a kind, or all.
-pub(super) fn objects(s: &Server, a: &Arguments) -> Result<Value, String> {
+pub(super) fn objects(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let id = which(s, a)?;
     let kind = match a.get("kind") {
         None => None,
@@ -77,15 +77,15 @@ pub(super) fn objects(s: &Server, a: &Arguments) -> Result<Value, String> {
                 let meant = nearest(kind, Card::kinds());
                 let all: Vec<_> = Card::kinds().collect();
                 let all = all.join(", ");
-                return Err(format!(
+                return Err(bad(format!(
                     "there is no kind {kind:?}{meant}; there are: {all}"
-                ));
+                )));
             }
             Some(kind)
         }
     };
     let count = |name| match a.contains_key(name) {
-        true => usize::try_from(number(a, name)?).map_err(|_| format!("{name:?} is negative")),
+        true => usize::try_from(number(a, name)?).map_err(|_| bad(format!("{name:?} is negative"))),
         false => Ok(0),
     };
     let skip = count("skip")?;
@@ -103,17 +103,12 @@ pub(super) fn objects(s: &Server, a: &Arguments) -> Result<Value, String> {
 const STORES: [(&str, u8); 3] = [("default", 2), ("current", 1), ("next", 0)];
 
 /// A configuration item in each store, as a read of MNVDA tells it.
-fn one_item(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn one_item(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let id = which(s, a)?;
     let name = text(a, "item")?;
-    let at = match a.contains_key("at") {
-        true => text(a, "at")?,
-        false => "",
-    };
+    let at = text_if(a, "at")?;
     let rows = STORES.iter().map(|(store, mode)| {
-        let f = id.0;
-        let read = format!("function={f} item={name} configuration_item_header.access_mode={mode} {at}");
-        let answer = run(s, &read)?;
+        let answer = run(s, id, &command::item_read(name, *mode, at)?)?;
         let fields = answer["out"].as_array().into_iter().flatten();
         // Without those of the register that the item lies in.
         let is_header = |f: &Value| {
@@ -128,7 +123,7 @@ fn one_item(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 /// Configuration items that were set, decoded; or one of them.
-pub(super) fn config(s: &Server, a: &Arguments) -> Result<Value, String> {
+pub(super) fn config(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     if a.contains_key("item") {
         return one_item(s, a);
     }
@@ -166,48 +161,45 @@ fn flat(mut row: Value) -> Value {
 }
 
 /// What a command would be answered.
-pub(super) fn attempt(s: &Server, a: &Arguments) -> Result<Value, String> {
-    run(s, text(a, "command")?)
+pub(super) fn attempt(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
+    let given = text(a, "command")?;
+    if given.trim().is_empty() {
+        return Err(a.missing("command"));
+    }
+    let m = command::tried(given)?;
+    run(s, FunctionId(m.function), &m)
 }
 
 /// What a register reads as.
-pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, String> {
-    let FunctionId(f) = which(s, a)?;
-    let at = if a.contains_key("at") {
-        text(a, "at")?
-    } else {
-        ""
-    };
-    run(
-        s,
-        &format!("function={f} register={} {at}", word(a, "name")?),
-    )
+pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
+    let id = which(s, a)?;
+    let (_, m) = command::register_read(&word(a, "name")?, text_if(a, "at")?)?;
+    run(s, id, &m)
 }
 
 /// Executes a command on a copy of the card.
-fn run(s: &Server, command: &str) -> Result<Value, String> {
-    let m = message(command).map_err(|e| e.to_string())?;
-    let id = FunctionId(m.function);
-    let answer = |c: &Card, now: Time| {
-        let out = c.tried(id, &m.inbox, m.out_len, now)?;
-        Some((out, c.profile().overlay.clone()))
+fn run(s: &Server, id: FunctionId, m: &Message) -> Result<Value, Wrong> {
+    let answer = |c: &Card, now: Time| match c.tried(id, &m.inbox, m.out_len, now) {
+        Some(out) => Ok((out, c.profile().overlay.clone())),
+        None => Err(no_function(c.functions().count())),
     };
-    let (out, overlay) = s
-        .owner
-        .with_card(answer)
-        .ok_or("there is no such function")?;
+    let (out, overlay) = s.owner.with_card(answer)?;
     let seen = Seen {
-        function: m.function,
+        function: id.0,
         ..Seen::lone(&m.inbox, &out)
     };
     let n = observe::named(&seen, overlay.as_deref(), Which::All);
+    let syndrome = observe::syndrome(&seen);
+    // Of a refusal the rest of the outbox says nothing.
+    let raw = syndrome.is_none().then(|| hex(&out));
     Ok(json!({
         "command": n.command,
         "register": n.register,
         "item": n.item,
         "status": n.status,
+        "syndrome": syndrome,
         "out": n.output,
-        "raw": hex(&out),
+        "raw": raw,
     }))
 }
 
@@ -233,7 +225,7 @@ pub(super) fn names(a: &Answered) -> (String, String) {
 }
 
 /// Answers by function, opcode and status; how long is by opcode alone.
-pub(super) fn counters(s: &Server, _: &Arguments) -> Result<Value, String> {
+pub(super) fn counters(s: &Server, _: &Arguments) -> Result<Value, Wrong> {
     let all = |c: &Card, _| c.counters().answered().collect::<Vec<_>>();
     let all = s.owner.with_card(all);
     let micros = |d: Duration| (d.as_secs_f64() * 1e7).round() / 10.0;
@@ -252,7 +244,7 @@ pub(super) fn counters(s: &Server, _: &Arguments) -> Result<Value, String> {
 }
 
 /// The last commands, the oldest first.
-pub(super) fn recent(s: &Server, _: &Arguments) -> Result<Value, String> {
+pub(super) fn recent(s: &Server, _: &Arguments) -> Result<Value, Wrong> {
     let all = |c: &Card, _| c.counters().recent().copied().collect::<Vec<_>>();
     let row = |r: &Recent| {
         let (command, status) = names(&r.answer);

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use fw_model::{Card, FunctionId, FunctionReport};
 use serde_json::Value;
 
-use super::{Arguments, look::names};
+use super::{Arguments, Wrong, look::names};
 use crate::control::Server;
 
 /// The head of a metric: what it is, and its type.
@@ -54,7 +54,7 @@ const GAUGES: &[Gauge] = &[
 ];
 
 /// All metrics.
-pub(super) fn metrics(s: &Server, _: &Arguments) -> Result<Value, String> {
+pub(super) fn metrics(s: &Server, _: &Arguments) -> Result<Value, Wrong> {
     let look = |c: &Card, _| {
         let ids: Vec<FunctionId> = c.functions().collect();
         let reports: Vec<_> = ids.iter().filter_map(|f| c.report(*f)).collect();

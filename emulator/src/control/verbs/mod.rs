@@ -20,6 +20,7 @@ use fwctl_proto::{eqe, event, opcode, segment};
 use serde_json::{Map, Value, json};
 
 mod change;
+mod command;
 mod complete;
 mod look;
 mod metrics;
@@ -32,8 +33,35 @@ use super::Server;
 /// Bytes of a saved card that is loaded; the whole of it is a frame of a record.
 const MAX_LOAD: u64 = 128 << 20;
 
+/// Why a command is not carried out, in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// Its arguments are wrong, whatever the card is like.
+    Argument(String),
+    /// The card or the system does not let it happen now.
+    State(String),
+}
+
+impl From<String> for Wrong {
+    fn from(what: String) -> Self {
+        Self::State(what)
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(what: &str) -> Self {
+        Self::State(what.into())
+    }
+}
+
+/// Says what is wrong with an argument.
+fn bad(what: impl Into<String>) -> Wrong {
+    Wrong::Argument(what.into())
+}
+
 /// The arguments of a request, and the file that came with it.
 pub struct Arguments<'a> {
+    verb: &'static Verb,
     named: &'a Map<String, Value>,
     file: Cell<Option<File>>,
 }
@@ -41,9 +69,21 @@ pub struct Arguments<'a> {
 impl<'a> Arguments<'a> {
     /// As they came.
     #[must_use]
-    pub fn new(named: &'a Map<String, Value>, file: Option<File>) -> Self {
+    pub fn new(verb: &'static Verb, named: &'a Map<String, Value>, file: Option<File>) -> Self {
         let file = Cell::new(file);
-        Self { named, file }
+        Self { verb, named, file }
+    }
+
+    /// An argument that must be there.
+    fn needed(&self, name: &str) -> Result<&'a Value, Wrong> {
+        self.named.get(name).ok_or_else(|| self.missing(name))
+    }
+
+    fn missing(&self, name: &str) -> Wrong {
+        let all = self.verb.arguments.iter();
+        let about = all.filter(|a| a.0 == name);
+        let about: Vec<_> = about.map(|a| format!("{}={}: {}", a.0, a.1, a.2)).collect();
+        bad(format!("{} needs {}", self.verb.name, about.join("")))
     }
 }
 
@@ -55,8 +95,8 @@ impl Deref for Arguments<'_> {
     }
 }
 
-/// Carries out a command; on `Err` a sentence that says what is wrong.
-type Run = fn(&Server, &Arguments) -> Result<Value, String>;
+/// Carries out a command.
+type Run = fn(&Server, &Arguments) -> Result<Value, Wrong>;
 
 /// A command of the control socket.
 pub struct Verb {
@@ -364,7 +404,9 @@ pub const VERBS: &[Verb] = &[
         "register",
         "Show what a register reads as, decoded.",
         &[("name", "NAME|N", "the register, as PAOS"), MAYBE, AT],
-        Object(&["command", "register", "item", "status", "out", "raw"]),
+        Object(&[
+            "command", "register", "item", "status", "syndrome", "out", "raw",
+        ]),
         look::register,
     ),
     verb(
@@ -464,7 +506,9 @@ pub const VERBS: &[Verb] = &[
             "COMMAND",
             "as 'opcode=QUERY_CQ cqn=5': what `fault` calls when",
         )],
-        Object(&["command", "register", "item", "status", "out", "raw"]),
+        Object(&[
+            "command", "register", "item", "status", "syndrome", "out", "raw",
+        ]),
         look::attempt,
     ),
     verb(
@@ -499,7 +543,7 @@ pub fn help() -> String {
             fwctl-emu ctl --control fw.ctl delay opcode=QUERY_HCA_CAP ms=500"
 }
 
-fn functions(s: &Server, _: &Arguments) -> Result<Value, String> {
+fn functions(s: &Server, _: &Arguments) -> Result<Value, Wrong> {
     let reports = s.owner.with_card(|c, _| {
         c.functions()
             .filter_map(|f| c.report(f))
@@ -527,28 +571,27 @@ fn functions(s: &Server, _: &Arguments) -> Result<Value, String> {
     Ok(all.collect())
 }
 
-fn version(_: &Server, _: &Arguments) -> Result<Value, String> {
+fn version(_: &Server, _: &Arguments) -> Result<Value, Wrong> {
     Ok(json!({ "fwctl-emu": env!("CARGO_PKG_VERSION") }))
 }
 
 /// Asks the driver of `function` for `count` pages more, or fewer if it is negative.
-fn page_demand(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn page_demand(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let function = function(s, a)?;
-    let count =
-        i32::try_from(number(a, "count")?).map_err(|_| "\"count\" is out of range".to_owned())?;
+    let count = i32::try_from(number(a, "count")?).map_err(|_| bad("\"count\" is out of range"))?;
     s.owner
         .submit(Input::PageDemand { function, count }, &NoMemory);
     Ok(json!({}))
 }
 
 /// Power off and on: next-boot configuration becomes current.
-fn power_cycle(s: &Server, _: &Arguments) -> Result<Value, String> {
+fn power_cycle(s: &Server, _: &Arguments) -> Result<Value, Wrong> {
     s.owner.submit(Input::PowerCycle, &NoMemory);
     Ok(json!({}))
 }
 
 /// Writes what the flight recorder has to a new file.
-fn flight_dump(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn flight_dump(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let path = text(a, "path")?;
     let inputs = s.owner.dump(made(a, path)?);
     let inputs = inputs.map_err(|e| format!("{path}: {e}"))?;
@@ -556,13 +599,13 @@ fn flight_dump(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 /// The firmware resets itself.
-fn firmware_reset(s: &Server, _: &Arguments) -> Result<Value, String> {
+fn firmware_reset(s: &Server, _: &Arguments) -> Result<Value, Wrong> {
     s.owner.submit(Input::FirmwareReset, &NoMemory);
     Ok(json!({}))
 }
 
 /// Becomes a saved card.
-fn load(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn load(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let path = text(a, "path")?;
     if s.stored {
         return Err(
@@ -575,18 +618,15 @@ fn load(s: &Server, a: &Arguments) -> Result<Value, String> {
     let read = file.and_then(|f| f.take(MAX_LOAD + 1).read_to_end(&mut saved));
     read.map_err(|e| refused(path, &e))?;
     if saved.len() as u64 > MAX_LOAD {
-        return Err(format!("{path}: longer than {MAX_LOAD} bytes"));
+        return Err(format!("{path}: longer than {MAX_LOAD} bytes").into());
     }
     s.owner.load(saved).map_err(|e| format!("{path}: {e}"))?;
     Ok(json!({}))
 }
 
 /// Writes the whole card to a new file, which only this user can read.
-fn save(s: &Server, a: &Arguments) -> Result<Value, String> {
-    let path = a
-        .get("path")
-        .and_then(Value::as_str)
-        .ok_or("\"path\" is not the name of a file to write")?;
+fn save(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
+    let path = text(a, "path")?;
     let bytes = s.owner.with_card(|c, _| c.save());
     let bytes = bytes.map_err(|e| format!("the card cannot be written: {e}"))?;
     let mut file = made(a, path)?;
@@ -625,57 +665,64 @@ pub fn new_file(path: impl AsRef<Path>) -> io::Result<File> {
         .open(path)
 }
 
-fn quit(s: &Server, _: &Arguments) -> Result<Value, String> {
+fn quit(s: &Server, _: &Arguments) -> Result<Value, Wrong> {
     s.quitting.store(true, Ordering::Release);
     Ok(json!({}))
 }
 
 /// Holds back the answers to `opcode` (its name or number) for `ms` milliseconds; 0 ends that.
-fn delay(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn delay(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let opcode = named(a, "opcode", numbers(0..=u16::MAX, opcode::name))?;
-    let opcode = u16::try_from(opcode).map_err(|_| "\"opcode\" is above 0xffff".to_owned())?;
-    let ms = u64::try_from(number(a, "ms")?).map_err(|_| "\"ms\" is negative".to_owned())?;
+    let opcode = u16::try_from(opcode).map_err(|_| bad("\"opcode\" is above 0xffff"))?;
+    let ms = u64::try_from(number(a, "ms")?).map_err(|_| bad("\"ms\" is negative"))?;
     let nanos = ms.saturating_mul(1_000_000);
     s.owner.submit(Input::Delay { opcode, nanos }, &NoMemory);
     Ok(json!({}))
 }
 
 /// An argument that must be there and be text.
-fn text<'a>(a: &'a Arguments, name: &str) -> Result<&'a str, String> {
-    let value = a.get(name).and_then(Value::as_str);
-    value.ok_or_else(|| format!("{name:?} is missing, or no text"))
+fn text<'a>(a: &'a Arguments, name: &str) -> Result<&'a str, Wrong> {
+    let value = a.needed(name)?.as_str();
+    value.ok_or_else(|| bad(format!("{name:?} is no text")))
+}
+
+/// An argument that is text, and empty if it is not there.
+fn text_if<'a>(a: &'a Arguments, name: &str) -> Result<&'a str, Wrong> {
+    if a.contains_key(name) {
+        text(a, name)
+    } else {
+        Ok("")
+    }
 }
 
 /// An argument that must be there: text, or a number as text.
-fn word(a: &Arguments, name: &str) -> Result<String, String> {
-    match a.get(name) {
-        Some(Value::String(t)) => Ok(t.clone()),
-        Some(v @ Value::Number(_)) => Ok(v.to_string()),
-        _ => Err(format!(
-            "{name:?} is missing, or neither a number nor a name"
-        )),
+fn word(a: &Arguments, name: &str) -> Result<String, Wrong> {
+    match a.needed(name)? {
+        Value::String(t) => Ok(t.clone()),
+        v @ Value::Number(_) => Ok(v.to_string()),
+        _ => Err(bad(format!("{name:?} is neither a number nor a name"))),
     }
 }
 
 /// The argument `times`, if it is there.
-fn times(a: &Arguments) -> Result<Option<u64>, String> {
+fn times(a: &Arguments) -> Result<Option<u64>, Wrong> {
     if !a.contains_key("times") {
         return Ok(None);
     }
     let n = u64::try_from(number(a, "times")?);
-    Ok(Some(n.map_err(|_| "\"times\" is negative".to_owned())?))
+    Ok(Some(n.map_err(|_| bad("\"times\" is negative"))?))
 }
 
 /// Adds a fault; its number.
-fn fault(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn fault(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let fault = Fault::of(text(a, "when")?, text(a, "then")?, times(a)?);
-    add_fault(s, &fault.map_err(|e| e.to_string())?)
+    add_fault(s, &fault.map_err(|e| bad(e.to_string()))?)
 }
 
-fn add_fault(s: &Server, fault: &Fault) -> Result<Value, String> {
+fn add_fault(s: &Server, fault: &Fault) -> Result<Value, Wrong> {
     let known = s.owner.with_card(|c, _| c.functions().count());
     if let Some(f) = fault.function().filter(|f| usize::from(*f) >= known) {
-        return Err(format!("function={f}: {}", no_function(known)));
+        return Err(format!("function={f}: {}", no_function(known)).into());
     }
     let last = |c: &Card| c.faults().last().map(|f| f.id);
     let input = Input::Fault(fault);
@@ -686,12 +733,13 @@ fn add_fault(s: &Server, fault: &Fault) -> Result<Value, String> {
         Some(id) if before != Some(id) => Ok(json!({"id": id})),
         _ => Err(format!(
             "there are {MAX_FAULTS} faults already that may still strike; `fault-clear` makes room"
-        )),
+        )
+        .into()),
     }
 }
 
 /// Forgets a fault, or all; how many that were.
-fn fault_clear(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn fault_clear(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let id = match a.get("id") {
         None => None,
         Some(_) => {
@@ -713,7 +761,7 @@ fn fewer(s: &Server, input: Input<'_>, count: fn(&Card) -> usize) -> usize {
     s.owner.submit_and_see(input, &NoMemory, count, after)
 }
 
-fn faults(s: &Server, _: &Arguments) -> Result<Value, String> {
+fn faults(s: &Server, _: &Arguments) -> Result<Value, Wrong> {
     let row = |f: &Fault| {
         json!({
             "id": f.id, "fault": f.text, "matched": f.matched, "struck": f.struck, "followed": f.followed,
@@ -725,23 +773,29 @@ fn faults(s: &Server, _: &Arguments) -> Result<Value, String> {
 }
 
 /// Raises an event: `type` by name or number, `data` in hex (28 bytes, or fewer and zeros).
-fn event(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn event(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let function = function(s, a)?;
-    let byte =
-        |v: u64, what: &str| u8::try_from(v).map_err(|_| format!("{what:?} does not fit a byte"));
+    let byte = |v: u64, what: &str| {
+        u8::try_from(v).map_err(|_| bad(format!("{what:?} does not fit a byte")))
+    };
     let event_type = byte(named(a, "type", numbers(0..=u8::MAX, event::name))?, "type")?;
     let sub_type = match a.get("sub-type") {
         None => 0,
         Some(_) => u8::try_from(number(a, "sub-type")?)
-            .map_err(|_| "\"sub-type\" does not fit a byte".to_owned())?,
+            .map_err(|_| bad("\"sub-type\" does not fit a byte"))?,
     };
     let mut data = [0; eqe::DATA_BYTES];
     if let Some(given) = a.get("data") {
         // A number has lost its leading zeros.
-        let text = given.as_str().ok_or("\"data\" is no text of hex digits")?;
-        let bytes = hex(text)
-            .filter(|b| b.len() <= data.len())
-            .ok_or_else(|| format!("\"data\" is not hex of at most {} bytes", eqe::DATA_BYTES))?;
+        let text = given
+            .as_str()
+            .ok_or_else(|| bad("\"data\" is no text of hex digits"))?;
+        let bytes = hex(text).filter(|b| b.len() <= data.len()).ok_or_else(|| {
+            bad(format!(
+                "\"data\" is not hex of at most {} bytes",
+                eqe::DATA_BYTES
+            ))
+        })?;
         data[..bytes.len()].copy_from_slice(&bytes);
     }
     let input = Input::Event {
@@ -756,7 +810,7 @@ fn event(s: &Server, a: &Arguments) -> Result<Value, String> {
 
 /// Something is wrong with the firmware: `syndrome` by name or number, 0 for nothing any more.
 /// `fatal=1` asks the driver for a reset ("rfr"), `cold=1` for a power cycle ("crr").
-fn health(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn health(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let all = segment::health::SYNDROMES;
     let names = all.iter().map(|s| (s.0.into(), s.1));
     let small = |name: &str, most: i128, default: i128| {
@@ -768,12 +822,12 @@ fn health(s: &Server, a: &Arguments) -> Result<Value, String> {
         if (0..=most).contains(&value) {
             Ok(value)
         } else {
-            Err(format!("{name:?} is not in 0..={most}"))
+            Err(bad(format!("{name:?} is not in 0..={most}")))
         }
     };
     let report = Report {
-        syndrome: u8::try_from(named(a, "syndrome", names).map_err(|e| with_syndromes(&e))?)
-            .map_err(|_| "\"syndrome\" is above 0xff".to_owned())?,
+        syndrome: u8::try_from(named(a, "syndrome", names).map_err(with_syndromes)?)
+            .map_err(|_| bad("\"syndrome\" is above 0xff"))?,
         ext_syndrome: small("ext", 0xffff, 0)? as u16,
         severity: small("severity", 7, 3)? as u8,
         fatal: small("fatal", 1, 0)? == 1,
@@ -785,21 +839,24 @@ fn health(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 /// An error about a syndrome, with the names that there are.
-fn with_syndromes(e: &str) -> String {
+fn with_syndromes(e: Wrong) -> Wrong {
     let names: Vec<_> = segment::health::SYNDROMES.iter().map(|k| k.1).collect();
-    format!("{e}; there are: 0, {}", names.join(", "))
+    match e {
+        Wrong::Argument(e) => bad(format!("{e}; there are: 0, {}", names.join(", "))),
+        e @ Wrong::State(_) => e,
+    }
 }
 
 /// The firmware hangs (`on=1`): no command is executed and the health counter stands; `on=0` ends
 /// that.
-fn hang(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn hang(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let on = switch(a, "on")?;
     s.owner.submit(Input::Hang(on), &NoMemory);
     Ok(json!({}))
 }
 
 /// Plugs the cable of a function's port (`up=1`) or pulls it (`up=0`).
-fn link(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn link(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let function = function(s, a)?;
     let up = switch(a, "up")?;
     s.owner.submit(Input::Link { function, up }, &NoMemory);
@@ -807,7 +864,7 @@ fn link(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 /// Pulls a function of a PCI door out of its slot (`on=1`), or puts it back (`on=0`).
-fn surprise_removal(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn surprise_removal(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let function = function(s, a)?;
     let on = switch(a, "on")?;
     if s.clients.of(function).is_none_or(|c| c.1 != "vfio-user") {
@@ -815,7 +872,7 @@ fn surprise_removal(s: &Server, a: &Arguments) -> Result<Value, String> {
     }
     if !s.clients.slot(function).set_empty(on) {
         let state = if on { "pulled already" } else { "in its slot" };
-        return Err(format!("the function is {state}"));
+        return Err(format!("the function is {state}").into());
     }
     let text = match on {
         true => "the operator pulls the function out of its slot",
@@ -829,28 +886,28 @@ fn surprise_removal(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 /// The chip has this temperature in degrees Celsius.
-fn temperature(s: &Server, a: &Arguments) -> Result<Value, String> {
+fn temperature(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let celsius = u16::try_from(number(a, "celsius")?)
         .ok()
         .filter(|c| *c <= 1000)
-        .ok_or("\"celsius\" is not in 0..=1000")?;
+        .ok_or_else(|| bad("\"celsius\" is not in 0..=1000"))?;
     let eighths = celsius * 8;
     s.owner.submit(Input::Temperature { eighths }, &NoMemory);
     Ok(json!({}))
 }
 
 /// An argument that must be 0 or 1.
-fn switch(a: &Arguments, name: &str) -> Result<bool, String> {
+fn switch(a: &Arguments, name: &str) -> Result<bool, Wrong> {
     match number(a, name)? {
         0 => Ok(false),
         1 => Ok(true),
-        _ => Err(format!("{name:?} is not 0 or 1")),
+        _ => Err(bad(format!("{name:?} is not 0 or 1"))),
     }
 }
 
 /// The firmware says for `ms` milliseconds that it starts, and executes nothing.
-fn start(s: &Server, a: &Arguments) -> Result<Value, String> {
-    let ms = u64::try_from(number(a, "ms")?).map_err(|_| "\"ms\" is negative".to_owned())?;
+fn start(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
+    let ms = u64::try_from(number(a, "ms")?).map_err(|_| bad("\"ms\" is negative"))?;
     let nanos = ms.saturating_mul(1_000_000);
     s.owner.submit(Input::Start { nanos }, &NoMemory);
     Ok(json!({}))
@@ -882,10 +939,8 @@ fn integer(value: &Value) -> Option<i128> {
 }
 
 /// An argument that must be there and be a number.
-fn number(a: &Arguments, name: &str) -> Result<i128, String> {
-    a.get(name)
-        .and_then(integer)
-        .ok_or_else(|| format!("{name:?} is not a number"))
+fn number(a: &Arguments, name: &str) -> Result<i128, Wrong> {
+    integer(a.needed(name)?).ok_or_else(|| bad(format!("{name:?} is not a number")))
 }
 
 /// An argument that is a number, decimal or 0x…, or one of `names`, which are those of numbers.
@@ -893,13 +948,13 @@ fn named(
     a: &Arguments,
     name: &str,
     names: impl Iterator<Item = (u16, &'static str)>,
-) -> Result<u64, String> {
-    let value = a.get(name).ok_or_else(|| format!("{name:?} is missing"))?;
+) -> Result<u64, Wrong> {
+    let value = a.needed(name)?;
     if let Some(number) = integer(value).and_then(|n| u64::try_from(n).ok()) {
         return Ok(number);
     }
     let Value::String(text) = value else {
-        return Err(format!("{name:?}: there is no {value}"));
+        return Err(bad(format!("{name:?}: there is no {value}")));
     };
     let all: Vec<_> = names.collect();
     let known = all
@@ -907,7 +962,7 @@ fn named(
         .find(|(_, known)| known.eq_ignore_ascii_case(text));
     known.map(|(n, _)| u64::from(*n)).ok_or_else(|| {
         let meant = nearest(text, all.iter().map(|n| n.1));
-        format!("{name:?}: there is no {value}{meant}")
+        bad(format!("{name:?}: there is no {value}{meant}"))
     })
 }
 
@@ -924,11 +979,11 @@ fn no_function(known: usize) -> String {
 }
 
 /// The argument `function`: the number of a function that exists.
-fn function(s: &Server, a: &Arguments) -> Result<FunctionId, String> {
+fn function(s: &Server, a: &Arguments) -> Result<FunctionId, Wrong> {
     let known = s.owner.with_card(|c, _| c.functions().count());
     u8::try_from(number(a, "function")?)
         .ok()
         .filter(|f| usize::from(*f) < known)
         .map(FunctionId)
-        .ok_or_else(|| no_function(known))
+        .ok_or_else(|| no_function(known).into())
 }

@@ -7,7 +7,7 @@ use fw_model::{
 };
 use serde_json::{Value, json};
 
-use super::{Arguments, add_fault, fewer, number, text, times, word};
+use super::{Arguments, Wrong, add_fault, bad, fewer, number, text, times, word};
 use crate::{
     control::Server,
     decode::Which,
@@ -15,9 +15,10 @@ use crate::{
 };
 
 /// Stops commands once they are executed, before they are answered.
-pub(super) fn break_at(s: &Server, a: &Arguments) -> Result<Value, String> {
+pub(super) fn break_at(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let times = times(a)?.unwrap_or(0);
-    let fault = Fault::of(text(a, "when")?, "stop", Some(times)).map_err(|e| e.to_string())?;
+    let fault = Fault::of(text(a, "when")?, "stop", Some(times));
+    let fault = fault.map_err(|e| bad(e.to_string()))?;
     add_fault(s, &fault)
 }
 
@@ -33,7 +34,7 @@ fn seen<'a>(p: &Stopped<'a>, now: Time) -> Seen<'a> {
 }
 
 /// What is stopped, decoded.
-pub(super) fn stopped(s: &Server, _: &Arguments) -> Result<Value, String> {
+pub(super) fn stopped(s: &Server, _: &Arguments) -> Result<Value, Wrong> {
     let all = |c: &Card, now: Time| {
         let overlay = c.profile().overlay.clone();
         let row = |p: Stopped<'_>| {
@@ -58,7 +59,7 @@ pub(super) fn stopped(s: &Server, _: &Arguments) -> Result<Value, String> {
 }
 
 /// The number of a command that is stopped.
-fn id(s: &Server, a: &Arguments) -> Result<u32, String> {
+fn id(s: &Server, a: &Arguments) -> Result<u32, Wrong> {
     let id = u32::try_from(number(a, "id")?).ok();
     let known = |c: &Card, _| c.stopped().iter().any(|p| Some(p.number) == id);
     id.filter(|_| s.owner.with_card(known))
@@ -66,7 +67,7 @@ fn id(s: &Server, a: &Arguments) -> Result<u32, String> {
 }
 
 /// Sets a field of a stopped command's answer.
-pub(super) fn amend(s: &Server, a: &Arguments) -> Result<Value, String> {
+pub(super) fn amend(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let id = id(s, a)?;
     let path = text(a, "field")?;
     let place = |c: &Card, now: Time| {
@@ -83,11 +84,11 @@ pub(super) fn amend(s: &Server, a: &Arguments) -> Result<Value, String> {
         .owner
         .with_card(place)
         .ok_or("it is not stopped any more")?;
-    let place = place?;
-    let value = place.value(path, &word(a, "value")?)?;
+    let place = place.map_err(bad)?;
+    let value = place.value(path, &word(a, "value")?).map_err(bad)?;
     let (offset, width) = (place.offset, place.width);
     if u64::from(offset) + u64::from(width) > len as u64 * 8 {
-        return Err(format!("{path}: the answer is only {len} bytes long"));
+        return Err(format!("{path}: the answer is only {len} bytes long").into());
     }
     let amend = Input::Amend {
         stopped: id,
@@ -103,7 +104,7 @@ pub(super) fn amend(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 /// Answers one stopped command, or all.
-pub(super) fn go_on(s: &Server, a: &Arguments) -> Result<Value, String> {
+pub(super) fn go_on(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let number = if a.contains_key("id") {
         Some(id(s, a)?)
     } else {
@@ -114,7 +115,7 @@ pub(super) fn go_on(s: &Server, a: &Arguments) -> Result<Value, String> {
 }
 
 /// Answers a stopped command, and stops the next one of its function.
-pub(super) fn step(s: &Server, a: &Arguments) -> Result<Value, String> {
+pub(super) fn step(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let id = id(s, a)?;
     let of = |c: &Card, _| {
         let all = c.stopped();
