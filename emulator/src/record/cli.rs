@@ -163,7 +163,7 @@ fn shrink(
     if live {
         eprintln!();
     }
-    let mut out = Output::begin(to)?;
+    let mut out = Output::begin("--minimize", to)?;
     let mut write = |bytes: &[u8]| {
         let written = out.file().write_all(bytes);
         written.with_context(|| to.display().to_string())
