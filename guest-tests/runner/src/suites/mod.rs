@@ -115,7 +115,7 @@ mod tests {
                     test.name
                 );
                 assert!(
-                    (1..=600).contains(&test.limit),
+                    (1..=1200).contains(&test.limit),
                     "{}.{}",
                     suite.name,
                     test.name
