@@ -9,11 +9,12 @@ use fw_model::{
 use fwctl_proto::layout::get_bits;
 use serde_json::{Value, json};
 
-use super::{Arguments, Wrong, bad, command::register_read, function, text, text_if, word};
+use super::{
+    Arguments, Wrong, bad,
+    command::{REGISTER_BYTE, register_read},
+    function, text, text_if, word,
+};
 use crate::control::Server;
-
-/// Where a register lies in ACCESS_REG.
-const REGISTER: usize = 16;
 
 /// The argument `value`, for a field.
 fn bits(a: &Arguments, path: &str, t: Target) -> Result<Bits, Wrong> {
@@ -79,14 +80,14 @@ pub(super) fn register(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let input = Input::SetRegister {
         function,
         register,
-        given: m.inbox.get(REGISTER..).unwrap_or_default(),
+        given: m.inbox.get(REGISTER_BYTE..).unwrap_or_default(),
         bits,
     };
     s.owner.submit(input, &NoMemory);
     let reads = |c: &Card, now| {
         let out = c.tried(function, &m.inbox, m.out_len, now)?;
         (out.first() == Some(&0))
-            .then(|| get_bits(out.get(REGISTER..)?, target.offset, target.width).into())
+            .then(|| get_bits(out.get(REGISTER_BYTE..)?, target.offset, target.width).into())
     };
     match s.owner.with_card(reads).flatten() {
         Some(v) if v == bits.value => Ok(json!({})),

@@ -13,8 +13,9 @@ use fwctl_proto::{
 use super::{Wrong, bad};
 use crate::trace::parse_register;
 
-/// Where a register lies in ACCESS_REG, in bits.
-const REGISTER: u32 = 16 * 8;
+/// Where a register lies in ACCESS_REG, in bytes, and in bits.
+pub(super) const REGISTER_BYTE: usize = 16;
+const REGISTER: u32 = REGISTER_BYTE as u32 * 8;
 /// What begins the words of faults in an error; not all are of a command.
 const WORDS_OF_FAULTS: &str = "; there are opcode=";
 
