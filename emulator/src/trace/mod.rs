@@ -39,6 +39,12 @@ pub const QUEUE: usize = 4 << 20;
 /// Bytes before an entry, little-endian dwords: its length, and the same with every bit inverted, which tells a
 /// length that was changed from a file that ends too early.
 const ENTRY_HEAD: usize = 8;
+
+/// What lies before an entry of so many bytes.
+fn entry_head(len: usize) -> [u8; ENTRY_HEAD] {
+    (u64::from(!(len as u32)) << 32 | u64::from(len as u32)).to_le_bytes()
+}
+
 /// Bytes of an entry, at most: of a command with both messages as long as they may be, and what else there is of it.
 pub const MAX_ENTRY: usize = 2 * MAX_MESSAGE + 4096;
 // So that an empty queue takes any entry, behind one that says what is missing.
@@ -70,8 +76,9 @@ pub enum Entry<'a> {
         /// Version of the program.
         program: String,
     },
-    /// A command that has its answer.
-    Command(#[serde(with = "packed")] Command<'a>),
+    /// A command that has its answer. The writer packs it by itself.
+    #[serde(skip_serializing, deserialize_with = "packed::deserialize")]
+    Command(Command<'a>),
     /// An entry of an event queue, or an event on a command channel.
     Event {
         /// When.

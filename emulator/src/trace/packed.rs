@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 
 use fw_model::{Scope, limits::MAX_MESSAGE};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-use serde_bytes::{ByteBuf, Bytes};
+use serde::{Deserialize, Deserializer, de::Error};
+use serde_bytes::ByteBuf;
 
-use super::{Command, Via};
+use super::{Command, ENTRY_HEAD, Via, entry_head};
 
 /// The numbers of a command, little-endian.
 const HEAD: usize = 36;
@@ -22,14 +22,41 @@ mod kind {
     pub const GATEWAY: u8 = 3;
 }
 
-pub fn serialize<S: Serializer>(c: &Command<'_>, to: S) -> Result<S::Ok, S::Error> {
-    let head = head(c);
-    let pieces = (
-        Bytes::new(&head),
-        Bytes::new(without_zeros(&c.inbox)),
-        Bytes::new(without_zeros(&c.outbox)),
-    );
-    pieces.serialize(to)
+/// Number of [`Entry::Command`](super::Entry::Command) among the entries.
+const VARIANT: u8 = 1;
+/// What comes before the messages: the head of an entry, which entry it is, and the numbers behind their length.
+const BEFORE: usize = ENTRY_HEAD + 2 + HEAD;
+
+/// Adds a command behind its length, as postcard would write it: by hand, since what a trace costs is this.
+pub fn append(to: &mut Vec<u8>, c: &Command<'_>) {
+    let messages = [&c.inbox, &c.outbox].map(|m| without_zeros(m));
+    let pieces: usize = messages.iter().map(|m| varint(m.len()).1 + m.len()).sum();
+    let len = BEFORE - ENTRY_HEAD + pieces;
+    let mut before = [0; BEFORE];
+    let (entry, rest) = before.split_at_mut(ENTRY_HEAD);
+    entry.copy_from_slice(&entry_head(len));
+    let (which, numbers) = rest.split_at_mut(2);
+    which.copy_from_slice(&[VARIANT, HEAD as u8]);
+    numbers.copy_from_slice(&head(c));
+    to.reserve(ENTRY_HEAD + len);
+    to.extend_from_slice(&before);
+    for m in messages {
+        let (bytes, used) = varint(m.len());
+        to.extend(bytes.into_iter().take(used));
+        to.extend_from_slice(m);
+    }
+}
+
+/// A length as postcard writes it, seven bits a byte, and how many bytes that are.
+fn varint(len: usize) -> ([u8; 3], usize) {
+    const { assert!(MAX_MESSAGE < 1 << 21) };
+    const MORE: u8 = 0x80;
+    let byte = |n: usize| (len >> (7 * n)) as u8;
+    match len {
+        0..0x80 => ([byte(0), 0, 0], 1),
+        0x80..0x4000 => ([byte(0) | MORE, byte(1), 0], 2),
+        _ => ([byte(0) | MORE, byte(1) | MORE, byte(2)], 3),
+    }
 }
 
 pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Command<'static>, D::Error> {
@@ -38,6 +65,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Command<'static
         .ok_or_else(|| D::Error::custom("this is no command"))
 }
 
+#[inline]
 fn head(c: &Command<'_>) -> [u8; HEAD] {
     let (kind, number) = match c.via {
         Via::Slot(slot) => (kind::SLOT, slot),
@@ -94,22 +122,46 @@ fn command(head: &[u8], inbox: Vec<u8>, outbox: Vec<u8>) -> Option<Command<'stat
 /// Shorter messages are kept whole: it would cost more to look.
 const SHORT: usize = 64;
 
-/// A message up to its last word that is not zero; what does not fill a word at its begin stays. Zeros are looked
-/// for from the end, many at once as long as there are only such.
+/// A message up to its last word that is not zero; what does not fill a word at its begin stays.
 fn without_zeros(message: &[u8]) -> &[u8] {
-    const STEP: usize = 32;
     if message.len() < SHORT {
         return message;
     }
     let (rest, words) = message.as_rchunks::<8>();
-    let is_zero = |words: &[[u8; 8]]| words.iter().fold(0, |a, w| a | u64::from_ne_bytes(*w)) == 0;
-    let (few, steps) = words.as_rchunks::<STEP>();
-    let zeros = steps.iter().rev().take_while(|s| is_zero(*s)).count();
-    let there = few.len() + (steps.len() - zeros) * STEP;
-    let words = words.get(..there).unwrap_or_default();
-    let last = words.iter().rposition(|w| u64::from_ne_bytes(*w) != 0);
-    let end = rest.len() + last.map_or(0, |i| (i + 1) * 8);
+    let end = rest.len() + there(words) * 8;
     message.get(..end).unwrap_or_default()
+}
+
+/// How many words there are up to the last that is not zero.
+fn there(words: &[[u8; 8]]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has what the function is built for.
+        return unsafe { there_avx2(words) };
+    }
+    there_by_any(words)
+}
+
+/// With registers twice as wide, which nearly halves what a long answer costs.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn there_avx2(words: &[[u8; 8]]) -> usize {
+    there_by_any(words)
+}
+
+/// Zeros are looked for from the end, many at once as long as there are only such.
+#[inline(always)]
+fn there_by_any(words: &[[u8; 8]]) -> usize {
+    const STEP: usize = 32;
+    let mut rest = words;
+    while let Some((before, step)) = rest.split_last_chunk::<STEP>() {
+        if step.iter().fold(0, |a, w| a | u64::from_ne_bytes(*w)) != 0 {
+            break;
+        }
+        rest = before;
+    }
+    let last = rest.iter().rposition(|w| u64::from_ne_bytes(*w) != 0);
+    last.map_or(0, |i| i + 1)
 }
 
 /// A message as long as it was; `None` if none is.
@@ -124,10 +176,8 @@ fn with_zeros(mut message: Vec<u8>, len: usize) -> Option<Cow<'static, [u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::Entry;
     use fw_model::limits::MAX_MESSAGE;
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Packed(#[serde(with = "super")] Command<'static>);
 
     fn with(via: Via, inbox: &[u8], outbox: &[u8]) -> Command<'static> {
         Command {
@@ -143,9 +193,14 @@ mod tests {
     }
 
     fn there_and_back(c: &Command<'static>) -> usize {
-        let bytes = postcard::to_extend(&Packed(c.clone()), Vec::new()).unwrap();
-        assert_eq!(postcard::from_bytes::<Packed>(&bytes).unwrap().0, *c);
-        bytes.len()
+        let mut bytes = vec![0xee];
+        append(&mut bytes, c);
+        let (head, entry) = bytes.split_at(1 + ENTRY_HEAD);
+        assert_eq!(head[0], 0xee, "what was there stays");
+        assert_eq!(head[1..], entry_head(entry.len()));
+        let (read, rest) = postcard::take_from_bytes::<Entry>(entry).unwrap();
+        assert_eq!((read, rest), (Entry::Command(c.clone()), &[][..]));
+        entry.len()
     }
 
     #[test]
@@ -188,8 +243,8 @@ mod tests {
 
     #[test]
     fn zeros_at_the_end_take_no_room_and_come_back() {
-        // Three lengths and the numbers.
-        let bare = 1 + HEAD + 1 + 1;
+        // Which entry it is, the numbers behind their length, and two lengths.
+        let bare = 1 + 1 + HEAD + 1 + 1;
         assert_eq!(there_and_back(&with(Via::Gateway, &[], &[])), bare);
         for (len, last, kept) in [
             (16, 0, 16),
@@ -212,6 +267,8 @@ mod tests {
             }
             let more = usize::from(kept > 127);
             let wanted = bare + kept + more;
+            let words = message.as_rchunks().1;
+            assert_eq!(there(words), there_by_any(words));
             let found = there_and_back(&with(Via::Slot(1), &[], &message));
             assert_eq!(found, wanted, "an outbox of {len} with {last}");
             let found = there_and_back(&with(Via::Slot(1), &message, &[]));

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ENTRY_HEAD, Entry, MAGIC, QUEUE, VERSION};
+use super::{ENTRY_HEAD, Entry, MAGIC, QUEUE, VERSION, entry_head, packed};
 use crate::contained::contained;
 
 /// How long what was put may stay in memory.
@@ -159,19 +159,18 @@ impl postcard::ser_flavors::Flavor for Behind<'_> {
 
 /// Adds an entry behind its length.
 fn append(to: &mut Vec<u8>, entry: &Entry<'_>) {
+    if let Entry::Command(c) = entry {
+        return packed::append(to, c);
+    }
     let from = to.len();
     to.extend_from_slice(&[0; ENTRY_HEAD]);
     // Memory is all that it takes.
     if postcard::serialize_with_flavor(entry, Behind(to)).is_err() {
         return to.truncate(from);
     }
-    let len = (to.len().saturating_sub(from + ENTRY_HEAD)) as u32;
-    if let Some((a, b)) = to
-        .get_mut(from..from + ENTRY_HEAD)
-        .map(|h| h.split_at_mut(4))
-    {
-        a.copy_from_slice(&len.to_le_bytes());
-        b.copy_from_slice(&(!len).to_le_bytes());
+    let len = to.len().saturating_sub(from + ENTRY_HEAD);
+    if let Some(head) = to.get_mut(from..from + ENTRY_HEAD) {
+        head.copy_from_slice(&entry_head(len));
     }
 }
 
