@@ -34,13 +34,35 @@ pub struct BadFault {
 /// A delay may be as long as one of the control socket.
 const MAX_DELAY_MS: u64 = crate::limits::MAX_DELAY_NANOS / 1_000_000;
 
-/// The words of *when*.
-const WORDS: &[&str] = &[
-    "any", "opcode", "register", "item", "op_mod", "uid", "function", "state", "nth", "percent",
-    "at",
-];
-const WHEN: &str = "opcode=, register=, item=, op_mod=, uid=, function=, state=, nth=, percent=, any, a \
-                    field of the opcode's inbox, or at=";
+/// The words that something may be made of.
+struct Words {
+    all: &'static [&'static str],
+    /// As a message about a word that is none of them says it.
+    there_are: &'static str,
+}
+
+/// Those of *when*.
+const WHEN: Words = Words {
+    all: &[
+        "any", "opcode", "register", "item", "op_mod", "uid", "function", "state", "nth",
+        "percent", "at",
+    ],
+    there_are: "opcode=, register=, item=, op_mod=, uid=, function=, state=, nth=, percent=, any, a field of the \
+                opcode's inbox, or at=",
+};
+
+/// Those of a command that is to be tried.
+const COMMAND: Words = Words {
+    all: &["opcode", "register", "item", "op_mod", "uid", "function"],
+    there_are: "opcode=, register=, item=, op_mod=, uid=, function= and the fields of the opcode's inbox",
+};
+
+impl Words {
+    fn nearest(&self, word: &str) -> String {
+        let meant = nearest(word, self.all.iter().copied());
+        format!("{meant}; there are {}", self.there_are)
+    }
+}
 
 /// The actions that there are, for a message about a word that is none.
 fn actions(word: &str) -> String {
@@ -78,7 +100,7 @@ pub(super) fn parts(when: &str, then: &str, times: Option<u64>) -> Result<Fault,
     if text.len() > MAX_TEXT {
         return Err(error(format!("it is longer than {MAX_TEXT} bytes")));
     }
-    let (parsed, layouts) = self::when(when).map_err(error)?;
+    let (parsed, layouts) = self::when(when, &WHEN).map_err(error)?;
     let then = self::then(then, &layouts).map_err(error)?;
     if let Some(ms) = parsed.at {
         by_itself(&parsed, &then, ms, times).map_err(error)?;
@@ -398,7 +420,7 @@ pub fn message(text: &str) -> Result<Message, BadFault> {
         text: text.into(),
         what,
     };
-    let (mut w, layouts) = when(text).map_err(error)?;
+    let (mut w, layouts) = when(text, &COMMAND).map_err(error)?;
     if w.register.is_some() && w.opcode.is_none() {
         w.opcode = Some(opcode::ACCESS_REG);
     }
@@ -501,7 +523,7 @@ fn within(key: &str, value: &str, range: RangeInclusive<u64>) -> Result<u64, Str
     })
 }
 
-fn when(text: &str) -> Result<(When, Layouts), String> {
+fn when(text: &str, known: &Words) -> Result<(When, Layouts), String> {
     let mut w = When::default();
     let mut fields = Vec::new();
     let words: Vec<_> = pairs(text).map(|p| p.0).collect();
@@ -538,10 +560,7 @@ fn when(text: &str) -> Result<(When, Layouts), String> {
             ("nth", Some(v)) => w.nth = Some(within("nth", v, 1..=u64::MAX)?),
             ("percent", Some(v)) => w.percent = Some(within("percent", v, 1..=100)?),
             (path, Some(v)) => fields.push((path, v)),
-            (key, None) => {
-                let meant = nearest(key, WORDS.iter().copied());
-                return Err(format!("{key}{meant}; there are {WHEN}"));
-            }
+            (key, None) => return Err(format!("{key}{}", known.nearest(key))),
         }
     }
     if words.is_empty() {
@@ -552,12 +571,8 @@ fn when(text: &str) -> Result<(When, Layouts), String> {
     }
     let layouts = Layouts::of(&w);
     for (path, v) in fields {
-        let p = layouts.place(path, layouts.input).map_err(|e| {
-            format!(
-                "{e}{}; there are {WHEN}",
-                nearest(path, WORDS.iter().copied())
-            )
-        })?;
+        let none = |e: String| e + &known.nearest(path);
+        let p = layouts.place(path, layouts.input).map_err(none)?;
         w.fields.push((p.place(), p.value(path, v)?));
     }
     Ok((w, layouts))

@@ -2,7 +2,7 @@
 //! Commands that verbs try, and errors that speak of the verbs' own arguments.
 
 use fw_model::{
-    fault::{BadFault, Message, Target, answer_field, message, register_field},
+    fault::{Message, Target, answer_field, message, register_field},
     nearest, reg,
 };
 use fwctl_proto::{
@@ -16,25 +16,13 @@ use crate::trace::parse_register;
 /// Where a register lies in ACCESS_REG, in bytes, and in bits.
 pub(super) const REGISTER_BYTE: usize = 16;
 const REGISTER: u32 = REGISTER_BYTE as u32 * 8;
-/// What begins the words of faults in an error; not all are of a command.
-const WORDS_OF_FAULTS: &str = "; there are opcode=";
 
 /// What an error says of the message around a register.
 const OF_MESSAGE: &str = " or access_register_out";
 
 /// The command that `try` is given.
 pub(super) fn tried(command: &str) -> Result<Message, Wrong> {
-    message(command).map_err(|e| bad(of_command(&e)))
-}
-
-fn of_command(e: &BadFault) -> String {
-    match e.what.split_once(WORDS_OF_FAULTS) {
-        Some((what, _)) => format!(
-            "command: {what}; there are opcode=, register=, item=, op_mod=, uid=, function= and the fields of \
-             the opcode's inbox"
-        ),
-        None => format!("command: {}", e.what),
-    }
+    message(command).map_err(|e| bad(format!("command: {}", e.what)))
 }
 
 /// A register's id by name or number, and a read of it: `at` are fields of it, which choose a part.
