@@ -1,35 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What must hold for a card at any time, for sequences and for drivers of others.
 
-use std::sync::Arc;
-
-use fw_model::{
-    Card, EqReport, FunctionId, FunctionReport, ItemReport, ObjectReport, PagesReport, Profile,
-    UctxReport,
+use std::{
+    hash::{DefaultHasher, Hasher as _},
+    sync::Arc,
 };
 
-/// All that a function shows of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Looked {
-    report: Option<FunctionReport>,
-    objects: Vec<ObjectReport>,
-    uctx: Vec<UctxReport>,
-    eqs: Vec<EqReport>,
-    pages: Option<PagesReport>,
-    items: Vec<ItemReport>,
-}
+use fw_model::{Card, FunctionId, Profile};
 
-/// Looks at a function.
+/// Looks at all that a function shows of itself: another number is another state.
 #[must_use]
-pub fn looked_at(card: &Card, f: FunctionId) -> Looked {
-    Looked {
-        report: card.report(f),
-        objects: card.objects(f, None),
-        uctx: card.uctx(f),
-        eqs: card.eqs(f),
-        pages: card.pages(f),
-        items: card.items(),
-    }
+pub fn looked_at(card: &Card, f: FunctionId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    card.fingerprint(f, &mut hasher);
+    hasher.finish()
 }
 
 /// A card is saved, loaded, and is then the same.
@@ -46,4 +30,56 @@ pub fn saves_and_loads(card: &Card, profile: &Arc<Profile>) {
         loaded.save().expect("saved again") == saved,
         "a loaded card is another one"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, command, targets};
+    use fw_model::{EventPath, Input, ResetKind};
+    use fwctl_proto::{layout::set_bits, opcode, register};
+
+    const F: FunctionId = FunctionId(0);
+
+    #[test]
+    fn whatever_a_function_shows_is_seen_to_change_and_nothing_else() {
+        let mut d = Device::of(targets::profile(), &[EventPath::EventQueues]);
+        let mut item = command(opcode::ACCESS_REG, 0, 16 + 16 + 12);
+        set_bits(&mut item, 80, 16, u64::from(register::MNVDA));
+        set_bits(&mut item, 16 * 8, 32, 12);
+        set_bits(&mut item, 16 * 8 + 32, 32, 0x80);
+        type Step<'a> = (&'a str, bool, &'a dyn Fn(&mut Device));
+        let sent = |d: &mut Device, c: &[u8], ok: bool| {
+            assert_eq!(d.command(F, c, 64), ok, "{c:x?}");
+        };
+        let steps: [Step<'_>; 9] = [
+            ("nothing", false, &|_| {}),
+            ("enabled, with pages", true, &|d| d.bring_up(F)),
+            ("a question", false, &|d| {
+                sent(d, &command(opcode::QUERY_ADAPTER, 0, 16), true);
+            }),
+            ("a refused command", false, &|d| {
+                sent(d, &command(opcode::DESTROY_MKEY, 0, 16), false);
+            }),
+            ("an object", true, &|d| {
+                sent(d, &command(opcode::ALLOC_PD, 0, 16), true);
+            }),
+            ("a user context", true, &|d| {
+                sent(d, &command(opcode::CREATE_UCTX, 0, 64), true);
+            }),
+            ("a page", true, &|d| assert!(d.give_pages(F, 9000, 1))),
+            ("an item", true, &|d| sent(d, &item, true)),
+            ("a reset", true, &|d| {
+                d.submit(Input::Reset {
+                    function: F,
+                    kind: ResetKind::Flr,
+                });
+            }),
+        ];
+        for (what, changes, step) in steps {
+            let before = looked_at(&d.card, F);
+            step(&mut d);
+            assert_eq!(looked_at(&d.card, F) != before, changes, "{what}");
+        }
+    }
 }

@@ -16,7 +16,10 @@ use fwctl_proto::{
     mst, opcode, register,
 };
 
-use crate::known::Known;
+use crate::{
+    bytes::{byte, short},
+    known::Known,
+};
 
 /// Longest inbox that is made.
 pub const MAX_INBOX: usize = 8192;
@@ -191,7 +194,7 @@ impl Commands {
     }
 
     fn pick(&self, u: &mut Unstructured<'_>) -> Option<&Template> {
-        let n = usize::from(u.arbitrary::<u16>().unwrap_or(0));
+        let n = usize::from(short(u));
         self.all.get(n.checked_rem(self.all.len())?)
     }
 
@@ -204,10 +207,6 @@ impl Commands {
             _ => None,
         }
     }
-}
-
-fn byte(u: &mut Unstructured<'_>) -> u8 {
-    u.arbitrary().unwrap_or(0)
 }
 
 /// A length that a fuzzer says: itself up to `most`, and a short one instead of what is longer, as most
@@ -275,17 +274,17 @@ impl Template {
         let op_mod = if flags & flag::OP_MOD == 0 {
             0
         } else {
-            u.arbitrary().unwrap_or(0u16)
+            short(u)
         };
         let (mut in_len, mut out_len) = (self.in_len, self.out_len);
         if flags & flag::LENGTHS != 0 {
             // An inbox a little shorter or longer than the layout; an outbox of any length.
-            let at = u.arbitrary::<i8>().unwrap_or(0);
+            let at = byte(u) as i8;
             in_len = in_len.saturating_add_signed(isize::from(at) * 4);
-            out_len = length(u.arbitrary().unwrap_or(0), MAX_OUTBOX);
+            out_len = length(short(u), MAX_OUTBOX);
         }
         let arm = self.choice.as_ref().and_then(|c| {
-            let n = usize::from(u.arbitrary::<u16>().unwrap_or(0));
+            let n = usize::from(short(u));
             let arm = c.arms.get(n.checked_rem(c.arms.len())?)?;
             Some((c, arm))
         });
@@ -318,7 +317,7 @@ impl Template {
     /// Changes one place.
     fn change(&self, u: &mut Unstructured<'_>, slots: &[Slot], known: &Known, inbox: &mut [u8]) {
         let n = if slots.len() > 256 {
-            usize::from(u.arbitrary::<u16>().unwrap_or(0))
+            usize::from(short(u))
         } else {
             usize::from(byte(u))
         };
@@ -340,7 +339,7 @@ impl Template {
             8 => u64::from(known.uid(byte(u))),
             9 => u64::from(table_number(slot.width, u.arbitrary().unwrap_or(0))),
             10 => max - 1,
-            _ => u64::from(u.arbitrary::<u16>().unwrap_or(0)),
+            _ => u64::from(short(u)),
         };
         set_bits(inbox, slot.offset, slot.width, value & max);
     }

@@ -44,6 +44,11 @@ impl Guest {
         true
     }
 
+    /// Nothing was written since it was all zero.
+    pub fn is_clear(&self) -> bool {
+        self.dirty.get() == 0
+    }
+
     /// All zero again.
     pub fn clear(&self) {
         let dirty = self.dirty.replace(0);

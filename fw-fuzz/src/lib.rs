@@ -59,6 +59,7 @@
 #![forbid(unsafe_code)]
 
 mod begin;
+mod bytes;
 pub mod check;
 mod commands;
 pub mod compare;
@@ -76,7 +77,7 @@ pub mod trials;
 
 pub use begin::{begins, set_begin_hook};
 pub use commands::{Commands, MAX_INBOX, MAX_OUTBOX, UnknownCommand};
-pub use device::{Device, Reply, command};
+pub use device::{Device, Kept, Reply, command};
 pub use guest::{GUEST_BYTES, Guest};
 pub use hash::hash;
 pub use known::Known;

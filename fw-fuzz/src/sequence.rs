@@ -15,7 +15,8 @@ use fwctl_proto::{
 };
 
 use crate::{
-    Device,
+    Device, Kept,
+    bytes::{byte, short},
     commands::{Commands, MAX_INBOX, MAX_OUTBOX, length},
     known::Known,
 };
@@ -24,6 +25,9 @@ use crate::{
 pub const MAX_STEPS: usize = 16;
 /// Functions of its card.
 pub const FUNCTIONS: usize = 2;
+
+/// States that the functions begin in: disabled, enabled, up, of each.
+const BEGINS: usize = 3 * 3;
 
 /// Kinds of steps: a step's first byte is below these.
 mod kind {
@@ -54,6 +58,8 @@ pub struct Sequence {
     device: Device,
     known: [Known; FUNCTIONS],
     faults: Faults,
+    /// What each first byte leads to.
+    begins: [Option<Kept>; BEGINS],
 }
 
 impl Sequence {
@@ -66,6 +72,7 @@ impl Sequence {
             device: Device::of(profile, &paths),
             known: core::array::from_fn(|_| Known::default()),
             faults: Faults::default(),
+            begins: Default::default(),
         }
     }
 
@@ -81,21 +88,23 @@ impl Sequence {
     /// If the firmware does what it must not; see [`Device`].
     pub fn run(&mut self, data: &[u8]) {
         let mut u = Unstructured::new(data);
-        self.device.renew();
         for known in &mut self.known {
             *known = Known::default();
         }
         let begin = byte(&mut u);
-        for n in 0..FUNCTIONS {
-            let f = FunctionId(n as u8);
-            match begin >> (2 * n) & 3 {
-                0 => {}
-                1 => {
-                    self.device.bring_to_enabled(f);
+        let states: [u8; FUNCTIONS] = core::array::from_fn(|n| (begin >> (2 * n) & 3).min(2));
+        let kept = &mut self.begins[usize::from(states[0] + 3 * states[1])];
+        self.device.renew_to(kept, |device| {
+            for (f, state) in (0..).map(FunctionId).zip(states) {
+                match state {
+                    0 => {}
+                    1 => {
+                        device.bring_to_enabled(f);
+                    }
+                    _ => device.bring_up(f),
                 }
-                _ => self.device.bring_up(f),
             }
-        }
+        });
         crate::begins();
         for _ in 0..MAX_STEPS {
             if u.is_empty() {
@@ -157,7 +166,7 @@ impl Sequence {
             }
         } else if let (Some(before), Some(_)) = (before, device.reply()) {
             let now = crate::check::looked_at(&device.card, f);
-            assert_eq!(before, now, "a refused command has changed something");
+            assert!(before == now, "a refused command has changed something");
         }
     }
 
@@ -185,7 +194,7 @@ impl Sequence {
             }
             11..=14 => {
                 let data = u.arbitrary::<[u8; 8]>().unwrap_or_default();
-                let offset = u32::from(u.arbitrary::<u16>().unwrap_or(0));
+                let offset = u32::from(short(u));
                 let uar = 64 + u32::from(small);
                 device.submit(Input::UarWrite {
                     function,
@@ -195,7 +204,7 @@ impl Sequence {
                 });
             }
             15..=18 => {
-                let offset = u32::from(u.arbitrary::<u16>().unwrap_or(0)) & 0x1fff;
+                let offset = u32::from(short(u)) & 0x1fff;
                 let data = u.arbitrary::<[u8; 4]>().unwrap_or_default();
                 device.submit(Input::SegmentWrite {
                     function,
@@ -222,7 +231,7 @@ impl Sequence {
                 device.submit(Input::Reset { function, kind });
             }
             26..=29 => {
-                let row = usize::from(u.arbitrary::<u16>().unwrap_or(0)) % table::OPS.len();
+                let row = usize::from(short(u)) % table::OPS.len();
                 device.submit(Input::Delay {
                     opcode: table::OPS[row].opcode,
                     nanos: u64::from(small) * 100,
@@ -280,7 +289,7 @@ impl Sequence {
             }
             51 => device.submit(Input::Amend {
                 stopped: u32::from(small & 3),
-                offset: u32::from(u.arbitrary::<u16>().unwrap_or(0)),
+                offset: u32::from(short(u)),
                 width: u32::from(byte(u) % 66),
                 value: u.arbitrary().unwrap_or(0),
             }),
@@ -291,7 +300,7 @@ impl Sequence {
             // The disk is full, or there is room again.
             53 => device.stores = small & 1 == 1,
             _ => {
-                let page = u.arbitrary::<u8>().unwrap_or(0);
+                let page = byte(u);
                 device.give_pages(function, 1000 + u32::from(page), u32::from(small));
             }
         }
@@ -312,7 +321,7 @@ enum When {
 
 impl Faults {
     fn one(&mut self, u: &mut Unstructured<'_>, n: u8) -> Option<&Fault> {
-        let row = usize::from(u.arbitrary::<u16>().unwrap_or(0)) % table::OPS.len();
+        let row = usize::from(short(u)) % table::OPS.len();
         let when = match table::OPS[row].opcode {
             op if n & 0x40 == 0 && opcode::name(op).is_some() => When::Opcode(op),
             _ => When::Percent(1 + byte(u) % 100),
@@ -365,13 +374,9 @@ const THEN: [&str; 30] = [
     "removal",
 ];
 
-fn byte(u: &mut Unstructured<'_>) -> u8 {
-    u.arbitrary().unwrap_or(0)
-}
-
 fn bits(u: &mut Unstructured<'_>) -> Bits {
     Bits {
-        offset: u32::from(u.arbitrary::<u16>().unwrap_or(0)),
+        offset: u32::from(short(u)),
         width: u32::from(byte(u) % 65),
         value: u.arbitrary().unwrap_or(0),
     }
@@ -379,8 +384,8 @@ fn bits(u: &mut Unstructured<'_>) -> Bits {
 
 /// A command as the bytes have it: its length (2, little-endian), the outbox's (2), and itself.
 fn raw(u: &mut Unstructured<'_>, inbox: &mut Vec<u8>) -> u32 {
-    let len = length(u.arbitrary().unwrap_or(0), MAX_INBOX as u32) as usize;
-    let out_len = length(u.arbitrary().unwrap_or(0), MAX_OUTBOX);
+    let len = length(short(u), MAX_INBOX as u32) as usize;
+    let out_len = length(short(u), MAX_OUTBOX);
     inbox.clear();
     let there = len.min(u.len());
     inbox.extend_from_slice(u.bytes(there).unwrap_or_default());

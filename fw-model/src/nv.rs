@@ -137,6 +137,13 @@ impl NvStore {
             .collect()
     }
 
+    /// Hashes all values.
+    pub(crate) fn fingerprint(&self, to: &mut impl core::hash::Hasher) {
+        use core::hash::Hash as _;
+        self.next.hash(to);
+        self.current.hash(to);
+    }
+
     /// True if any item has a value in force.
     #[must_use]
     pub fn has_current(&self) -> bool {

@@ -7,13 +7,13 @@ use fw_model::{Delivery, EventPath, FunctionId, object::KindId, table};
 use fwctl_proto::{layout::get_bits, opcode};
 
 use super::{Target, profile, recorded};
-use crate::{Commands, Device, check::looked_at, command, dictionary};
+use crate::{Commands, Device, Kept, check::looked_at, command, dictionary};
 
 /// The target.
 pub static INBOX: Target = Target {
     name: "inbox",
     about: "raw inbox bytes to the engine, in each state of a function",
-    max_len: 1024,
+    max_len: 384,
     run,
     record: Some(record),
     dictionary: dictionary::commands,
@@ -22,6 +22,8 @@ pub static INBOX: Target = Target {
 
 /// Bytes before the inbox: which state, and the outbox's length in units of 16.
 const HEAD: usize = 2;
+/// In the first byte: whether the inbox ends with zeros, as long as the opcode's inbox is.
+const WHOLE: u8 = 0x20;
 /// In the first byte: whether what a command that changes nothing has left is compared with what was before.
 const COMPARE: u8 = 0x10;
 /// States: disabled, enabled, up, up with an object of each kind that can be made from zeros.
@@ -39,6 +41,7 @@ thread_local! {
 struct Prepared {
     state: usize,
     device: Device,
+    kept: Option<Kept>,
     used: bool,
 }
 
@@ -48,6 +51,7 @@ impl Prepared {
         let mut prepared = Self {
             state,
             device,
+            kept: None,
             used: false,
         };
         prepared.bring();
@@ -55,8 +59,9 @@ impl Prepared {
     }
 
     fn bring(&mut self) {
-        self.device.renew();
-        bring(self.state, &mut self.device);
+        let state = self.state;
+        self.device
+            .renew_to(&mut self.kept, |device| bring(state, device));
     }
 }
 
@@ -80,37 +85,61 @@ fn bring(state: usize, device: &mut Device) {
     }
 }
 
-/// What the first bytes say: the state, the outbox's length, the inbox.
-fn parse(data: &[u8]) -> Option<(usize, u32, &[u8])> {
-    let (head, inbox) = data.split_at_checked(HEAD)?;
-    Some((
-        STATE[usize::from(head[0] & 0xf)],
-        u32::from(head[1]) * 16,
-        inbox,
-    ))
+/// An input, as its first bytes say.
+struct Parsed<'a> {
+    state: usize,
+    compared: bool,
+    outbox_len: u32,
+    given: &'a [u8],
+    inbox_len: usize,
+}
+
+fn parse(data: &[u8]) -> Option<Parsed<'_>> {
+    let (head, given) = data.split_at_checked(HEAD)?;
+    let op = given.first_chunk().map(|b| u16::from_be_bytes(*b));
+    let row = op.filter(|_| head[0] & WHOLE != 0).and_then(table::find);
+    Some(Parsed {
+        state: STATE[usize::from(head[0] & 0xf)],
+        compared: head[0] & COMPARE != 0,
+        outbox_len: u32::from(head[1]) * 16,
+        given,
+        inbox_len: row.map_or(0, |r| r.in_len.into()).max(given.len()),
+    })
+}
+
+impl Parsed<'_> {
+    /// Sends it; gives its inbox to `then`.
+    fn send<R>(&self, device: &mut Device, then: impl FnOnce(&Device, &[u8]) -> R) -> R {
+        let mut inbox = device.take_buffer();
+        inbox.clear();
+        inbox.extend_from_slice(self.given);
+        inbox.resize(self.inbox_len, 0);
+        device.command(F, &inbox, self.outbox_len);
+        let r = then(device, &inbox);
+        device.return_buffer(inbox);
+        r
+    }
 }
 
 /// Handles an input.
 pub fn run(data: &[u8]) {
-    let Some((state, out_len, inbox)) = parse(data) else {
+    let Some(input) = parse(data) else {
         return;
     };
     DEVICES.with_borrow_mut(|devices| {
         let devices = devices.get_or_insert_with(|| core::array::from_fn(Prepared::new));
-        let d = &mut devices[state];
+        let d = &mut devices[input.state];
         if core::mem::take(&mut d.used) {
             d.bring();
         }
-        let compared = data.first().is_some_and(|b| b & COMPARE != 0);
-        let before = compared.then(|| looked_at(&d.device.card, F));
+        let before = input.compared.then(|| looked_at(&d.device.card, F));
         crate::begins();
-        d.device.command(F, inbox, out_len);
-        d.used = !changed_nothing(&d.device, inbox);
+        d.used = !input.send(&mut d.device, changed_nothing);
         if let (Some(before), false) = (before, d.used) {
             // Else the next input would find another device than it should.
             let now = looked_at(&d.device.card, F);
-            assert_eq!(
-                before, now,
+            assert!(
+                before == now,
                 "a command that changes nothing has changed something"
             );
         }
@@ -133,22 +162,27 @@ fn changed_nothing(device: &Device, inbox: &[u8]) -> bool {
 fn record(data: &[u8]) -> Vec<u8> {
     let mut device = Device::of(profile(), &[EventPath::Channel]);
     recorded(&mut device, |device| {
-        if let Some((state, out_len, inbox)) = parse(data) {
-            bring(state, device);
-            device.command(F, inbox, out_len);
+        if let Some(input) = parse(data) {
+            bring(input.state, device);
+            input.send(device, |_, _| {});
         }
     })
 }
 
-/// Each command of the table once, with nothing but its opcode, where it is allowed.
+/// Each command of the table once, with nothing but its header; what names an object, where there are some.
 fn seeds() -> Vec<Vec<u8>> {
     let commands = Commands::all();
     let all = table::OPS
         .iter()
         .filter(|o| commands.position(o.opcode).is_some());
     let seed = |op: &table::Op| {
-        let mut seed = vec![3 | COMPARE, op.out_len.div_ceil(16).clamp(1, 255) as u8];
-        seed.extend(command(op.opcode, 0, usize::from(op.in_len).max(16)));
+        let state = match op.action {
+            table::Action::Destroy(_) | table::Action::Query(_) | table::Action::Modify(_) => 3,
+            _ => 2,
+        };
+        let how = state | COMPARE | WHOLE;
+        let mut seed = vec![how, op.out_len.div_ceil(16).clamp(1, 255) as u8];
+        seed.extend(command(op.opcode, 0, 16));
         seed
     };
     all.map(seed).collect()

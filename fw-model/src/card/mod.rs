@@ -4,6 +4,7 @@
 mod acts;
 mod answer;
 pub mod counters;
+mod fingerprint;
 mod inspect;
 mod poke;
 pub mod reset;
@@ -86,7 +87,7 @@ pub struct CardOptions {
 }
 
 /// What the functions of a card have in common.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Shared {
     /// The non-volatile configuration.
     pub nv: NvStore,
@@ -180,7 +181,7 @@ impl Shared {
 }
 
 /// A card. One owner gives it all inputs of all functions, so that they have one order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Card {
     pub(crate) profile: Arc<Profile>,
     pub(crate) functions: Vec<Function>,
@@ -249,6 +250,17 @@ impl Card {
         self.counters = old.counters.cleared();
         self.taken = old.taken;
         self.outbox = old.outbox;
+    }
+
+    /// The card becomes a copy of another one, and goes on with the memory that commands use.
+    pub fn become_like(&mut self, other: &Self) {
+        let (taken, outbox) = (
+            core::mem::take(&mut self.taken),
+            core::mem::take(&mut self.outbox),
+        );
+        self.clone_from(other);
+        self.taken = taken;
+        self.outbox = outbox;
     }
 
     /// A card with this state, which was checked.

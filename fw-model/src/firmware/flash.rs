@@ -52,7 +52,7 @@ impl PartialEq for FromFactory {
 impl Eq for FromFactory {}
 
 /// The flash.
-#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Flash {
     pages: BTreeMap<u32, Box<[u8]>>,
     /// Pages before changes that are not stored yet; none is as the factory left it.

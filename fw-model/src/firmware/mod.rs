@@ -67,7 +67,7 @@ pub struct Running {
 }
 
 /// See the module's text.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Firmware {
     /// Where images are.
     pub flash: Flash,

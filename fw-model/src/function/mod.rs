@@ -75,7 +75,7 @@ pub struct Segment {
 }
 
 /// A function.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Function {
     /// Its number on the card.
     pub id: FunctionId,

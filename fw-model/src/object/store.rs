@@ -101,6 +101,12 @@ impl Objects {
             .flat_map(|t| t.map.iter().map(|(n, o)| (*n, o)))
     }
 
+    /// All objects: number of its kind, id, itself.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (usize, u32, &Object)> + '_ {
+        let tables = self.tables.iter().enumerate();
+        tables.flat_map(|(kind, t)| t.map.iter().map(move |(n, o)| (kind, *n, o)))
+    }
+
     /// An object, by any of its ids.
     #[must_use]
     pub fn get(&self, id: KindId, n: u32) -> Option<&Object> {
