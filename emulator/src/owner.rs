@@ -175,18 +175,13 @@ impl Owner {
         }
         let began = Instant::now();
         let now = self.now();
-        let function = input.function();
-        let tag = match input {
-            Input::Command { tag, .. } => Some(tag),
-            _ => None,
-        };
         i.fx.clear();
         let answered = i.card.counters().total();
         // The one place where a command asks whether it is traced.
         let took = if !cfg!(fwctl_emu_untraced) && i.trace.is_some() {
-            i.traced(&input, (function, tag), (now, began), mem)
+            i.traced(&input, now, began, mem)
         } else {
-            i.contain(function, tag, now, &Step::of(input), mem);
+            i.contain(now, &Step::of(input), mem);
             i.changed();
             i.carry_out::<false>(now, began)
         };
@@ -213,7 +208,7 @@ impl Owner {
             if let Some(t) = &mut i.trace {
                 t.note(None, "the operator loads a saved card".into(), now);
             }
-            i.contain(None, None, now, &Step::Load(saved), &NoMemory);
+            i.contain(now, &Step::Load(saved), &NoMemory);
             i.changed();
             i.happened(None, now);
             i.carry_out::<true>(now, began);
@@ -349,7 +344,7 @@ impl Owner {
                 Some(at) if at <= now => {
                     i.fx.clear();
                     let (began, answered) = (Instant::now(), i.card.counters().total());
-                    i.contain(None, None, now, &Step::Poll, &NoMemory);
+                    i.contain(now, &Step::Poll, &NoMemory);
                     i.changed();
                     i.happened(None, now);
                     let took = i.carry_out::<true>(now, began);
@@ -393,17 +388,22 @@ impl Owner {
 impl Inner {
     /// Runs the model; a panic in it ends that input, and what it was for starts anew: its function, or
     /// all of them if nobody can tell whose state it was.
-    fn contain(
-        &mut self,
-        function: Option<FunctionId>,
-        tag: Option<u64>,
-        now: Time,
-        step: &Step<'_>,
-        mem: &dyn GuestMemory,
-    ) {
-        if self.run(step, now, mem) {
-            return;
+    #[inline]
+    fn contain(&mut self, now: Time, step: &Step<'_>, mem: &dyn GuestMemory) {
+        if !self.run(step, now, mem) {
+            self.broke(now, step, mem);
         }
+    }
+
+    /// The model has panicked.
+    #[cold]
+    #[inline(never)]
+    fn broke(&mut self, now: Time, step: &Step<'_>, mem: &dyn GuestMemory) {
+        let (function, tag) = match step {
+            Step::Input(Input::Command { function, tag, .. }) => (Some(*function), Some(*tag)),
+            Step::Input(input) => (input.function(), None),
+            _ => (None, None),
+        };
         if let Some(flight) = &mut self.flight {
             flight.panicked();
         }
@@ -549,7 +549,8 @@ impl Inner {
         let (card, fx) = (&mut self.card, &mut self.fx);
         let from = fx.len();
         self.notes.clear();
-        let ok = if self.record.is_none() && self.flight.is_none() {
+        let is_kept = self.record.is_some() || self.flight.is_some();
+        let ok = if !is_kept {
             catch_unwind(AssertUnwindSafe(|| step.happen(card, now, mem, fx))).is_ok()
         } else {
             let noted = Noted::new(mem, &mut self.notes);
@@ -558,7 +559,9 @@ impl Inner {
         if !ok {
             fx.truncate(from);
         }
-        self.keep(step, now, from, !ok);
+        if is_kept {
+            self.keep(step, now, from, !ok);
+        }
         ok
     }
 
@@ -617,14 +620,14 @@ impl Inner {
     fn traced(
         &mut self,
         input: &Input<'_>,
-        (function, tag): (Option<FunctionId>, Option<u64>),
-        (now, began): (Time, Instant),
+        now: Time,
+        began: Instant,
         mem: &dyn GuestMemory,
     ) -> Duration {
         if let Some(t) = &mut self.trace {
             t.comes(input, now);
         }
-        self.contain(function, tag, now, &Step::of(*input), mem);
+        self.contain(now, &Step::of(*input), mem);
         self.changed();
         self.happened(Some(input), now);
         self.carry_out::<true>(now, began)
@@ -724,7 +727,7 @@ impl Inner {
             self.fx.clear();
             for (token, stored) in commits {
                 let input = Input::Committed { token, stored };
-                self.contain(None, None, now, &Step::of(input), &NoMemory);
+                self.contain(now, &Step::of(input), &NoMemory);
             }
         }
         if touched != 0 {
