@@ -20,7 +20,7 @@ const HELP: &str = "\
 Usage: fw-fuzz COMMAND
 
   list                        the targets
-  max-len TARGET              longest input of a target
+  options TARGET              its options for libFuzzer, as NAME = VALUE
   dictionary TARGET           its words, as libFuzzer reads them
   seeds TARGET DIR [RECORD…]  writes its seeds into DIR, and those made from records of guests
   run TARGET FILE…            handles the inputs in the files, without libFuzzer
@@ -64,7 +64,7 @@ fn run(args: &[&str]) -> Result<(), End> {
             }
             Ok(())
         }
-        ["max-len", t] => print(&format!("{}\n", target(t)?.max_len)),
+        ["options", t] => print(&target(t)?.options()),
         ["dictionary", t] => print(&dictionary::file(&(target(t)?.dictionary)())),
         ["seeds", t, dir, records @ ..] => seeds(target(t)?, dir, records),
         ["run", t, files @ ..] => {

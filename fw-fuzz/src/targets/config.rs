@@ -22,6 +22,7 @@ pub static CONFIG: Target = Target {
     name: "config",
     about: "configuration space, the PCI gateway's registers and the product data",
     max_len: 1024,
+    hits: true,
     run,
     record: None,
     dictionary: dictionary::commands,

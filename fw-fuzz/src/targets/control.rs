@@ -21,6 +21,7 @@ pub static CONTROL: Target = Target {
     name: "control",
     about: "lines of the control socket",
     max_len: 2048,
+    hits: true,
     run,
     record: None,
     dictionary: words,

@@ -37,6 +37,7 @@ macro_rules! target {
             name: $text,
             about: $about,
             max_len: $max,
+            hits: true,
             run: $run,
             record: None,
             dictionary: $words,

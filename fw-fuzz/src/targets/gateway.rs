@@ -20,6 +20,7 @@ pub static GATEWAY: Target = Target {
     name: "gateway",
     about: "reads and writes of the address spaces behind the PCI gateway, and ICMD commands",
     max_len: 1024,
+    hits: true,
     run,
     record: Some(record),
     dictionary: dictionary::commands,

@@ -14,6 +14,7 @@ pub static INBOX: Target = Target {
     name: "inbox",
     about: "raw inbox bytes to the engine, in each state of a function",
     max_len: 384,
+    hits: false,
     run,
     record: Some(record),
     dictionary: dictionary::commands,

@@ -43,6 +43,8 @@ pub struct Target {
     pub about: &'static str,
     /// Longest input in bytes.
     pub max_len: usize,
+    /// Whether it matters how often an edge is run: not where an input is one command.
+    pub hits: bool,
     /// Handles one input.
     pub run: fn(&[u8]),
     /// Handles one input of a model target and gives back what happened as a record.
@@ -51,6 +53,15 @@ pub struct Target {
     pub dictionary: fn() -> Vec<Vec<u8>>,
     /// Inputs to begin with.
     pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+impl Target {
+    /// Its options for libFuzzer, a line each.
+    #[must_use]
+    pub fn options(&self) -> String {
+        let counters = if self.hits { "" } else { "use_counters = 0\n" };
+        format!("max_len = {}\n{counters}", self.max_len)
+    }
 }
 
 /// All of them.

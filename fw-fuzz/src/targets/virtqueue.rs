@@ -26,6 +26,7 @@ pub static VIRTQUEUE: Target = Target {
     name: "virtqueue",
     about: "descriptor chains, rings and requests of the virtio device",
     max_len: 2048,
+    hits: true,
     run,
     record: None,
     dictionary: dictionary::commands,
