@@ -13,7 +13,11 @@ use fw_model::{
 use fwctl_proto::mst;
 
 use super::{Target, profile, recorded};
-use crate::{Device, dictionary};
+use crate::{
+    Device, Kept,
+    bytes::{byte, short},
+    dictionary,
+};
 
 /// The target.
 pub static GATEWAY: Target = Target {
@@ -49,8 +53,14 @@ const MAILBOX: u32 = 0x10_0000;
 /// Words of the mailbox before a register, for ACCESS_REGISTER: operation TLV and the register's own.
 const TLV_WORDS: u32 = 5;
 
+/// A device, and its states at an input's begin: just powered, or with its first function up.
+struct Begun {
+    device: Device,
+    kept: [Option<Kept>; 2],
+}
+
 thread_local! {
-    static DEVICE: RefCell<Option<Device>> = const { RefCell::new(None) };
+    static DEVICE: RefCell<Option<Begun>> = const { RefCell::new(None) };
 }
 
 fn new() -> Device {
@@ -59,28 +69,44 @@ fn new() -> Device {
 
 /// Handles an input.
 pub fn run(data: &[u8]) {
-    DEVICE.with_borrow_mut(|d| {
-        let d = d.get_or_insert_with(new);
-        d.renew();
-        access(d, data);
+    DEVICE.with_borrow_mut(|begun| {
+        let begun = begun.get_or_insert_with(|| Begun {
+            device: new(),
+            kept: [None, None],
+        });
+        let mut u = Unstructured::new(data);
+        let is_up = begins_up(&mut u);
+        let kept = &mut begun.kept[usize::from(is_up)];
+        begun.device.renew_to(kept, |d| begin(d, is_up));
+        access(&mut begun.device, u);
     });
 }
 
 fn record(data: &[u8]) -> Vec<u8> {
-    recorded(&mut new(), |d| access(d, data))
+    recorded(&mut new(), |d| {
+        let mut u = Unstructured::new(data);
+        begin(d, begins_up(&mut u));
+        access(d, u);
+    })
 }
 
-fn access(d: &mut Device, data: &[u8]) {
-    let mut u = Unstructured::new(data);
-    if u.arbitrary::<u8>().unwrap_or(0) & 1 == 1 {
+fn begins_up(u: &mut Unstructured<'_>) -> bool {
+    byte(u) & 1 == 1
+}
+
+fn begin(d: &mut Device, is_up: bool) {
+    if is_up {
         d.bring_up(FunctionId(0));
     }
+}
+
+fn access(d: &mut Device, mut u: Unstructured<'_>) {
     crate::begins();
     for _ in 0..MAX_STEPS {
         if u.is_empty() {
             return;
         }
-        let what: u8 = u.arbitrary().unwrap_or(0);
+        let what = byte(&mut u);
         let function = FunctionId(what >> 7);
         match what & 7 {
             0 => register(d, function, &mut u),
@@ -118,9 +144,9 @@ fn write(d: &mut Device, function: FunctionId, at: Place, value: u32) {
 }
 
 fn place(u: &mut Unstructured<'_>) -> Place {
-    let how: u8 = u.arbitrary().unwrap_or(0);
+    let how = byte(u);
     let space = SPACES[usize::from(how & 7) % SPACES.len()];
-    let n: u16 = u.arbitrary().unwrap_or(0);
+    let n = short(u);
     let address = match how >> 3 & 3 {
         0 => WORDS[usize::from(n) % WORDS.len()],
         1 => u32::from(n) * 4,
@@ -132,7 +158,7 @@ fn place(u: &mut Unstructured<'_>) -> Place {
 
 /// Writes a register command into the mailbox and starts it.
 fn register(d: &mut Device, f: FunctionId, u: &mut Unstructured<'_>) {
-    let n = usize::from(u.arbitrary::<u16>().unwrap_or(0));
+    let n = usize::from(short(u));
     let own = reg::REGISTERS.len();
     let n = n % (own + mst::REGISTERS.len());
     let (id, bytes) = match reg::REGISTERS.get(n) {
@@ -142,7 +168,7 @@ fn register(d: &mut Device, f: FunctionId, u: &mut Unstructured<'_>) {
             (r.id, r.layout.bytes())
         }
     };
-    let how: u8 = u.arbitrary().unwrap_or(0);
+    let how = byte(u);
     let method = u32::from(how & 3);
     // Operation TLV: type 1, 4 dwords; register, method, class 1. Register TLV: type 3.
     let length = 1 + bytes.div_ceil(4) as u32;

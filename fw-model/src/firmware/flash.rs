@@ -28,6 +28,8 @@ const DEVICE_BYTES: usize = 0x1_0000;
 pub const MAX_IMAGE: usize = SLOT_BYTES - DEVICE_BYTES;
 /// Bytes of a page, which is what is kept.
 const PAGE: usize = 256;
+/// What a byte is after an erase.
+const ERASED: u8 = 0xff;
 /// Where pages lie in the card's store.
 const PREFIX: &str = "flash/";
 
@@ -139,28 +141,37 @@ impl Flash {
         }
     }
 
-    /// A page as the factory left it: what it wrote, and erased behind that.
-    fn factory_page(p: &Profile, page: u32) -> impl Iterator<Item = u8> + '_ {
+    /// What the factory wrote from an address on, and where its part of the flash ends; between them it is erased.
+    fn factory_from(p: &Profile, at: usize) -> (&[u8], usize) {
         let f = factory(p);
-        let at = page as usize * PAGE;
         let device = FLASH_BYTES - DEVICE_BYTES;
-        let (part, at) = if at < device {
-            (&f.image, at)
+        let (part, begin, end) = if at < device {
+            (&f.image, 0, device)
         } else {
-            (&f.device, at - device)
+            (&f.device, device, FLASH_BYTES)
         };
-        let there = part.get(at..).unwrap_or_default().iter().copied();
-        there.chain(core::iter::repeat(0xff)).take(PAGE)
+        (part.get(at - begin..).unwrap_or_default(), end)
+    }
+
+    /// A page as the factory left it, as far as it was written; erased behind that.
+    fn factory_page(p: &Profile, page: u32) -> &[u8] {
+        let (there, _) = Self::factory_from(p, page as usize * PAGE);
+        there.get(..PAGE).unwrap_or(there)
     }
 
     fn page(&self, p: &Profile, page: u32) -> Box<[u8]> {
         let kept = self.pages.get(&page).cloned();
-        kept.unwrap_or_else(|| Self::factory_page(p, page).collect())
+        kept.unwrap_or_else(|| {
+            let mut content = Self::factory_page(p, page).to_vec();
+            content.resize(PAGE, ERASED);
+            content.into_boxed_slice()
+        })
     }
 
     fn put(&mut self, p: &Profile, page: u32, content: Box<[u8]>, batch: &mut Batch) {
         let key = format!("{PREFIX}{page:05x}");
-        if Self::factory_page(p, page).eq(content.iter().copied()) {
+        let factory = content.strip_prefix(Self::factory_page(p, page));
+        if factory.is_some_and(|rest| rest.iter().all(|b| *b == ERASED)) {
             if let Some(before) = self.pages.remove(&page) {
                 self.unstored.replaced(page, Some(before));
                 batch.puts.insert(key, None);
@@ -176,19 +187,27 @@ impl Flash {
     #[must_use]
     pub fn read(&self, p: &Profile, at: usize, len: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(len);
-        while out.len() < len {
+        while out.len() < len && at + out.len() < FLASH_BYTES {
             let here = at + out.len();
-            if here >= FLASH_BYTES {
-                out.resize(len, 0xff);
-                break;
-            }
             let page = (here / PAGE) as u32;
-            let (skip, rest) = (here % PAGE, len - out.len());
-            match self.pages.get(&page) {
-                Some(kept) => out.extend(kept.iter().skip(skip).take(rest)),
-                None => out.extend(Self::factory_page(p, page).skip(skip).take(rest)),
-            }
+            // A page that was written, or all up to the next one.
+            let (there, end) = match self.pages.range(page..).next() {
+                Some((n, kept)) if *n == page => {
+                    let there = kept.get(here % PAGE..).unwrap_or_default();
+                    (there, here + there.len())
+                }
+                next => {
+                    let (there, end) = Self::factory_from(p, here);
+                    let next = next.map_or(end, |(n, _)| *n as usize * PAGE);
+                    (there, end.min(next))
+                }
+            };
+            let end = len.min(end - at);
+            let wanted = there.get(..end - out.len()).unwrap_or(there);
+            out.extend_from_slice(wanted);
+            out.resize(end, ERASED);
         }
+        out.resize(len, ERASED);
         out
     }
 
@@ -230,7 +249,7 @@ impl Flash {
 
     /// Erases bytes.
     pub fn erase(&mut self, p: &Profile, at: usize, len: usize, batch: &mut Batch) {
-        self.replace(p, at, &vec![0xff; len], batch);
+        self.replace(p, at, &vec![ERASED; len], batch);
     }
 
     /// True if a slot says that it holds an image.
@@ -332,5 +351,45 @@ mod tests {
         // The end of the flash is the end.
         f.program(&p, FLASH_BYTES - 1, &[0, 0], &mut b);
         assert_eq!(f.read(&p, FLASH_BYTES - 1, 3), [0, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn a_long_read_is_what_each_byte_is() {
+        let p = Profile::builtin("connectx7").unwrap();
+        let mut f = Flash::default();
+        let image = f.slot(&p, 0).len();
+        let device = FLASH_BYTES - DEVICE_BYTES;
+        let mut b = Batch::default();
+        let places = [
+            3 * PAGE,
+            image - 1,
+            image + 5 * PAGE,
+            device - 2,
+            FLASH_BYTES - 7,
+        ];
+        for (place, value) in places.into_iter().zip(1..) {
+            f.replace(&p, place, &[value; 3], &mut b);
+        }
+        // From before the first change to behind the last byte, by what lies around each of them.
+        let pages = |at: usize| (at / PAGE - 2) * PAGE..(at / PAGE + 3) * PAGE;
+        for place in places {
+            let all = pages(place);
+            let byte = |at: usize| match (at < FLASH_BYTES, (at / PAGE) as u32) {
+                (true, page) => f.page(&p, page)[at % PAGE],
+                (false, _) => 0xff,
+            };
+            let wanted: Vec<u8> = all.clone().map(byte).collect();
+            assert_eq!(f.read(&p, all.start, all.len()), wanted, "{place:#x}");
+            for skip in [1, PAGE - 1, PAGE, PAGE + 9] {
+                let found = f.read(&p, all.start + skip, all.len() - 2 * skip);
+                assert_eq!(
+                    found,
+                    wanted[skip..wanted.len() - skip],
+                    "{place:#x}+{skip}"
+                );
+            }
+            let around = f.read(&p, place, 3.min(FLASH_BYTES - place));
+            assert!(around.iter().all(|b| *b > 0 && *b < 6), "{around:x?}");
+        }
     }
 }
