@@ -22,7 +22,7 @@ use crate::{
 /// The first bytes of a saved card.
 pub const MAGIC: &[u8; 8] = b"fwctlcrd";
 /// The version that is written, and the only one that is read.
-pub const VERSION: u32 = 17;
+pub const VERSION: u32 = 18;
 /// Bytes before the state: magic, version, checksum.
 const HEAD: usize = 16;
 

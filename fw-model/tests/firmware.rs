@@ -178,6 +178,89 @@ fn the_magic_that_tools_leave_to_the_firmware_is_written() {
 }
 
 #[test]
+fn an_activation_that_cannot_be_stored_can_be_asked_for_again() {
+    let mut d = up();
+    let handle = lock(&mut d);
+    let algorithm = [&[0xcc, 0, 0xcc, 1][..], &[7; 60]].concat();
+    assert_eq!(verified(&mut d, handle, 1, &algorithm), (LOCKED, 0));
+    assert_eq!(
+        verified(&mut d, handle, 0, &image([28, 44, 1000])),
+        (LOCKED, 0)
+    );
+    // MCC with ACTIVATE, for which the disk is full.
+    let mut activate = cmd(op::ACCESS_REG, WRITE, 16 + 32);
+    activate[10..12].copy_from_slice(&MCC.to_be_bytes());
+    activate[16 + 3] = ACTIVATE;
+    activate[16 + 8..16 + 12].copy_from_slice(&handle.to_be_bytes());
+    d.post(0, &activate, 48);
+    d.ring(1);
+    let token = d.fx.iter().find_map(|e| match e {
+        Effect::Commit { token, .. } => Some(*token),
+        _ => None,
+    });
+    d.submit(Input::Committed {
+        token: token.unwrap(),
+        stored: false,
+    });
+    let reply = d.reply(0, 48).unwrap();
+    assert_eq!((reply.status(), reply.syndrome()), (1, 0x00e0_000a));
+    assert_eq!(versions(&mut d), (OLD, OLD, false));
+    let kept = |d: &mut Driver| instruct(d, UPLOAD, 1, handle, 0);
+    assert_eq!(kept(&mut d), Err(BAD_COMPONENT), "nor the algorithm");
+    instruct(&mut d, ACTIVATE, 0, handle, 0).unwrap();
+    assert_eq!(versions(&mut d), (OLD, NEW, true));
+    kept(&mut d).unwrap();
+    instruct(&mut d, RELEASE, 0, handle, 0).unwrap();
+    let handle = lock(&mut d);
+    assert_eq!(instruct(&mut d, ACTIVATE, 0, handle, 0), Err(BAD_STATE));
+}
+
+#[test]
+fn steps_take_the_time_that_the_profile_says() {
+    const INITIALIZE: u8 = 2;
+    const STATE_VERIFY: u8 = 4;
+    const STATE_ACTIVATE: u8 = 6;
+    let text = |ms: u32| format!("inherits = \"connectx7\"\n[timeouts]\nupdate_ms = {ms}");
+    let why = Profile::parse(&text(10_001), "slow").unwrap_err();
+    assert_eq!(why.what, "timeouts.update_ms: 10001 is above 10000");
+    let mut d = Driver::of(Profile::parse(&text(500), "slow").unwrap());
+    d.bring_up();
+    let handle = lock(&mut d);
+    let good = image([28, 44, 1000]);
+    let half = |d: &mut Driver, state: u8| {
+        d.now.0 += 250_000_000;
+        let r = access(d, MCC, READ, &[0; 32]).unwrap();
+        assert_eq!((r[15] & 0xf, r[14]), (state, 0));
+        assert_eq!(r[13] & 0x7f, 50, "control_progress");
+        // Nothing else begins meanwhile.
+        for what in [UPDATE, VERIFY, ACTIVATE] {
+            assert_eq!(instruct(d, what, 0, handle, 4), Err(BAD_STATE));
+        }
+        d.now.0 += 250_000_000;
+    };
+    instruct(&mut d, UPDATE, 0, handle, good.len()).unwrap();
+    half(&mut d, INITIALIZE);
+    assert_eq!(mcc(&mut d).0, DOWNLOAD);
+    for (i, piece) in good.chunks(128).enumerate() {
+        mcda(&mut d, WRITE, handle, 128 * i, &swapped(piece)).unwrap();
+    }
+    instruct(&mut d, VERIFY, 0, handle, 0).unwrap();
+    half(&mut d, STATE_VERIFY);
+    assert_eq!(mcc(&mut d), (LOCKED, 0, handle));
+    instruct(&mut d, ACTIVATE, 0, handle, 0).unwrap();
+    half(&mut d, STATE_ACTIVATE);
+    assert_eq!(mcc(&mut d).0, LOCKED);
+    assert_eq!(versions(&mut d), (OLD, NEW, true));
+    // Whoever gives up in the middle of a step is heard.
+    instruct(&mut d, UPDATE, 0, handle, 4).unwrap();
+    instruct(&mut d, CANCEL, 0, handle, 0).unwrap();
+    assert_eq!(mcc(&mut d).0, LOCKED);
+    instruct(&mut d, UPDATE, 0, handle, 4).unwrap();
+    instruct(&mut d, RELEASE, 0, handle, 0).unwrap();
+    assert_eq!(mcc(&mut d).0, IDLE);
+}
+
+#[test]
 fn mirc_takes_an_update_back() {
     let mut d = up();
     let handle = burn(&mut d);

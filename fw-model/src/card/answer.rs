@@ -29,7 +29,7 @@ impl Card {
         self.shared.last_token += 1;
         let token = Token(self.shared.last_token);
         self.shared.nv.waits_for(token);
-        self.shared.firmware.flash.waits_for(token);
+        self.shared.firmware.waits_for(token);
         fx.push(Effect::Commit { token, batch });
         Some(token)
     }
@@ -120,7 +120,7 @@ impl Card {
 
     pub(super) fn committed(&mut self, token: Token, stored: bool, now: Time, fx: &mut Effects) {
         self.shared.nv.settled(token, stored);
-        self.shared.firmware.flash.settled(token, stored);
+        self.shared.firmware.settled(token, stored);
         for i in 0..self.functions.len() {
             for p in &mut self.functions[i].pending {
                 if p.wait == Some(Wait::Stored(token)) {

@@ -19,7 +19,12 @@ use fwctl_proto::{
     mst::nv::{Item, named},
 };
 
-use crate::{nv::NvStore, profile::Profile, store::Batch};
+use crate::{
+    nv::NvStore,
+    profile::Profile,
+    store::{Batch, Token},
+    unstored::Unstored,
+};
 
 /// Where it is stored which image runs.
 const RUNNING: &str = "firmware/running";
@@ -77,6 +82,8 @@ pub struct Firmware {
     pub running: Running,
     /// Components besides the boot image, by identifier.
     pub components: BTreeMap<u16, Vec<u8>>,
+    // Components before changes that are not stored yet.
+    unstored: Unstored<u16, Vec<u8>>,
 }
 
 impl Firmware {
@@ -110,6 +117,24 @@ impl Firmware {
                 version: p.firmware.version,
             }),
             components: components.collect(),
+            unstored: Unstored::default(),
+        }
+    }
+
+    /// A batch with changes of the firmware has this token.
+    pub(crate) fn waits_for(&mut self, token: Token) {
+        self.flash.waits_for(token);
+        self.unstored.waits_for(token);
+    }
+
+    /// A batch is stored; or it cannot be, and what it changed is as before.
+    pub(crate) fn settled(&mut self, token: Token, stored: bool) {
+        self.flash.settled(token, stored);
+        for (id, before) in self.unstored.settled(token, stored) {
+            match before {
+                Some(data) => self.components.insert(id, data),
+                None => self.components.remove(&id),
+            };
         }
     }
 
@@ -125,7 +150,13 @@ impl Firmware {
         if self.running.slot > 1 || !self.components.iter().all(fits) {
             return Err("a firmware component that there is not");
         }
-        Ok(())
+        let long = |(id, v): (&u16, Option<&Vec<u8>>)| {
+            known(id).is_none_or(|k| v.is_some_and(|v| v.len() > k.most))
+        };
+        if self.unstored.before().any(long) {
+            return Err("a firmware component that there is not");
+        }
+        self.unstored.check()
     }
 
     /// What starts next, if it is not what runs.
@@ -182,11 +213,11 @@ impl Firmware {
         }
     }
 
-    /// ACTIVATE: what was verified becomes what starts next. False if there is nothing.
+    /// ACTIVATE: what was verified becomes what starts next. False if there is nothing. It is kept, so that
+    /// it can be activated once more if it cannot be stored.
     pub fn activate(&mut self, p: &Profile, batch: &mut Batch) -> bool {
         let staged = core::mem::take(&mut self.update.staged);
-        let any = !staged.is_empty();
-        for c in staged {
+        for c in &staged {
             if c.index == BOOT_IMAGE {
                 let slot = 1 - self.running.slot;
                 let at = usize::from(slot) * flash::SLOT_BYTES;
@@ -195,10 +226,12 @@ impl Firmware {
             } else if let Some(kind) = COMPONENTS.get(usize::from(c.index)) {
                 let key = format!("{COMPONENT}{:x}", kind.identifier);
                 batch.puts.insert(key, Some(c.data.clone()));
-                self.components.insert(kind.identifier, c.data);
+                let before = self.components.insert(kind.identifier, c.data.clone());
+                self.unstored.replaced(kind.identifier, before);
             }
         }
-        any
+        self.update.staged = staged;
+        !self.update.staged.is_empty()
     }
 
     /// MIRC: what runs starts next as well. False if it does already.

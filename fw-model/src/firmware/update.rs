@@ -7,6 +7,8 @@ use crate::{Time, syndrome::Syndrome};
 
 /// How long an owner may say nothing.
 pub const SILENCE: Duration = Duration::from_secs(20);
+/// The longest that a state may take that ends by itself: shorter than the owner may be silent.
+pub const MAX_STEP: Duration = Duration::from_secs(10);
 /// Bits of a handle.
 const HANDLE_BITS: u32 = 24;
 /// Bytes that are accounted for at once.
@@ -21,8 +23,14 @@ pub enum State {
     Idle = 0,
     /// Somebody has the handle.
     Locked = 1,
+    /// Room for a component is made.
+    Initialize = 2,
     /// A component comes in.
     Download = 3,
+    /// A component is looked at.
+    Verify = 4,
+    /// What was verified is made what starts next.
+    Activate = 6,
     /// A component goes out.
     Upload = 7,
 }
@@ -63,6 +71,14 @@ impl Component {
     }
 }
 
+/// A state that ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Step {
+    state: State,
+    from: Time,
+    takes: Duration,
+}
+
 /// The state machine of a card.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Update {
@@ -74,8 +90,10 @@ pub struct Update {
     incoming: Option<Component>,
     /// What goes out.
     pub outgoing: Vec<u8>,
-    /// Verified, waiting for activation.
+    /// Verified; it stays when it is activated, for once more, until the owner is done.
     pub staged: Vec<Component>,
+    // Shown before `state` is: what was asked for is done already.
+    step: Option<Step>,
 }
 
 impl Update {
@@ -84,7 +102,32 @@ impl Update {
         if self.state != State::Idle && now.since(self.used) >= SILENCE {
             self.release();
         }
-        self.state
+        self.step = self.step.filter(|s| now.since(s.from) < s.takes);
+        self.step.map_or(self.state, |s| s.state)
+    }
+
+    /// The state is `state` for `takes`, before it is what it is.
+    pub fn passes(&mut self, state: State, now: Time, takes: Duration) {
+        self.step = Some(Step {
+            state,
+            from: now,
+            takes,
+        });
+    }
+
+    /// `control_progress`: percent of a state that ends by itself.
+    #[must_use]
+    pub fn progress(&self, now: Time) -> u8 {
+        self.step.map_or(0, |s| {
+            let whole = s.takes.as_nanos().max(1);
+            (now.since(s.from).as_nanos() * 100 / whole).min(100) as u8
+        })
+    }
+
+    /// `error_code`: nothing while a component is looked at.
+    #[must_use]
+    pub fn error_code(&self) -> u8 {
+        self.step.map_or(self.rejected as u8, |_| 0)
     }
 
     /// The handle: the owner's, or the one for whoever locks next.
@@ -202,6 +245,7 @@ impl Update {
     /// CANCEL: no component comes or goes any more.
     pub fn cancel(&mut self) {
         self.state = State::Locked;
+        self.step = None;
         self.incoming = None;
         self.outgoing = Vec::new();
     }
@@ -219,6 +263,11 @@ impl Update {
         }
         if (self.state == State::Download) != self.incoming.is_some() {
             return Err("a download without a component");
+        }
+        let lasting = [State::Idle, State::Locked, State::Download, State::Upload];
+        let passing = |s: Step| !lasting.contains(&s.state) && s.takes <= MAX_STEP;
+        if !lasting.contains(&self.state) || !self.step.is_none_or(passing) {
+            return Err("a firmware update that stands still");
         }
         Ok(())
     }
@@ -242,6 +291,29 @@ mod tests {
         assert_eq!(u.state(late), State::Idle);
         assert_ne!(u.handle(), h);
         assert_eq!(u.lock(h, late), Err(Syndrome::UpdateHandle));
+    }
+
+    #[test]
+    fn a_state_that_ends_by_itself_refuses_the_next_step_until_then() {
+        let mut u = Update::default();
+        let h = u.handle();
+        u.lock(h, Time::ZERO).unwrap();
+        u.download(0, 4);
+        u.data(0, &[1; 4]).unwrap();
+        u.verify(|_| Rejected::BadFormat);
+        u.passes(State::Verify, Time::ZERO, Duration::from_millis(200));
+        let at = |ms: u64| Time::ZERO.after(Duration::from_millis(ms));
+        assert_eq!((u.state(at(50)), u.progress(at(50))), (State::Verify, 25));
+        assert_eq!(u.error_code(), 0);
+        let early = u.owner(h, &[State::Locked], at(199));
+        assert_eq!(early, Err(Syndrome::UpdateState));
+        assert_eq!(u.state(at(200)), State::Locked);
+        assert_eq!((u.progress(at(200)), u.error_code()), (0, 8));
+        u.check(4).unwrap();
+        u.passes(State::Locked, at(200), Duration::from_millis(1));
+        u.check(4).unwrap_err();
+        u.passes(State::Activate, at(200), MAX_STEP + Duration::from_nanos(1));
+        u.check(4).unwrap_err();
     }
 
     #[test]

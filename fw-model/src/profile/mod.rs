@@ -7,6 +7,7 @@ pub use file::cap_layout;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use fwctl_proto::{
@@ -16,7 +17,12 @@ use fwctl_proto::{
 };
 use serde::Deserialize;
 
-use crate::{FunctionId, Overlay, firmware::flash::FromFactory, settings::InForce, table};
+use crate::{
+    FunctionId, Overlay,
+    firmware::{flash::FromFactory, update::MAX_STEP},
+    settings::InForce,
+    table,
+};
 
 /// Capability type of the general page.
 pub const CAP_GENERAL: u16 = cap_type::GENERAL;
@@ -73,6 +79,9 @@ pub struct Pci {
     pub log_bar0: u8,
     /// Hardware id that the health buffer and the tools read.
     pub hw_id: u32,
+    /// The gateway has the spaces of the PCI core, 0x101 to 0x10a.
+    #[serde(default)]
+    pub pci_core_spaces: bool,
 }
 
 /// ConnectX family mlx5Gen virtual function.
@@ -120,6 +129,8 @@ pub struct Timeouts {
     pub init_ms: u32,
     /// How long the firmware takes to start again after a reset.
     pub start_ms: u32,
+    /// How long a step of a firmware update takes: the states INITIALIZE, VERIFY and ACTIVATE of MCC.
+    pub update_ms: u32,
 }
 
 impl Default for Timeouts {
@@ -128,6 +139,7 @@ impl Default for Timeouts {
             command_ms: 60_000,
             init_ms: 2_000,
             start_ms: 50,
+            update_ms: 0,
         }
     }
 }
@@ -146,7 +158,20 @@ impl Timeouts {
                 return Err(format!("timeouts.{name}: {ms} is above {}", Self::MOST));
             }
         }
+        if self.update() > MAX_STEP {
+            let most = MAX_STEP.as_millis();
+            return Err(format!(
+                "timeouts.update_ms: {} is above {most}",
+                self.update_ms
+            ));
+        }
         Ok(())
+    }
+
+    /// How long a step of a firmware update takes.
+    #[must_use]
+    pub fn update(self) -> Duration {
+        Duration::from_millis(self.update_ms.into())
     }
 }
 

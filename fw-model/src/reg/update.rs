@@ -51,7 +51,15 @@ pub fn write_mcc(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Done {
     let kind = COMPONENTS.get(usize::from(index));
     let kind = kind.ok_or(Syndrome::UpdateComponent);
     let mut owner = |states: &[State]| fw.update.owner(handle, states, now);
-    let any = [State::Locked, State::Download, State::Upload];
+    let any = [
+        State::Locked,
+        State::Initialize,
+        State::Download,
+        State::Verify,
+        State::Activate,
+        State::Upload,
+    ];
+    let takes = p.timeouts.update();
     match v.get(MccReg::INSTRUCTION) {
         i::LOCK_UPDATE_HANDLE => fw.update.lock(handle, now)?,
         i::RELEASE_UPDATE_HANDLE => {
@@ -74,6 +82,7 @@ pub fn write_mcc(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Done {
                 return Err(Syndrome::UpdateRange.into());
             }
             fw.update.download(index, size);
+            fw.update.passes(State::Initialize, now, takes);
         }
         i::VERIFY_COMPONENT => {
             owner(&[State::Download])?;
@@ -82,12 +91,14 @@ pub fn write_mcc(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Done {
             }
             let nv = &ctx.shared.nv;
             fw.update.verify(|c| Firmware::judge(p, nv, c));
+            fw.update.passes(State::Verify, now, takes);
         }
         i::ACTIVATE => {
             owner(&[State::Locked])?;
             if !fw.activate(p, &mut ctx.batch) {
                 return Err(Syndrome::UpdateState.into());
             }
+            fw.update.passes(State::Activate, now, takes);
         }
         which @ (i::READ_COMPONENT | i::READ_PENDING_COMPONENT) => {
             let kind = kind?;
@@ -119,7 +130,8 @@ pub fn read_mcc(ctx: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
     let incoming = u.incoming().unwrap_or(0);
     let mut m: ViewMut<'_, MccReg> = view_mut(image)?;
     m.set(MccReg::CONTROL_STATE, state as u64);
-    m.set(MccReg::ERROR_CODE, u.rejected as u64);
+    m.set(MccReg::CONTROL_PROGRESS, u64::from(u.progress(ctx.now)));
+    m.set(MccReg::ERROR_CODE, u64::from(u.error_code()));
     m.set(MccReg::UPDATE_HANDLE, u64::from(u.handle()));
     m.set(MccReg::COMPONENT_INDEX, u64::from(incoming));
     m.set(
