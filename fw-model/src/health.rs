@@ -2,6 +2,8 @@
 //! The health of the firmware, which all functions of a card share: what the health buffer shows,
 //! and whether commands are executed at all.
 
+use core::time::Duration;
+
 use fwctl_proto::segment::health;
 
 use crate::time::Time;
@@ -107,6 +109,12 @@ impl Health {
     pub fn counted(&self, now: Time) -> Time {
         let stood = self.hangs.into_iter().chain(self.frozen).min();
         stood.unwrap_or(now)
+    }
+
+    /// For how long the firmware has been there since it started.
+    #[must_use]
+    pub fn uptime(&self, now: Time) -> Duration {
+        self.counted(now).since(self.ready)
     }
 
     /// The dword at byte `at` of the health buffer; identity is filled in elsewhere.

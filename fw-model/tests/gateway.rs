@@ -173,13 +173,48 @@ fn what_the_card_is_and_can() {
     let mut d = Driver::new("connectx7");
     assert_eq!(go(&mut d, 0x8400), 0x8400_0000);
     // Registers of all kinds may be accessed, and the registers with masks are there.
-    assert_eq!(read(&d, MAILBOX), 0xee00_0000);
+    assert_eq!(read(&d, MAILBOX), 0xfe00_0000);
     assert_eq!(go(&mut d, 0x8007), 0x8007_0000);
     let psid = d.card.profile().firmware.psid.clone();
     assert_eq!(read(&d, MAILBOX) >> 16, 28, "major");
     assert_eq!(read(&d, MAILBOX + 4), 43 << 16 | 1014, "minor, sub-minor");
     let first = u32::from_le_bytes(psid.as_bytes()[..4].try_into().unwrap());
     assert_eq!(read(&d, MAILBOX + 0x14), first);
+}
+
+/// MH_SYNC as `mstfwreset` sends it, and its status and answer.
+fn sync(d: &mut Driver, state: u32, kind: u32) -> (u32, [u32; 3]) {
+    let asked = kind << 8 | state;
+    fill(d, &[asked, 0, 0, 0]);
+    let status = go(d, 0x8402) >> 8 & 0xff;
+    assert_eq!(read(d, MAILBOX), asked);
+    (status, [4, 8, 12].map(|at| read(d, MAILBOX + at)))
+}
+
+#[test]
+fn one_host_agrees_with_itself_on_a_reset() {
+    const FW_RESET: u32 = 1;
+    let mut d = Driver::new("connectx7");
+    d.now = Time(5_000_000_000);
+    assert_eq!(sync(&mut d, 2, FW_RESET).0, 4, "GO before GET_READY");
+    assert_eq!(sync(&mut d, 1, 2).0, 4, "another type");
+    // GET_READY, then GO; start_uptime stays that of the first step.
+    let first = [0x101, 1, 5_000_000];
+    assert_eq!(sync(&mut d, 1, FW_RESET), (0, first));
+    d.now.0 += 1_000_000;
+    assert_eq!(go(&mut d, 0x8403), 0x8403_0000);
+    assert_eq!(read(&d, MAILBOX + 4), 0x101);
+    assert_eq!(sync(&mut d, 1, FW_RESET), (0, [0x102, 1, 5_000_000]));
+    assert_eq!(sync(&mut d, 2, FW_RESET), (0, [0x102, 0, 5_000_000]));
+    // The reset ends it, or IDLE.
+    let mut other = d.card.clone();
+    assert_eq!(sync(&mut d, 0, 0), (0, [0, 0, 0]));
+    core::mem::swap(&mut d.card, &mut other);
+    d.submit(Input::PowerCycle);
+    d.now.0 += 1_000_000_000;
+    fill(&mut d, &[0, 7, 7, 7]);
+    assert_eq!(go(&mut d, 0x8403), 0x8403_0000);
+    assert_eq!([4, 8, 12].map(|at| read(&d, MAILBOX + at)), [0; 3]);
 }
 
 #[test]

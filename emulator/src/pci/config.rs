@@ -292,6 +292,9 @@ mod tests {
     struct NoSpaces;
 
     impl Spaces for NoSpaces {
+        fn size(&self, _: u16) -> Option<u32> {
+            None
+        }
         fn read(&self, _: Place) -> Option<Word> {
             None
         }

@@ -297,13 +297,19 @@ struct Gateway<'a> {
 }
 
 impl Spaces for Gateway<'_> {
+    fn size(&self, space: u16) -> Option<u32> {
+        let size = |c: &Card, _| gateway::size(space, c.profile());
+        self.owner.with_card(size)
+    }
+
     fn read(&self, at: gateway::Place) -> Option<gateway::Word> {
         let read = |c: &Card, now| c.read_space(self.function, at, now);
         self.owner.with_card(read)
     }
 
     fn write(&self, at: gateway::Place, value: u32) -> bool {
-        let there = gateway::can_write(at);
+        let can = |c: &Card, _| gateway::can_write(at, c.profile());
+        let there = self.owner.with_card(can);
         if there {
             let input = Input::Gateway {
                 function: self.function,

@@ -6,11 +6,13 @@
 
 use fw_model::{
     Time,
-    gateway::{self, HELD_FOR, Place, Word},
+    gateway::{HELD_FOR, Place, Word},
 };
 
 /// The address spaces behind the gateway.
 pub trait Spaces {
+    /// Bytes of a space; `None` if there is none of this number.
+    fn size(&self, space: u16) -> Option<u32>;
     /// Reads a dword, if there is one.
     fn read(&self, at: Place) -> Option<Word>;
     /// Writes a dword; false if that cannot be.
@@ -114,7 +116,7 @@ impl Gateway {
             // Without a space of this number the status bits stay 0.
             CONTROL => {
                 self.control = merge(self.control) & SPACE;
-                if let Some(size) = gateway::size(self.space()) {
+                if let Some(size) = spaces.size(self.space()) {
                     self.control |= SUPPORTED | SIZE_VALID;
                     self.address = size;
                 }
@@ -190,6 +192,14 @@ mod tests {
     struct Two(Cell<u32>);
 
     impl Spaces for Two {
+        fn size(&self, space: u16) -> Option<u32> {
+            match space {
+                0xa => Some(0x1000),
+                7 => Some(16),
+                _ => None,
+            }
+        }
+
         fn read(&self, Place { space, address }: Place) -> Option<Word> {
             let (value, next) = match (space, address) {
                 (0xa, 0x20) => (self.0.get(), address),

@@ -62,8 +62,7 @@ pub fn word(space: u16, address: u32, value: u32) -> Option<Vec<String>> {
 
 /// The name of a space behind the gateway.
 pub fn space(number: u16) -> String {
-    let known = gateway::SPACES.iter().find(|s| s.0 == number);
-    known.map_or_else(|| format!("{number:#x}"), |s| s.1.to_owned())
+    gateway::find(number).map_or_else(|| format!("{number:#x}"), |s| s.name.to_owned())
 }
 
 #[cfg(test)]

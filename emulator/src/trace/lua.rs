@@ -148,7 +148,7 @@ pub fn dissector(overlay: Option<&Overlay>) -> String {
     put("syndromes", map(syndromes));
     put(
         "spaces",
-        map(gateway::SPACES.iter().map(|s| (s.0.into(), s.1))),
+        map(gateway::SPACES.iter().map(|s| (s.number.into(), s.name))),
     );
     let event = |n: u8| event::name(n).map(|name| (n.into(), name));
     put("events", map((0..=u8::MAX).filter_map(event)));
@@ -217,8 +217,8 @@ pub fn dissector(overlay: Option<&Overlay>) -> String {
     put("doorbells", numbers(doorbells.into_iter()));
     put("send_doorbell", uar::SEND.to_string());
     let mut words = String::from("{ ");
-    for (space, _) in gateway::SPACES {
-        if let Some(l) = gateway::word(*space, gateway::icmd::CONTROL) {
+    for space in gateway::SPACES.iter().map(|s| s.number) {
+        if let Some(l) = gateway::word(space, gateway::icmd::CONTROL) {
             let _ = write!(
                 words,
                 "[{space}] = {{ [{}] = {} }}, ",

@@ -43,13 +43,17 @@ thread_local! {
 struct Behind<'a>(&'a RefCell<&'a mut Device>);
 
 impl Spaces for Behind<'_> {
+    fn size(&self, space: u16) -> Option<u32> {
+        gateway::size(space, self.0.borrow().card.profile())
+    }
+
     fn read(&self, at: Place) -> Option<Word> {
         let d = self.0.borrow();
         d.card.read_space(F, at, d.now)
     }
 
     fn write(&self, at: Place, value: u32) -> bool {
-        let there = gateway::can_write(at);
+        let there = gateway::can_write(at, self.0.borrow().card.profile());
         if there {
             self.0.borrow_mut().submit(Input::Gateway {
                 function: F,

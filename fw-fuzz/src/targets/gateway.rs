@@ -34,13 +34,14 @@ pub static GATEWAY: Target = Target {
 /// Most accesses of an input.
 const MAX_STEPS: usize = 64;
 /// Spaces, and two that there are not.
-const SPACES: [u16; 7] = [
+const SPACES: [u16; 8] = [
     space::ICMD_EXT,
     space::CR,
     space::ICMD,
+    space::SEGMENT,
     space::SCAN,
     space::SEMAPHORES,
-    0x4,
+    0x102,
     0xffff,
 ];
 /// Words of CR space that mean something: ids, health, functions, the flash chip's gateways.
@@ -122,7 +123,7 @@ fn access(d: &mut Device, mut u: Unstructured<'_>) {
                 let at = place(&mut u);
                 let word = d.card.read_space(function, at, d.now);
                 assert!(
-                    word.is_none() || gateway::size(at.space).is_some(),
+                    word.is_none() || gateway::size(at.space, d.card.profile()).is_some(),
                     "a space without a size is read"
                 );
             }

@@ -28,7 +28,7 @@ use crate::{
         pages,
         pending::{Origin, Pending, Wait},
     },
-    gateway::{CrSpace, Semaphores, spi::Spi},
+    gateway::{CrSpace, HostSync, Semaphores, spi::Spi},
     health::{Health, Report},
     input::{Caller, EventPath, Input, ResetKind},
     iseg,
@@ -107,6 +107,8 @@ pub struct Shared {
     pub semaphores: Semaphores,
     /// Words of the device that were written through it.
     pub cr: CrSpace,
+    /// How far the hosts agree on a reset.
+    pub sync: HostSync,
     /// Flash, images and their update.
     pub firmware: Firmware,
     /// The reset of the firmware that goes on.
@@ -218,6 +220,7 @@ impl Card {
                 health: Health::default(),
                 semaphores: Semaphores::default(),
                 cr: CrSpace::default(),
+                sync: HostSync::default(),
                 reset: Reset::default(),
                 tracer: Tracer::default(),
                 clock: Clock::default(),

@@ -27,7 +27,7 @@ use crate::{
         eq::Event,
         pending::{Origin, Wait},
     },
-    gateway::{CrSpace, Semaphores},
+    gateway::{CrSpace, HostSync, Semaphores},
     input::{EventPath, ResetKind},
     profile::CAP_GENERAL,
     reg::Clock,
@@ -438,6 +438,7 @@ impl Card {
         self.shared.health.restart(now.after(start));
         self.shared.semaphores = Semaphores::default();
         self.shared.cr = CrSpace::default();
+        self.shared.sync = HostSync::default();
         self.shared.reset = Reset::default();
         self.shared.tracer = Tracer::default();
         self.shared.clock = Clock::default();

@@ -7,6 +7,7 @@ use fwctl_proto::{
     opcode, status,
 };
 
+use super::host_sync;
 use crate::{
     Card, Effect, Effects, FunctionId, GuestMemory, Profile, Time, Unanswered, Why,
     card::{Ended, Outbox, Shared, Via},
@@ -60,8 +61,8 @@ enum Action {
     Register,
     /// Fills the mailbox from what the card is, and from the version that runs.
     Answer(fn(&Profile, [u16; 3], &mut [u8])),
-    /// Changes the card as the mailbox says.
-    Change(fn(&[u8], &mut Shared)),
+    /// Changes the card as the mailbox says, which holds the answer then.
+    Change(fn(&mut [u8], &mut Shared, Time) -> Status),
 }
 
 /// Every command of the mailbox.
@@ -77,6 +78,18 @@ pub static COMMANDS: &[Command] = &[
         name: "QUERY_CAPABILITIES",
         about: "what else can be asked for here",
         action: Action::Answer(capabilities),
+    },
+    Command {
+        opcode: 0x8402,
+        name: "MH_SYNC",
+        about: "a step in which the hosts of a card agree on a reset of the firmware",
+        action: Action::Change(host_sync::step),
+    },
+    Command {
+        opcode: 0x8403,
+        name: "MH_SYNC_STATUS",
+        about: "which step the hosts are at",
+        action: Action::Change(host_sync::status),
     },
     Command {
         opcode: 0x9001,
@@ -126,6 +139,8 @@ static OPCODES: EnumInfo = EnumInfo {
     values: &[
         (0x8007, "GET_FW_INFO"),
         (0x8400, "QUERY_CAPABILITIES"),
+        (0x8402, "MH_SYNC"),
+        (0x8403, "MH_SYNC_STATUS"),
         (0x9001, "ACCESS_REGISTER"),
         (0xf003, "SET_ITRACE"),
     ],
@@ -252,8 +267,8 @@ impl Card {
                 f.icmd.end(Status::Ok);
             }
             Action::Change(change) => {
-                change(&f.icmd.mailbox, &mut self.shared);
-                f.icmd.end(Status::Ok);
+                let status = change(&mut f.icmd.mailbox, &mut self.shared, now);
+                f.icmd.end(status);
             }
             Action::Register => match access_reg(&f.icmd.mailbox) {
                 None => f.icmd.end(Status::BadParameter),
@@ -430,11 +445,12 @@ fn tlv_status(code: u8, syndrome: Option<Syndrome>) -> u8 {
 }
 
 /// Mask of the classes; delay, which is not kept; least level.
-fn set_itrace(mailbox: &[u8], shared: &mut Shared) {
+fn set_itrace(mailbox: &mut [u8], shared: &mut Shared, _: Time) -> Status {
     shared.tracer.filter = Filter {
         classes: get_bits(mailbox, 0, 32) as u32,
         level: get_bits(mailbox, 56, 8) as u8,
     };
+    Status::Ok
 }
 
 /// Bits of QUERY_CAPABILITIES' first dword.
@@ -442,6 +458,7 @@ mod cap {
     pub const QCAM: u32 = 25;
     pub const MCAM: u32 = 26;
     pub const PCAM: u32 = 27;
+    pub const MH_SYNC: u32 = 28;
     pub const ALL_REGISTERS: u32 = 29;
     pub const FW_INFO_PSID: u32 = 30;
     pub const NV_ACCESS: u32 = 31;
@@ -452,6 +469,7 @@ fn capabilities(_: &Profile, _: [u16; 3], mailbox: &mut [u8]) {
         cap::QCAM,
         cap::MCAM,
         cap::PCAM,
+        cap::MH_SYNC,
         cap::ALL_REGISTERS,
         cap::FW_INFO_PSID,
         cap::NV_ACCESS,

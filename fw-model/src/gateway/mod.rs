@@ -4,15 +4,17 @@
 //! (docs/gateway.md).
 
 mod cr;
+mod host_sync;
 pub mod icmd;
 pub(crate) mod semaphore;
 pub mod spi;
 
 use fwctl_proto::layout::LayoutInfo;
 
-use crate::{Card, Effects, FunctionId, GuestMemory, Time};
+use crate::{Card, Effects, FunctionId, GuestMemory, Profile, Time, iseg};
 
 pub use cr::CrSpace;
+pub use host_sync::HostSync;
 pub use semaphore::{HELD_FOR, Semaphores};
 
 /// Numbers of the address spaces (`mlx5/core/lib/pci_vsc.h`, and those that the tools ask for).
@@ -23,25 +25,68 @@ pub mod space {
     pub const CR: u16 = 0x2;
     /// The command mailbox.
     pub const ICMD: u16 = 0x3;
+    /// The initialization segment, for drivers without a command queue.
+    pub const SEGMENT: u16 = 0x4;
+    /// Words of the device, for drivers without a command queue.
+    pub const ND_CR: u16 = 0x6;
     /// The words worth dumping, in order (`MLX5_VSC_SPACE_SCAN_CRSPACE`).
     pub const SCAN: u16 = 0x7;
     /// Semaphores (`MLX5_SEMAPHORE_SPACE_DOMAIN`).
     pub const SEMAPHORES: u16 = 0xa;
+    /// What has a number from here on belongs to the PCI core.
+    pub const PCI_CORE: u16 = 0x100;
 }
 
-/// Every space: its number and its name.
-pub const SPACES: &[(u16, &str)] = &[
-    (space::ICMD_EXT, "ICMD_EXT"),
-    (space::CR, "CR"),
-    (space::ICMD, "ICMD"),
-    (space::SCAN, "SCAN"),
-    (space::SEMAPHORES, "SEMAPHORES"),
+/// An address space.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    /// Its number.
+    pub number: u16,
+    /// Its name.
+    pub name: &'static str,
+    /// The space whose content it shows, by that one's number.
+    pub shows: u16,
+}
+
+const fn own(number: u16, name: &'static str) -> Space {
+    showing(number, name, number)
+}
+
+const fn showing(number: u16, name: &'static str, shows: u16) -> Space {
+    Space {
+        number,
+        name,
+        shows,
+    }
+}
+
+/// Every space. Those of the PCI core are there if the profile says so; which of the others a tool takes
+/// for the same is `swap_pci_address_space` of mstflint.
+pub const SPACES: &[Space] = &[
+    own(space::ICMD, "ICMD"),
+    showing(space::ICMD_EXT, "ICMD_EXT", space::ICMD),
+    own(space::CR, "CR"),
+    own(space::SEGMENT, "SEGMENT"),
+    showing(space::ND_CR, "ND_CR", space::CR),
+    own(space::SCAN, "SCAN"),
+    own(space::SEMAPHORES, "SEMAPHORES"),
+    showing(0x101, "PCI_ICMD", space::ICMD),
+    showing(0x102, "PCI_CR", space::CR),
+    showing(0x103, "PCI_ALL_ICMD", space::ICMD),
+    showing(0x107, "PCI_SCAN", space::SCAN),
+    showing(0x10a, "PCI_SEMAPHORES", space::SEMAPHORES),
 ];
+
+/// The space of this number.
+#[must_use]
+pub fn find(number: u16) -> Option<&'static Space> {
+    SPACES.iter().find(|s| s.number == number)
+}
 
 /// What the dword at a place says, if it has fields.
 #[must_use]
 pub fn word(space: u16, address: u32) -> Option<&'static LayoutInfo> {
-    let mailbox = matches!(space, space::ICMD | space::ICMD_EXT);
+    let mailbox = find(space).is_some_and(|s| s.shows == space::ICMD);
     (mailbox && address == icmd::CONTROL).then_some(&icmd::CONTROL_WORD)
 }
 
@@ -64,28 +109,67 @@ pub struct Place {
     pub address: u32,
 }
 
-impl Place {
-    fn is_inside(self) -> bool {
-        size(self.space).is_some_and(|size| self.address < size) && self.address.is_multiple_of(4)
+/// A space whose content is one of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Icmd,
+    Cr,
+    Segment,
+    Scan,
+    Semaphores,
+}
+
+impl Content {
+    fn of(number: u16, p: &Profile) -> Option<Self> {
+        if number > space::PCI_CORE && !p.pci.pci_core_spaces {
+            return None;
+        }
+        match find(number)?.shows {
+            space::ICMD => Some(Self::Icmd),
+            space::CR => Some(Self::Cr),
+            space::SEGMENT => Some(Self::Segment),
+            space::SCAN => Some(Self::Scan),
+            space::SEMAPHORES => Some(Self::Semaphores),
+            _ => None,
+        }
+    }
+
+    fn bytes(self) -> u32 {
+        match self {
+            Self::Icmd => icmd::SPACE_BYTES,
+            Self::Cr => cr::BYTES,
+            Self::Segment => iseg::SEGMENT_BYTES,
+            Self::Scan => cr::SCAN_BYTES,
+            Self::Semaphores => semaphore::BYTES,
+        }
     }
 }
 
-/// Bytes of an address space; `None` if there is none of this number.
-#[must_use]
-pub fn size(space: u16) -> Option<u32> {
-    match space {
-        space::ICMD_EXT | space::ICMD => Some(icmd::SPACE_BYTES),
-        space::CR => Some(cr::BYTES),
-        space::SCAN => Some(cr::SCAN_BYTES),
-        space::SEMAPHORES => Some(semaphore::BYTES),
-        _ => None,
+impl Place {
+    /// The content, if there is a dword there.
+    fn content(self, p: &Profile) -> Option<Content> {
+        let content = Content::of(self.space, p)?;
+        let inside = self.address < content.bytes() && self.address.is_multiple_of(4);
+        inside.then_some(content)
     }
+
+    /// The same without writes, which change nothing there.
+    fn changes(self, p: &Profile) -> Option<Content> {
+        let content = self.content(p)?;
+        (!matches!(content, Content::Scan | Content::Segment)).then_some(content)
+    }
+}
+
+/// Bytes of an address space; `None` if a card has none of this number.
+#[must_use]
+pub fn size(space: u16, p: &Profile) -> Option<u32> {
+    Content::of(space, p).map(Content::bytes)
 }
 
 /// True if a dword can be written there; CR space takes writes that change nothing.
 #[must_use]
-pub fn can_write(at: Place) -> bool {
-    at.space != space::SCAN && at.is_inside()
+pub fn can_write(at: Place, p: &Profile) -> bool {
+    at.changes(p).is_some()
 }
 
 impl Card {
@@ -93,15 +177,17 @@ impl Card {
     #[must_use]
     pub fn read_space(&self, id: FunctionId, at: Place, now: Time) -> Option<Word> {
         let f = self.functions.get(usize::from(id.0))?;
-        if !at.is_inside() {
-            return None;
-        }
-        let Place { space, address } = at;
-        let value = match space {
-            space::SEMAPHORES => self.shared.semaphores.holder(address, now),
-            space::ICMD | space::ICMD_EXT => f.icmd.read(address),
-            space::SCAN => return Some(self.scan(address)),
-            _ => self.cr_word(address, now),
+        let address = at.address;
+        let value = match at.content(&self.profile)? {
+            Content::Semaphores => self.shared.semaphores.holder(address, now),
+            Content::Icmd => f.icmd.read(address),
+            Content::Scan => return Some(self.scan(address)),
+            Content::Segment => {
+                let mut word = [0; 4];
+                iseg::read(f, &self.shared, &self.profile, address, &mut word, now);
+                u32::from_be_bytes(word)
+            }
+            Content::Cr => self.cr_word(address, now),
         };
         Some(Word {
             value,
@@ -123,18 +209,16 @@ impl Card {
         let Some(f) = self.functions.get_mut(usize::from(id.0)) else {
             return;
         };
-        if !can_write(at) {
-            return;
-        }
-        match at.space {
-            space::SEMAPHORES => self.shared.semaphores.write(at.address, value, now),
-            space::CR => self.write_cr(at.address, value, now, fx),
-            _ => {
+        match at.changes(&self.profile) {
+            Some(Content::Semaphores) => self.shared.semaphores.write(at.address, value, now),
+            Some(Content::Cr) => self.write_cr(at.address, value, now, fx),
+            Some(Content::Icmd) => {
                 self.shared.semaphores.renew(semaphore::ICMD, now);
                 if f.icmd.write(at.address, value) {
                     self.run_icmd(id, now, mem, fx);
                 }
             }
+            Some(Content::Scan | Content::Segment) | None => {}
         }
     }
 }
@@ -177,8 +261,60 @@ mod tests {
         };
         assert_eq!([take(7), take(9), take(0), take(9)], [7, 7, 0, 9]);
         for (space, address) in [(space::SEMAPHORES, 0x1000), (space::SCAN, 0x20), (4, 0)] {
-            assert!(!can_write(Place { space, address }), "{space:#x}");
+            assert!(
+                !can_write(Place { space, address }, c.profile()),
+                "{space:#x}"
+            );
         }
+    }
+
+    #[test]
+    fn spaces_of_the_pci_core_show_the_same_on_cards_that_have_them() {
+        let named = |n: u16| find(n).map(|s| s.shows);
+        // `swap_pci_address_space` of mstflint.
+        for (own, pci) in [(1, 0x101), (2, 0x102), (3, 0x103), (7, 0x107), (0xa, 0x10a)] {
+            assert_eq!(named(own), named(pci), "{own:#x}");
+        }
+        let numbers: std::collections::BTreeSet<_> = SPACES.iter().map(|s| s.number).collect();
+        assert_eq!(numbers.len(), SPACES.len());
+        let mut eight = Card::new(
+            Profile::builtin("connectx8").unwrap(),
+            CardOptions::default(),
+            &BTreeMap::new(),
+        );
+        eight.add_function(EventPath::EventQueues);
+        let mut seven = card();
+        for s in SPACES.iter().filter(|s| s.number > space::PCI_CORE) {
+            let at = |c: &Card, n: u16| read(c, n, 0, Time::ZERO);
+            assert_eq!(at(&seven, s.number), None, "{}", s.name);
+            assert_eq!(size(s.number, seven.profile()), None);
+            assert_eq!(at(&eight, s.number), at(&eight, s.shows), "{}", s.name);
+            assert_eq!(
+                size(s.number, eight.profile()),
+                size(s.shows, eight.profile())
+            );
+        }
+        for c in [&mut seven, &mut eight] {
+            write(c, 0x10a, 0x40, 7, Time::ZERO);
+        }
+        let taken = |c: &Card| read(c, space::SEMAPHORES, 0x40, Time::ZERO);
+        assert_eq!([taken(&seven), taken(&eight)], [Some(0), Some(7)]);
+    }
+
+    #[test]
+    fn the_segment_is_that_of_bar_0_and_cannot_be_written() {
+        let mut c = card();
+        let word = |c: &Card, at| read(c, space::SEGMENT, at, Time::ZERO);
+        // fw_rev_minor and _major, as big-endian dwords.
+        assert_eq!(word(&c, 0), Some(43 << 16 | 28));
+        assert_eq!(word(&c, iseg::SEGMENT_BYTES), None);
+        let before = word(&c, 0x14);
+        write(&mut c, space::SEGMENT, 0x14, 0xffff_ffff, Time::ZERO);
+        assert_eq!(word(&c, 0x14), before);
+        assert_eq!(
+            read(&c, space::ND_CR, 0xf_0014, Time::ZERO),
+            read(&c, space::CR, 0xf_0014, Time::ZERO)
+        );
     }
 
     #[test]
@@ -227,7 +363,7 @@ mod tests {
             &NoMemory,
             &mut fx,
         );
-        let end = size(space::SCAN).unwrap();
+        let end = size(space::SCAN, c.profile()).unwrap();
         let (mut at, mut seen) = (0, BTreeMap::new());
         while at < end {
             let place = Place {

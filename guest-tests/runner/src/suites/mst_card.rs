@@ -36,6 +36,7 @@ pub const SUITE: Suite = Suite {
         test("mstmget-temp", 60, temperature),
         test("mstlink", 120, link),
         test("mstlink-module", 120, module),
+        test("an-address-out-of-range", 60, out_of_range),
         test("mstflint-query", 60, query),
         test("mstflint-verify", 180, verify),
         test("mstflint-verify-past-the-firmware", 240, verify_direct),
@@ -71,6 +72,19 @@ fn hw_id() -> Done<String> {
         Some((_, id)) => Ok(id.to_owned()),
         None => fail!("{text}"),
     }
+}
+
+/// The tools look at the gateway's syndrome on a card that has the spaces of the PCI core, and try both.
+fn out_of_range(_: &Ctx) -> Done {
+    let card = bdf()?;
+    let (ok, text) = program("mstmcra", &[&card, "0x30000000"])?;
+    if hw_id()? == CONNECTX8 {
+        check!(!ok && text.contains("cr read"), "{text}");
+    } else {
+        check!(ok, "{text}");
+        check_eq!(text.trim(), "0x00000000", "the word");
+    }
+    Ok(())
 }
 
 fn format() -> Done<&'static str> {

@@ -49,8 +49,50 @@ pub const SUITE: Suite = Suite {
             dead_icmd_holder,
         ),
         test("mstconfig-sets-over-pci-what-fwctl-shows", 300, config),
+        test("hosts-agree-on-a-reset", 60, hosts_agree),
     ],
 };
+
+/// The steps that mstfwreset takes on a card with one host, by its own library.
+const HOST_SYNC: &str = r#"
+import sys
+sys.path.insert(0, "/usr/lib/x86_64-linux-gnu/mstflint/python_tools")
+import mtcr, cmdif
+card = cmdif.CmdIf(mtcr.MstDevice(sys.argv[1]))
+def show(s):
+    print(s.state, s.sync_type, s.ignore_inactive_host, s.host_ready)
+print(card.isMultiHostSyncSupported() != 0)
+show(card.multiHostSyncStatus())
+for step, ignore in (1, 1), (1, 0), (2, 0):
+    show(card.multiHostSync(step, 1, ignore))
+try:
+    card.multiHostSync(1, 1)
+except cmdif.CmdIfException as e:
+    print(e)
+show(card.multiHostSyncStatus())
+"#;
+
+fn hosts_agree(_: &Ctx) -> Done {
+    let card = bdf()?;
+    // State, type, whether hosts that are off are passed over, hosts that are waited for.
+    let steps = [
+        "True",
+        "0 0 0 0",
+        "1 1 1 1",
+        "2 1 1 1",
+        "2 1 1 0",
+        "Failed to run multi host icmd: command interface bad param (4)",
+        "2 1 1 0",
+    ];
+    let said = program_output("python3", &["-c", HOST_SYNC, &card])?;
+    check_eq!(said.lines().collect::<Vec<_>>(), steps, "what it says");
+    program_output("mstfwreset", &["-d", &card, "reset_fsm_register"])?;
+    let status = HOST_SYNC.replace("(1, 1), (1, 0), (2, 0)", "()");
+    let said = program_output("python3", &["-c", &status, &card])?;
+    check_eq!(said.lines().nth(1), Some("0 0 0 0"), "after {said}");
+    program_output("mstfwreset", &["-d", &card, "reset_fsm_register"])?;
+    Ok(())
+}
 
 /// What takes minutes: the tool reads 230,590 words, one by one.
 pub const DUMP: Suite = Suite {
