@@ -292,8 +292,8 @@ mod tests {
     struct NoSpaces;
 
     impl Spaces for NoSpaces {
-        fn size(&self, _: u16) -> Option<u32> {
-            None
+        fn size(&self, space: u16) -> Option<u32> {
+            (space == 7).then_some(16)
         }
         fn read(&self, _: Place) -> Option<Word> {
             None

@@ -257,7 +257,7 @@ mod tests {
         let (mut g, s) = (Gateway::default(), Two::default());
         g.write(CONTROL, &0xf000_0007u32.to_le_bytes(), &s, Time::ZERO);
         assert_eq!(dword(&mut g, CONTROL), 0x3000_0007);
-        assert_eq!(dword(&mut g, ADDRESS), 0x10_0000);
+        assert_eq!(dword(&mut g, ADDRESS), 16);
         g.write(CONTROL, &[4], &s, Time::ZERO);
         assert_eq!(dword(&mut g, CONTROL), 4, "there is none of this number");
     }

@@ -23,7 +23,7 @@ pub static CHAINS: Target = Target {
     name: "chains",
     about: "command entries and mailbox chains in memory that changes while it is read",
     max_len: 4096,
-    hits: true,
+    hits: false,
     run,
     record: Some(record),
     dictionary: dictionary::commands,

@@ -24,7 +24,7 @@ pub static GATEWAY: Target = Target {
     name: "gateway",
     about: "reads and writes of the address spaces behind the PCI gateway, and ICMD commands",
     max_len: 1024,
-    hits: true,
+    hits: false,
     run,
     record: Some(record),
     dictionary: dictionary::commands,
