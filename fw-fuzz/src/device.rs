@@ -107,7 +107,7 @@ impl Device {
     /// A card that there is already. [`Device::renew`] makes one without functions of it.
     #[must_use]
     pub fn with_card(card: Card) -> Self {
-        let profile = Arc::new(card.profile().clone());
+        let profile = card.profile().clone();
         let now = card.time();
         let mut device = Self::of(profile, &[]);
         device.card = card;

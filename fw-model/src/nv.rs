@@ -3,7 +3,7 @@
 //!
 //! An item that was never set has no value; it reads as zeros of the length asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     store::{Batch, Token},
@@ -129,7 +129,7 @@ impl NvStore {
 
     /// The types of all items that have a value, in order.
     #[must_use]
-    pub fn types(&self) -> std::collections::BTreeSet<u32> {
+    pub fn types(&self) -> BTreeSet<u32> {
         self.next
             .keys()
             .chain(self.current.keys())
@@ -196,7 +196,7 @@ impl NvStore {
             0 => self.writers.remove(&item),
             _ => self.writers.insert(item, writer),
         };
-        if before.unwrap_or(0) != writer {
+        if before.unwrap_or(0) != writer || self.unstored.is_open(&item) {
             let value = (writer != 0).then(|| vec![writer]);
             batch.puts.insert(format!("{WRITER}{item:08x}"), value);
         }
@@ -211,8 +211,9 @@ impl NvStore {
 
     /// Takes a next-boot value back and adds the change to `batch`.
     pub fn unset(&mut self, item: u32, batch: &mut Batch) {
-        if let Some(before) = self.next.remove(&item) {
-            self.remember(item, Some(before));
+        let before = self.next.remove(&item);
+        if before.is_some() || self.unstored.is_open(&item) {
+            self.remember(item, before);
             batch.puts.insert(format!("{PREFIX}{item:08x}"), None);
             self.sign(item, 0, batch);
         }
@@ -220,10 +221,10 @@ impl NvStore {
 
     /// Takes all next-boot values back.
     pub fn unset_all(&mut self, batch: &mut Batch) {
-        for (item, before) in core::mem::take(&mut self.next) {
-            self.remember(item, Some(before));
-            batch.puts.insert(format!("{PREFIX}{item:08x}"), None);
-            self.sign(item, 0, batch);
+        let mut items: BTreeSet<u32> = self.next.keys().copied().collect();
+        items.extend(self.unstored.open());
+        for item in items {
+            self.unset(item, batch);
         }
     }
 
@@ -246,6 +247,37 @@ impl NvStore {
 mod tests {
     use super::*;
     use crate::store::apply;
+
+    #[test]
+    fn what_is_asked_for_again_before_it_is_stored_is_stored_again() {
+        let mut nv = NvStore::load(&BTreeMap::new());
+        nv.set(7, &[1; 4], 3, &mut Batch::default()).unwrap();
+        nv.waits_for(Token(1));
+        nv.settled(Token(1), true);
+        let asked: [fn(&mut NvStore, &mut Batch); 3] = [
+            |nv, b| nv.unset(7, b),
+            |nv, b| nv.unset(7, b),
+            NvStore::unset_all,
+        ];
+        for (i, ask) in (2..).zip(asked) {
+            let mut batch = Batch::default();
+            ask(&mut nv, &mut batch);
+            let keys: Vec<_> = batch.puts.into_iter().collect();
+            let none = |key: &str| (format!("{key}00000007"), None);
+            assert_eq!(keys, [none(PREFIX), none(WRITER)], "{i}");
+            nv.waits_for(Token(i));
+        }
+        // None of them can be stored: the item is as it was.
+        for i in 2..5 {
+            nv.settled(Token(i), false);
+        }
+        assert_eq!((nv.next(7), nv.writer(7)), (Some(&[1; 4][..]), 3));
+        // What is stored already is not stored again.
+        nv.unset(8, &mut Batch::default());
+        let mut batch = Batch::default();
+        nv.unset(8, &mut batch);
+        assert!(batch.puts.is_empty());
+    }
 
     #[test]
     fn next_becomes_current_only_when_told_and_survives_a_restart() {

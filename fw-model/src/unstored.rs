@@ -42,6 +42,18 @@ impl<K: Ord, V> Unstored<K, V> {
         self.fresh.entry(key).or_insert(before);
     }
 
+    /// True if a change of this key is not stored yet. Whoever asks for the same once more must have it stored, too:
+    /// the first may fail.
+    #[must_use]
+    pub fn is_open(&self, key: &K) -> bool {
+        self.waiting.iter().any(|(_, b)| b.contains_key(key))
+    }
+
+    /// Keys whose changes are not stored yet.
+    pub fn open(&self) -> impl Iterator<Item = &K> {
+        self.waiting.iter().flat_map(|(_, b)| b.keys())
+    }
+
     /// The batch is made, and this is its token.
     pub fn waits_for(&mut self, token: Token) {
         if self.fresh.is_empty() {

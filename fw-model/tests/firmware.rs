@@ -8,7 +8,7 @@ mod common;
 
 use common::{Driver, cmd};
 use fw_model::{
-    Effect, Input, MemStore, Profile, Store, Time,
+    Effect, Input, MemStore, Profile, Store, Time, Token,
     firmware::{flash::spec, fs4, update::SILENCE},
 };
 use fwctl_proto::opcode as op;
@@ -31,7 +31,9 @@ const FORCE: u8 = 0xa;
 const PENDING: u8 = 0xb;
 const IDLE: u8 = 0;
 const LOCKED: u8 = 1;
+const INITIALIZE: u8 = 2;
 const DOWNLOAD: u8 = 3;
+const STATE_ACTIVATE: u8 = 6;
 const BAD_STATE: u32 = 0x00e6_000f;
 const BAD_HANDLE: u32 = 0x00e6_0010;
 const BAD_COMPONENT: u32 = 0x00e6_0011;
@@ -177,65 +179,120 @@ fn the_magic_that_tools_leave_to_the_firmware_is_written() {
     assert_eq!(versions(&mut d), (OLD, NEW, true));
 }
 
-#[test]
-fn an_activation_that_cannot_be_stored_can_be_asked_for_again() {
-    let mut d = up();
-    let handle = lock(&mut d);
-    let algorithm = [&[0xcc, 0, 0xcc, 1][..], &[7; 60]].concat();
-    assert_eq!(verified(&mut d, handle, 1, &algorithm), (LOCKED, 0));
-    assert_eq!(
-        verified(&mut d, handle, 0, &image([28, 44, 1000])),
-        (LOCKED, 0)
-    );
-    // MCC with ACTIVATE, for which the disk is full.
+/// MCC with ACTIVATE in a slot, not answered yet, and the batch that it waits for.
+fn activates(d: &mut Driver, slot: u8, handle: u32) -> Option<Token> {
     let mut activate = cmd(op::ACCESS_REG, WRITE, 16 + 32);
     activate[10..12].copy_from_slice(&MCC.to_be_bytes());
     activate[16 + 3] = ACTIVATE;
     activate[16 + 8..16 + 12].copy_from_slice(&handle.to_be_bytes());
-    d.post(0, &activate, 48);
-    d.ring(1);
-    let token = d.fx.iter().find_map(|e| match e {
+    d.post(slot, &activate, 48);
+    d.ring(1 << slot);
+    d.fx.iter().find_map(|e| match e {
         Effect::Commit { token, .. } => Some(*token),
         _ => None,
-    });
-    d.submit(Input::Committed {
-        token: token.unwrap(),
-        stored: false,
-    });
-    let reply = d.reply(0, 48).unwrap();
-    assert_eq!((reply.status(), reply.syndrome()), (1, 0x00e0_000a));
+    })
+}
+
+/// The status and syndrome in a slot after a batch's end.
+fn ends(d: &mut Driver, slot: u8, token: Token, stored: bool) -> (u8, u32) {
+    d.submit(Input::Committed { token, stored });
+    let reply = d.reply(slot, 48).unwrap();
+    (reply.status(), reply.syndrome())
+}
+
+const STORE_FAILED: (u8, u32) = (1, 0x00e0_000a);
+
+#[test]
+fn an_activation_that_cannot_be_stored_can_be_asked_for_again() {
+    let mut d = slow(5000);
+    let handle = lock(&mut d);
+    let algorithm = [&[0xcc, 0, 0xcc, 1][..], &[7; 60]].concat();
+    let update = |d: &mut Driver, index: u8, bytes: &[u8]| {
+        instruct(d, UPDATE, index, handle, bytes.len()).unwrap();
+        d.now.0 += 5_000_000_000;
+        for (i, piece) in bytes.chunks(128).enumerate() {
+            mcda(d, WRITE, handle, 128 * i, &swapped(piece)).unwrap();
+        }
+        instruct(d, VERIFY, index, handle, 0).unwrap();
+        assert_eq!(mcc(d), (LOCKED, 0, handle));
+    };
+    update(&mut d, 1, &algorithm);
+    update(&mut d, 0, &image([28, 44, 1000]));
+    let token = activates(&mut d, 1, handle).unwrap();
+    assert_eq!(mcc(&mut d).0, STATE_ACTIVATE);
+    assert_eq!(ends(&mut d, 1, token, false), STORE_FAILED);
+    assert_eq!(mcc(&mut d).0, LOCKED, "at once");
     assert_eq!(versions(&mut d), (OLD, OLD, false));
     let kept = |d: &mut Driver| instruct(d, UPLOAD, 1, handle, 0);
     assert_eq!(kept(&mut d), Err(BAD_COMPONENT), "nor the algorithm");
-    instruct(&mut d, ACTIVATE, 0, handle, 0).unwrap();
+    let token = activates(&mut d, 1, handle).unwrap();
+    assert_eq!(ends(&mut d, 1, token, true), (0, 0));
+    d.now.0 += 5_000_000_000;
     assert_eq!(versions(&mut d), (OLD, NEW, true));
     kept(&mut d).unwrap();
-    instruct(&mut d, RELEASE, 0, handle, 0).unwrap();
-    let handle = lock(&mut d);
+    instruct(&mut d, CANCEL, 0, handle, 0).unwrap();
     assert_eq!(instruct(&mut d, ACTIVATE, 0, handle, 0), Err(BAD_STATE));
 }
 
 #[test]
-fn steps_take_the_time_that_the_profile_says() {
-    const INITIALIZE: u8 = 2;
-    const STATE_VERIFY: u8 = 4;
-    const STATE_ACTIVATE: u8 = 6;
-    let text = |ms: u32| format!("inherits = \"connectx7\"\n[timeouts]\nupdate_ms = {ms}");
-    let why = Profile::parse(&text(10_001), "slow").unwrap_err();
-    assert_eq!(why.what, "timeouts.update_ms: 10001 is above 10000");
-    let mut d = Driver::of(Profile::parse(&text(500), "slow").unwrap());
+fn what_is_not_stored_yet_is_not_acknowledged_to_whoever_asks_for_the_same() {
+    let mut d = up();
+    let handle = lock(&mut d);
+    let good = image([28, 44, 1000]);
+    let mut tokens = Vec::new();
+    for slot in [1, 2] {
+        assert_eq!(verified(&mut d, handle, 0, &good), (LOCKED, 0));
+        tokens.push(activates(&mut d, slot, handle).unwrap());
+        assert!(d.reply(slot, 48).is_none(), "{slot}");
+    }
+    assert_eq!(ends(&mut d, 1, tokens[0], false), STORE_FAILED);
+    assert!(d.reply(2, 48).is_none());
+    assert_eq!(versions(&mut d), (OLD, NEW, true));
+    assert_eq!(ends(&mut d, 2, tokens[1], false), STORE_FAILED);
+    assert_eq!(versions(&mut d), (OLD, OLD, false));
+}
+
+#[test]
+fn what_is_activated_is_not_activated_again() {
+    let mut d = up();
+    let handle = burn(&mut d);
+    assert_eq!(access(&mut d, MIRC, WRITE, &[0; 8]).unwrap()[3], 0);
+    let algorithm = [&[0xcc, 0, 0xcc, 1][..], &[7; 60]].concat();
+    assert_eq!(verified(&mut d, handle, 1, &algorithm), (LOCKED, 0));
+    instruct(&mut d, ACTIVATE, 0, handle, 0).unwrap();
+    assert_eq!(versions(&mut d), (OLD, OLD, false));
+    // The same bytes once more change nothing, and are activated all the same.
+    assert_eq!(verified(&mut d, handle, 1, &algorithm), (LOCKED, 0));
+    instruct(&mut d, ACTIVATE, 0, handle, 0).unwrap();
+    assert_eq!(instruct(&mut d, ACTIVATE, 0, handle, 0), Err(BAD_STATE));
+}
+
+/// A card whose steps take so many milliseconds.
+fn slow(ms: u32) -> Driver {
+    let text = format!("inherits = \"connectx7\"\n[timeouts]\nupdate_ms = {ms}");
+    let mut d = Driver::of(Profile::parse(&text, "slow").unwrap());
     d.bring_up();
+    d
+}
+
+#[test]
+fn steps_take_the_time_that_the_profile_says() {
+    let text = "inherits = \"connectx7\"\n[timeouts]\nupdate_ms = 10001";
+    let why = Profile::parse(text, "slow").unwrap_err();
+    assert_eq!(why.what, "timeouts.update_ms: 10001 is above 10000");
+    let mut d = slow(500);
     let handle = lock(&mut d);
     let good = image([28, 44, 1000]);
     let half = |d: &mut Driver, state: u8| {
         d.now.0 += 250_000_000;
         let r = access(d, MCC, READ, &[0; 32]).unwrap();
-        assert_eq!((r[15] & 0xf, r[14]), (state, 0));
+        assert_eq!(r[15] & 0xf, state);
         assert_eq!(r[13] & 0x7f, 50, "control_progress");
         // Nothing else begins meanwhile.
         for what in [UPDATE, VERIFY, ACTIVATE] {
             assert_eq!(instruct(d, what, 0, handle, 4), Err(BAD_STATE));
         }
+        assert_eq!(mcda(d, WRITE, handle, 0, &[0; 4]), Err(BAD_STATE));
         d.now.0 += 250_000_000;
     };
     instruct(&mut d, UPDATE, 0, handle, good.len()).unwrap();
@@ -244,19 +301,25 @@ fn steps_take_the_time_that_the_profile_says() {
     for (i, piece) in good.chunks(128).enumerate() {
         mcda(&mut d, WRITE, handle, 128 * i, &swapped(piece)).unwrap();
     }
+    // mstflint does not wait for the end of VERIFY.
     instruct(&mut d, VERIFY, 0, handle, 0).unwrap();
-    half(&mut d, STATE_VERIFY);
     assert_eq!(mcc(&mut d), (LOCKED, 0, handle));
     instruct(&mut d, ACTIVATE, 0, handle, 0).unwrap();
     half(&mut d, STATE_ACTIVATE);
     assert_eq!(mcc(&mut d).0, LOCKED);
     assert_eq!(versions(&mut d), (OLD, NEW, true));
-    // Whoever gives up in the middle of a step is heard.
+    // Whoever gives up in the middle of a step is heard, and a start of the firmware ends it.
     instruct(&mut d, UPDATE, 0, handle, 4).unwrap();
     instruct(&mut d, CANCEL, 0, handle, 0).unwrap();
     assert_eq!(mcc(&mut d).0, LOCKED);
     instruct(&mut d, UPDATE, 0, handle, 4).unwrap();
     instruct(&mut d, RELEASE, 0, handle, 0).unwrap();
+    let handle = lock(&mut d);
+    instruct(&mut d, UPDATE, 0, handle, 4).unwrap();
+    d.submit(Input::PowerCycle);
+    d.now.0 += 100_000_000;
+    d.clear_queue();
+    d.bring_up();
     assert_eq!(mcc(&mut d).0, IDLE);
 }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use fw_model::{
-    Card, Delivery, FunctionId, GuestMemory, Input, NoMemory, Order, ResetKind, gateway,
+    Card, Delivery, FunctionId, GuestMemory, Input, NoMemory, Order, Profile, ResetKind, gateway,
     profile::Pci,
 };
 use vfio_bindings::bindings::vfio::{
@@ -78,6 +78,7 @@ impl Sink for Wires {
 
 struct Backend {
     owner: Arc<Owner>,
+    profile: Arc<Profile>,
     function: FunctionId,
     wires: Arc<Wires>,
     config: ConfigSpace,
@@ -121,6 +122,7 @@ pub fn serve(
         function,
         wires,
         config: ConfigSpace::new(&profile),
+        profile: profile.clone(),
         msix_table: vec![0; usize::from(pci.msix_vectors) * 16],
         vectors: pci.msix_vectors,
         bar_bytes: 1 << pci.log_bar0,
@@ -292,14 +294,14 @@ fn memory<'a>(wires: &'a Wires, config: &ConfigSpace) -> Option<RwLockReadGuard<
 /// The card's address spaces, for the gateway in configuration space.
 struct Gateway<'a> {
     owner: &'a Owner,
+    profile: &'a Profile,
     function: FunctionId,
     dma: Option<RwLockReadGuard<'a, DmaMap>>,
 }
 
 impl Spaces for Gateway<'_> {
     fn size(&self, space: u16) -> Option<u32> {
-        let size = |c: &Card, _| gateway::size(space, c.profile());
-        self.owner.with_card(size)
+        gateway::size(space, self.profile)
     }
 
     fn read(&self, at: gateway::Place) -> Option<gateway::Word> {
@@ -308,8 +310,7 @@ impl Spaces for Gateway<'_> {
     }
 
     fn write(&self, at: gateway::Place, value: u32) -> bool {
-        let can = |c: &Card, _| gateway::can_write(at, c.profile());
-        let there = self.owner.with_card(can);
+        let there = gateway::can_write(at, self.profile);
         if there {
             let input = Input::Gateway {
                 function: self.function,
@@ -353,6 +354,7 @@ impl Device for Backend {
         if region == VFIO_PCI_CONFIG_REGION_INDEX {
             let spaces = Gateway {
                 owner: &self.owner,
+                profile: &self.profile,
                 function: self.function,
                 dma: memory(&self.wires, &self.config),
             };

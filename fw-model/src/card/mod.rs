@@ -170,7 +170,7 @@ impl Shared {
         self.reset.check(functions)?;
         self.semaphores.check()?;
         self.cr.check()?;
-        self.firmware.check()?;
+        self.firmware.check(self.time)?;
         self.tracer.check(functions)?;
         if self.ports.len() != functions {
             return Err("not a port for each function");
@@ -319,7 +319,7 @@ impl Card {
 
     /// The card's profile.
     #[must_use]
-    pub fn profile(&self) -> &Profile {
+    pub fn profile(&self) -> &Arc<Profile> {
         &self.profile
     }
 

@@ -131,6 +131,18 @@ impl Flash {
         self.unstored.waits_for(token);
     }
 
+    /// True if no change waits to be stored.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.unstored.open().next().is_none()
+    }
+
+    /// True if a change of what is at `at` waits to be stored.
+    #[must_use]
+    pub fn is_open(&self, at: usize) -> bool {
+        self.unstored.is_open(&((at / PAGE) as u32))
+    }
+
     /// A batch is stored; or it cannot be, and its pages are as before.
     pub(crate) fn settled(&mut self, token: Token, stored: bool) {
         for (page, before) in self.unstored.settled(token, stored) {
@@ -172,11 +184,12 @@ impl Flash {
         let key = format!("{PREFIX}{page:05x}");
         let factory = content.strip_prefix(Self::factory_page(p, page));
         if factory.is_some_and(|rest| rest.iter().all(|b| *b == ERASED)) {
-            if let Some(before) = self.pages.remove(&page) {
-                self.unstored.replaced(page, Some(before));
+            let before = self.pages.remove(&page);
+            if before.is_some() || self.unstored.is_open(&page) {
+                self.unstored.replaced(page, before);
                 batch.puts.insert(key, None);
             }
-        } else if self.pages.get(&page) != Some(&content) {
+        } else if self.pages.get(&page) != Some(&content) || self.unstored.is_open(&page) {
             batch.puts.insert(key, Some(content.to_vec()));
             let before = self.pages.insert(page, content);
             self.unstored.replaced(page, before);

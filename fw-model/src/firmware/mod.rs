@@ -20,6 +20,7 @@ use fwctl_proto::{
 };
 
 use crate::{
+    Time,
     nv::NvStore,
     profile::Profile,
     store::{Batch, Token},
@@ -125,11 +126,13 @@ impl Firmware {
     pub(crate) fn waits_for(&mut self, token: Token) {
         self.flash.waits_for(token);
         self.unstored.waits_for(token);
+        self.update.waits_for(token);
     }
 
     /// A batch is stored; or it cannot be, and what it changed is as before.
     pub(crate) fn settled(&mut self, token: Token, stored: bool) {
         self.flash.settled(token, stored);
+        self.update.settled(token, stored);
         for (id, before) in self.unstored.settled(token, stored) {
             match before {
                 Some(data) => self.components.insert(id, data),
@@ -142,9 +145,9 @@ impl Firmware {
     ///
     /// # Errors
     /// What there is that cannot be.
-    pub fn check(&self) -> Result<(), &'static str> {
+    pub fn check(&self, now: Time) -> Result<(), &'static str> {
         self.flash.check()?;
-        self.update.check(MAX_IMAGE)?;
+        self.update.check(MAX_IMAGE, now)?;
         let known = |id: &u16| COMPONENTS.iter().find(|c| c.identifier == *id);
         let fits = |(id, v): (&u16, &Vec<u8>)| known(id).is_some_and(|k| v.len() <= k.most);
         if self.running.slot > 1 || !self.components.iter().all(fits) {
@@ -213,8 +216,8 @@ impl Firmware {
         }
     }
 
-    /// ACTIVATE: what was verified becomes what starts next. False if there is nothing. It is kept, so that
-    /// it can be activated once more if it cannot be stored.
+    /// ACTIVATE: what was verified becomes what starts next. False if there is nothing. It is verified still if
+    /// it cannot be stored.
     pub fn activate(&mut self, p: &Profile, batch: &mut Batch) -> bool {
         let staged = core::mem::take(&mut self.update.staged);
         for c in &staged {
@@ -226,18 +229,23 @@ impl Firmware {
             } else if let Some(kind) = COMPONENTS.get(usize::from(c.index)) {
                 let key = format!("{COMPONENT}{:x}", kind.identifier);
                 batch.puts.insert(key, Some(c.data.clone()));
-                let before = self.components.insert(kind.identifier, c.data.clone());
+                let data = c.data.clone();
+                let before = self.components.insert(kind.identifier, data);
                 self.unstored.replaced(kind.identifier, before);
             }
         }
-        self.update.staged = staged;
-        !self.update.staged.is_empty()
+        let any = !staged.is_empty();
+        self.update.activate(staged);
+        if batch.puts.is_empty() {
+            self.update.activated();
+        }
+        any
     }
 
     /// MIRC: what runs starts next as well. False if it does already.
     pub fn reactivate(&mut self, p: &Profile, batch: &mut Batch) -> bool {
         let slot = self.running.slot;
-        if self.flash.next_slot(p) == Some(slot) {
+        if self.flash.next_slot(p) == Some(slot) && self.flash.is_stored() {
             return false;
         }
         self.mark(p, slot, true, batch);
@@ -249,7 +257,7 @@ impl Firmware {
     fn mark(&mut self, p: &Profile, slot: u8, on: bool, batch: &mut Batch) {
         let at = usize::from(slot) * flash::SLOT_BYTES;
         let magic = if on { MAGIC } else { [0; MAGIC.len()] };
-        if on || self.flash.is_marked(p, slot) {
+        if on || self.flash.is_marked(p, slot) || self.flash.is_open(at) {
             self.flash.replace(p, at, &magic, batch);
         }
     }

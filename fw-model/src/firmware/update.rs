@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use crate::{Time, syndrome::Syndrome};
+use crate::{Time, store::Token, syndrome::Syndrome};
 
 /// How long an owner may say nothing.
 pub const SILENCE: Duration = Duration::from_secs(20);
@@ -27,8 +27,6 @@ pub enum State {
     Initialize = 2,
     /// A component comes in.
     Download = 3,
-    /// A component is looked at.
-    Verify = 4,
     /// What was verified is made what starts next.
     Activate = 6,
     /// A component goes out.
@@ -90,8 +88,11 @@ pub struct Update {
     incoming: Option<Component>,
     /// What goes out.
     pub outgoing: Vec<u8>,
-    /// Verified; it stays when it is activated, for once more, until the owner is done.
+    /// Verified, waiting for activation.
     pub staged: Vec<Component>,
+    // Activated, and in this batch not stored yet: staged again if it cannot be.
+    activating: Vec<Component>,
+    stored_by: Option<Token>,
     // Shown before `state` is: what was asked for is done already.
     step: Option<Step>,
 }
@@ -124,10 +125,39 @@ impl Update {
         })
     }
 
-    /// `error_code`: nothing while a component is looked at.
-    #[must_use]
-    pub fn error_code(&self) -> u8 {
-        self.step.map_or(self.rejected as u8, |_| 0)
+    /// What was verified is activated, by the batch that is being made.
+    pub(super) fn activate(&mut self, what: Vec<Component>) {
+        self.activating = what;
+        self.stored_by = None;
+    }
+
+    /// What was activated is as it was stored before.
+    pub fn activated(&mut self) {
+        self.activating = Vec::new();
+        self.stored_by = None;
+    }
+
+    pub(super) fn waits_for(&mut self, token: Token) {
+        if !self.activating.is_empty() {
+            self.stored_by.get_or_insert(token);
+        }
+    }
+
+    pub(super) fn settled(&mut self, token: Token, stored: bool) {
+        if self.stored_by != Some(token) {
+            return;
+        }
+        let back = core::mem::take(&mut self.activating);
+        self.stored_by = None;
+        if stored {
+            return;
+        }
+        self.step = None;
+        for c in back {
+            if self.staged.iter().all(|s| s.index != c.index) {
+                self.staged.push(c);
+            }
+        }
     }
 
     /// The handle: the owner's, or the one for whoever locks next.
@@ -254,18 +284,30 @@ impl Update {
     ///
     /// # Errors
     /// What there is that cannot be.
-    pub fn check(&self, most: usize) -> Result<(), &'static str> {
+    pub fn check(&self, most: usize, now: Time) -> Result<(), &'static str> {
         let all = self.incoming.iter().chain(&self.staged);
+        let all = all.chain(&self.activating);
         let bad =
             |c: &Component| c.data.len() > most || c.came.len() != c.data.len().div_ceil(GRAIN);
-        if all.into_iter().any(bad) || self.outgoing.len() > most || self.staged.len() > 16 {
+        let many = self.staged.len().max(self.activating.len()) > 16;
+        if all.into_iter().any(bad) || self.outgoing.len() > most || many {
             return Err("a firmware component that is too long");
         }
         if (self.state == State::Download) != self.incoming.is_some() {
             return Err("a download without a component");
         }
+        if self.activating.is_empty() != self.stored_by.is_none() {
+            return Err("an activation of nothing");
+        }
         let lasting = [State::Idle, State::Locked, State::Download, State::Upload];
-        let passing = |s: Step| !lasting.contains(&s.state) && s.takes <= MAX_STEP;
+        let passing = |s: Step| {
+            let then = match s.state {
+                State::Initialize => State::Download,
+                State::Activate => State::Locked,
+                _ => return false,
+            };
+            then == self.state && s.takes <= MAX_STEP && s.from <= now
+        };
         if !lasting.contains(&self.state) || !self.step.is_none_or(passing) {
             return Err("a firmware update that stands still");
         }
@@ -299,21 +341,46 @@ mod tests {
         let h = u.handle();
         u.lock(h, Time::ZERO).unwrap();
         u.download(0, 4);
-        u.data(0, &[1; 4]).unwrap();
-        u.verify(|_| Rejected::BadFormat);
-        u.passes(State::Verify, Time::ZERO, Duration::from_millis(200));
+        u.passes(State::Initialize, Time::ZERO, Duration::from_millis(200));
         let at = |ms: u64| Time::ZERO.after(Duration::from_millis(ms));
-        assert_eq!((u.state(at(50)), u.progress(at(50))), (State::Verify, 25));
-        assert_eq!(u.error_code(), 0);
-        let early = u.owner(h, &[State::Locked], at(199));
+        assert_eq!(u.state(at(50)), State::Initialize);
+        assert_eq!(u.progress(at(50)), 25);
+        let early = u.owner(h, &[State::Download], at(199));
         assert_eq!(early, Err(Syndrome::UpdateState));
-        assert_eq!(u.state(at(200)), State::Locked);
-        assert_eq!((u.progress(at(200)), u.error_code()), (0, 8));
-        u.check(4).unwrap();
-        u.passes(State::Locked, at(200), Duration::from_millis(1));
-        u.check(4).unwrap_err();
-        u.passes(State::Activate, at(200), MAX_STEP + Duration::from_nanos(1));
-        u.check(4).unwrap_err();
+        assert_eq!(
+            (u.state(at(200)), u.progress(at(200))),
+            (State::Download, 0)
+        );
+    }
+
+    #[test]
+    fn only_a_step_that_can_be_is_read_from_a_file() {
+        let ms = Duration::from_millis;
+        for (state, step, from, takes, good) in [
+            (State::Locked, State::Activate, 5, ms(1), true),
+            (State::Locked, State::Activate, 6, ms(1), false),
+            (State::Locked, State::Activate, 5, MAX_STEP + ms(1), false),
+            (State::Idle, State::Activate, 5, ms(1), false),
+            (State::Locked, State::Initialize, 5, ms(1), false),
+            (State::Locked, State::Locked, 5, ms(1), false),
+            (State::Activate, State::Activate, 5, ms(1), false),
+        ] {
+            let mut u = Update {
+                state,
+                ..Update::default()
+            };
+            u.passes(step, Time(from), takes);
+            assert_eq!(
+                u.check(4, Time(5)).is_ok(),
+                good,
+                "{state:?} {step:?} {from}"
+            );
+        }
+        let u = Update {
+            stored_by: Some(Token(1)),
+            ..Update::default()
+        };
+        u.check(4, Time(5)).unwrap_err();
     }
 
     #[test]

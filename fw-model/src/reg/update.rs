@@ -55,7 +55,6 @@ pub fn write_mcc(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Done {
         State::Locked,
         State::Initialize,
         State::Download,
-        State::Verify,
         State::Activate,
         State::Upload,
     ];
@@ -91,7 +90,6 @@ pub fn write_mcc(ctx: &mut Ctx<'_>, given: &[u8], _image: &mut [u8]) -> Done {
             }
             let nv = &ctx.shared.nv;
             fw.update.verify(|c| Firmware::judge(p, nv, c));
-            fw.update.passes(State::Verify, now, takes);
         }
         i::ACTIVATE => {
             owner(&[State::Locked])?;
@@ -131,7 +129,7 @@ pub fn read_mcc(ctx: &mut Ctx<'_>, _given: &[u8], image: &mut [u8]) -> Done {
     let mut m: ViewMut<'_, MccReg> = view_mut(image)?;
     m.set(MccReg::CONTROL_STATE, state as u64);
     m.set(MccReg::CONTROL_PROGRESS, u64::from(u.progress(ctx.now)));
-    m.set(MccReg::ERROR_CODE, u64::from(u.error_code()));
+    m.set(MccReg::ERROR_CODE, u.rejected as u64);
     m.set(MccReg::UPDATE_HANDLE, u64::from(u.handle()));
     m.set(MccReg::COMPONENT_INDEX, u64::from(incoming));
     m.set(
