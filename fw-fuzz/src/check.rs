@@ -35,6 +35,8 @@ pub fn saves_and_loads(card: &Card, profile: &Arc<Profile>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::cell::Cell;
+
     use crate::{Device, command, targets};
     use fw_model::{EventPath, Input, ResetKind};
     use fwctl_proto::{layout::set_bits, opcode, register};
@@ -50,9 +52,23 @@ mod tests {
         set_bits(&mut item, 16 * 8 + 32, 32, 0x80);
         type Step<'a> = (&'a str, bool, &'a dyn Fn(&mut Device));
         let sent = |d: &mut Device, c: &[u8], ok: bool| {
-            assert_eq!(d.command(F, c, 64), ok, "{c:x?}");
+            assert_eq!(d.command(F, c, 64), ok, "{c:x?}: {:x?}", d.reply());
         };
-        let steps: [Step<'_>; 9] = [
+        let byte = |d: &Device, at: usize| d.reply().map_or(0, |r| r.outbox[at]);
+        let queue = Cell::new((0, 0));
+        // For page requests, with two entries.
+        let create_eq = |d: &mut Device| {
+            sent(d, &command(opcode::ALLOC_UAR, 0, 16), true);
+            let uar = u32::from(byte(d, 11));
+            let mut c = command(opcode::CREATE_EQ, 0, 272 + 8);
+            set_bits(&mut c, 0x80 + 0x63, 5, 1);
+            set_bits(&mut c, 0x80 + 0x68, 24, u64::from(uar));
+            set_bits(&mut c, 0x2c0, 64, 1 << 0xb);
+            set_bits(&mut c, 272 * 8, 64, 9 << 12);
+            sent(d, &c, true);
+            queue.set((uar, byte(d, 11)));
+        };
+        let steps: [Step<'_>; 11] = [
             ("nothing", false, &|_| {}),
             ("enabled, with pages", true, &|d| d.bring_up(F)),
             ("a question", false, &|d| {
@@ -68,6 +84,15 @@ mod tests {
                 sent(d, &command(opcode::CREATE_UCTX, 0, 64), true);
             }),
             ("a page", true, &|d| assert!(d.give_pages(F, 9000, 1))),
+            ("an event queue", true, &create_eq),
+            ("an event queue that is armed", true, &|d| {
+                d.submit(Input::UarWrite {
+                    function: F,
+                    uar: queue.get().0,
+                    offset: 0x40,
+                    data: &[queue.get().1, 0, 0, 0],
+                });
+            }),
             ("an item", true, &|d| sent(d, &item, true)),
             ("a reset", true, &|d| {
                 d.submit(Input::Reset {

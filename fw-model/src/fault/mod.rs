@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     FunctionId,
     function::{State, eq::Telling},
+    reg,
     time::Time,
 };
 
@@ -36,7 +37,7 @@ pub const MAX_TEXT: usize = 16 << 10;
 /// Where ACCESS_REG has the register's id.
 const REGISTER: u32 = 80;
 /// Where the register itself lies in it.
-const REGISTER_BYTE: u32 = 16;
+const REGISTER_BYTE: u32 = reg::DATA as u32;
 /// Where MNVDA has an item's type word and its data, in bits.
 const ITEM_TYPE: u32 = (REGISTER_BYTE + 4) * 8;
 const ITEM_DATA: u32 = (REGISTER_BYTE + 12) * 8;

@@ -12,6 +12,7 @@ use crate::{
     Card, Effect, Effects, FunctionId, GuestMemory, Profile, Time, Unanswered, Why,
     card::{Ended, Outbox, Shared, Via},
     function::pending::{Origin, Pending},
+    reg,
     syndrome::Syndrome,
     tracer::Filter,
 };
@@ -366,9 +367,6 @@ const REGISTER_ACCESS: u64 = 1;
 const GET: u64 = 1;
 const SET: u64 = 2;
 
-/// Byte offset of the register in ACCESS_REG.
-const ACCESS_REG_DATA: usize = 16;
-
 /// The inbox of the ACCESS_REG that a mailbox asks for; `None` if it holds something else.
 fn access_reg(mailbox: &[u8]) -> Option<Vec<u8>> {
     let field = |f: (u32, u32)| get_bits(mailbox, f.0, f.1);
@@ -383,7 +381,7 @@ fn access_reg(mailbox: &[u8]) -> Option<Vec<u8>> {
     };
     let bytes = (field(REG_LEN) as usize).checked_sub(1)? * 4;
     let register = mailbox.get(REGISTER..REGISTER + bytes)?;
-    let mut inbox = vec![0; ACCESS_REG_DATA];
+    let mut inbox = vec![0; reg::DATA];
     inbox[..2].copy_from_slice(&opcode::ACCESS_REG.to_be_bytes());
     inbox[7] = op_mod;
     inbox[10..12].copy_from_slice(&(field(OP_REGISTER) as u16).to_be_bytes());
@@ -401,7 +399,7 @@ impl Icmd {
         set_bits(m, OP_STATUS.0, OP_STATUS.1, u64::from(status));
         set_bits(m, OP_RESPONSE.0, OP_RESPONSE.1, 1);
         if status == 0 {
-            let register = outbox.iter().skip(ACCESS_REG_DATA);
+            let register = outbox.iter().skip(reg::DATA);
             for (to, from) in m.iter_mut().skip(REGISTER).zip(register) {
                 *to = *from;
             }

@@ -56,7 +56,7 @@ const WRITE: u16 = 0;
 /// ACCESS_REG op_mod: read.
 const READ: u16 = 1;
 /// Byte offset of the register in ACCESS_REG's inbox and outbox.
-const DATA: usize = 16;
+pub const DATA: usize = 16;
 /// Bits that a field which chooses a part may have.
 const INDEX_BITS: u32 = 16;
 

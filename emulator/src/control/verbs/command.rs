@@ -14,7 +14,7 @@ use super::{Wrong, bad};
 use crate::trace::parse_register;
 
 /// Where a register lies in ACCESS_REG, in bytes, and in bits.
-pub(super) const REGISTER_BYTE: usize = 16;
+pub(super) const REGISTER_BYTE: usize = reg::DATA;
 const REGISTER: u32 = REGISTER_BYTE as u32 * 8;
 
 /// What an error says of the message around a register.
