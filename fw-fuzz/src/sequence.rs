@@ -425,7 +425,7 @@ pub fn raw_step(function: u8, inbox: &[u8], outbox_len: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{command, targets};
+    use crate::{command, targets, trials::Inputs};
     use fwctl_proto::register;
 
     const F: u8 = 0;
@@ -447,6 +447,22 @@ mod tests {
 
     fn state(s: &mut Sequence) -> &'static str {
         s.device().card.report(FunctionId(F)).unwrap().state
+    }
+
+    /// What the inputs before have left is nowhere in what a card copies from the one that is kept.
+    #[test]
+    fn a_card_that_was_used_before_does_as_a_new_one_does() {
+        let shown = |s: &mut Sequence| {
+            let card = &s.device().card;
+            (card.save().unwrap(), format!("{:?}", card.counters()))
+        };
+        let mut used = sequence();
+        for input in Inputs::of(&targets::commands::COMMANDS, 1).take(1500) {
+            used.run(&input);
+            let mut new = sequence();
+            new.run(&input);
+            assert!(shown(&mut used) == shown(&mut new), "{input:x?}");
+        }
     }
 
     #[test]

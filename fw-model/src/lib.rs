@@ -9,6 +9,7 @@
 
 pub mod card;
 pub mod cmd;
+mod copy;
 pub mod diagnostics;
 pub mod effect;
 mod exec;

@@ -54,11 +54,17 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// None, in the memory of others.
-    pub(super) fn cleared(mut self) -> Self {
-        self.answered.clear();
-        self.recent.clear();
-        self
+    /// A copy of others, in the memory that these have.
+    pub(super) fn become_like(&mut self, from: &Self) {
+        let Self {
+            answered,
+            recent,
+            total,
+        } = from;
+        self.answered.retain(|a, _| answered.contains_key(a));
+        self.answered.extend(answered);
+        self.recent.clone_from(recent);
+        self.total = *total;
     }
 
     /// All counts.

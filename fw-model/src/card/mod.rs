@@ -18,6 +18,7 @@ use fwctl_proto::{eqe, event, layout::get_bits, segment, uar};
 use crate::{
     GuestMemory,
     cmd::{Ctx, Others},
+    copy::clone_by_fields,
     effect::{Delivery, Effect, Effects, Order, Unanswered, Why},
     exec,
     fault::{Fault, Faults, Struck},
@@ -87,7 +88,7 @@ pub struct CardOptions {
 }
 
 /// What the functions of a card have in common.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Shared {
     /// The non-volatile configuration.
     pub nv: NvStore,
@@ -125,6 +126,27 @@ pub struct Shared {
     /// Number of the last command that a breakpoint stopped.
     last_stop: u32,
 }
+
+clone_by_fields!(Shared {
+    nv,
+    seed,
+    time,
+    delays,
+    ports,
+    thermal,
+    health,
+    semaphores,
+    cr,
+    sync,
+    firmware,
+    reset,
+    tracer,
+    clock,
+    faults,
+    last_token,
+    spi,
+    last_stop
+});
 
 /// What is outside a port; no reset of the card changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -250,20 +272,33 @@ impl Card {
         old.shared.ports.clear();
         self.functions = old.functions;
         self.shared.ports = old.shared.ports;
-        self.counters = old.counters.cleared();
+        old.counters.become_like(&Counters::default());
+        self.counters = old.counters;
         self.taken = old.taken;
         self.outbox = old.outbox;
     }
 
-    /// The card becomes a copy of another one, and goes on with the memory that commands use.
+    /// The card becomes a copy of another one, in the memory that it has, as far as that is easy to say: a fuzzer does
+    /// it for each input.
     pub fn become_like(&mut self, other: &Self) {
-        let (taken, outbox) = (
-            core::mem::take(&mut self.taken),
-            core::mem::take(&mut self.outbox),
-        );
-        self.clone_from(other);
-        self.taken = taken;
-        self.outbox = outbox;
+        let Self {
+            profile,
+            functions,
+            shared,
+            observed,
+            counters,
+            struck,
+            taken: _,
+            outbox: _,
+        } = other;
+        if !Arc::ptr_eq(&self.profile, profile) {
+            self.profile.clone_from(profile);
+        }
+        self.functions.clone_from(functions);
+        self.shared.clone_from(shared);
+        self.observed = *observed;
+        self.counters.become_like(counters);
+        self.struck.clone_from(struck);
     }
 
     /// A card with this state, which was checked.

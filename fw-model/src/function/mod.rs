@@ -13,6 +13,7 @@ use fwctl_proto::{eqe, event};
 
 use crate::{
     FunctionId,
+    copy::clone_by_fields,
     diagnostics::Diagnostics,
     effect::{Delivery, Effect, Effects, Notice, Why},
     gateway::icmd::Icmd,
@@ -75,7 +76,7 @@ pub struct Segment {
 }
 
 /// A function.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Function {
     /// Its number on the card.
     pub id: FunctionId,
@@ -134,6 +135,37 @@ pub struct Function {
     /// What SET_DRIVER_VERSION said.
     pub driver_version: String,
 }
+
+clone_by_fields!(Function {
+    id,
+    events,
+    generation,
+    state,
+    segment,
+    issi,
+    configured,
+    caps,
+    pages,
+    uctx,
+    eqs,
+    cmd_eq,
+    objects,
+    tables,
+    work,
+    diagnostics,
+    vport,
+    registers,
+    icmd,
+    dump,
+    overlay,
+    pending,
+    late,
+    notices,
+    raised,
+    generated,
+    last_eqn,
+    driver_version
+});
 
 impl Function {
     /// Tells those who wait on a command channel that they wait in vain, and an observer of the others.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The guest pages that a driver gives to the firmware.
 
-use crate::{limits::MAX_PAGES, syndrome::Syndrome};
+use crate::{copy::clone_by_fields, limits::MAX_PAGES, syndrome::Syndrome};
 
 /// Bytes of a page, whatever the guest's own page size.
 pub const PAGE_BYTES: u64 = 4096;
 
 /// Pages of one function: what it holds and what it wants.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Pages {
     // In order, none twice: most come in order too, and none is looked for alone.
     held: Vec<u64>,
@@ -22,6 +22,15 @@ pub struct Pages {
     /// Pages that came back with another content than the firmware had left in them.
     pub damaged: u64,
 }
+
+clone_by_fields!(Pages {
+    held,
+    boot,
+    init,
+    extra,
+    grown,
+    damaged
+});
 
 /// The first bytes of a page that the firmware holds: a mark and the page's own address.
 #[must_use]

@@ -11,6 +11,7 @@ use super::host_sync;
 use crate::{
     Card, Effect, Effects, FunctionId, GuestMemory, Profile, Time, Unanswered, Why,
     card::{Ended, Outbox, Shared, Via},
+    copy::clone_by_fields,
     function::pending::{Origin, Pending},
     reg,
     syndrome::Syndrome,
@@ -158,11 +159,13 @@ static STATUSES: EnumInfo = EnumInfo {
 };
 
 /// The mailbox of a function.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Icmd {
     control: u32,
     mailbox: Box<[u8]>,
 }
+
+clone_by_fields!(Icmd { control, mailbox });
 
 impl Default for Icmd {
     fn default() -> Self {

@@ -7,6 +7,7 @@ use fwctl_proto::layout::set_bits;
 use serde::{Deserialize, Serialize};
 
 use super::{Bits, KINDS, Kind, KindId, Target, kinds};
+use crate::copy::clone_by_fields;
 
 /// One object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,14 +36,31 @@ pub struct Flow {
     pub holds: Vec<(KindId, u32)>,
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Table {
     pub(super) last: u32,
     pub(super) map: BTreeMap<u32, Object>,
 }
 
+impl Clone for Table {
+    fn clone(&self) -> Self {
+        Self {
+            last: self.last,
+            map: self.map.clone(),
+        }
+    }
+
+    fn clone_from(&mut self, from: &Self) {
+        self.last = from.last;
+        // Most tables are as they were, and to see that takes less than to free one and make it again.
+        if self.map != from.map {
+            self.map.clone_from(&from.map);
+        }
+    }
+}
+
 /// The objects of one function.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Objects {
     /// By [`KindId`]: none, or [`KINDS`] of them.
     tables: Vec<Table>,
@@ -54,6 +72,14 @@ pub struct Objects {
     #[serde(skip)]
     bytes: usize,
 }
+
+clone_by_fields!(Objects {
+    tables,
+    flows,
+    roots,
+    eq_users,
+    bytes
+});
 
 impl Objects {
     /// Number of objects per kind, kinds without any left out.
