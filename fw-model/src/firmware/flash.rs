@@ -181,16 +181,16 @@ impl Flash {
     }
 
     fn put(&mut self, p: &Profile, page: u32, content: Box<[u8]>, batch: &mut Batch) {
-        let key = format!("{PREFIX}{page:05x}");
+        let key = || format!("{PREFIX}{page:05x}");
         let factory = content.strip_prefix(Self::factory_page(p, page));
         if factory.is_some_and(|rest| rest.iter().all(|b| *b == ERASED)) {
             let before = self.pages.remove(&page);
             if before.is_some() || self.unstored.is_open(&page) {
                 self.unstored.replaced(page, before);
-                batch.puts.insert(key, None);
+                batch.puts.insert(key(), None);
             }
         } else if self.pages.get(&page) != Some(&content) || self.unstored.is_open(&page) {
-            batch.puts.insert(key, Some(content.to_vec()));
+            batch.puts.insert(key(), Some(content.to_vec()));
             let before = self.pages.insert(page, content);
             self.unstored.replaced(page, before);
         }
@@ -262,7 +262,32 @@ impl Flash {
 
     /// Erases bytes.
     pub fn erase(&mut self, p: &Profile, at: usize, len: usize, batch: &mut Batch) {
-        self.replace(p, at, &vec![ERASED; len], batch);
+        let end = at.saturating_add(len).min(FLASH_BYTES);
+        let mut here = at;
+        while here < end {
+            let number = (here / PAGE) as u32;
+            let next = (here - here % PAGE + PAGE).min(end);
+            if !self.is_erased(p, number) || self.unstored.is_open(&number) {
+                let mut page = if next - here == PAGE {
+                    Box::from([ERASED; PAGE])
+                } else {
+                    self.page(p, number)
+                };
+                if let Some(bytes) = page.get_mut(here % PAGE..here % PAGE + (next - here)) {
+                    bytes.fill(ERASED);
+                }
+                self.put(p, number, page, batch);
+            }
+            here = next;
+        }
+    }
+
+    fn is_erased(&self, p: &Profile, page: u32) -> bool {
+        let content = match self.pages.get(&page) {
+            Some(kept) => kept,
+            None => Self::factory_page(p, page),
+        };
+        content.iter().all(|b| *b == ERASED)
     }
 
     /// True if a slot says that it holds an image.
@@ -364,6 +389,43 @@ mod tests {
         // The end of the flash is the end.
         f.program(&p, FLASH_BYTES - 1, &[0, 0], &mut b);
         assert_eq!(f.read(&p, FLASH_BYTES - 1, 3), [0, 0xff, 0xff]);
+    }
+
+    /// An erase looks at pages before it writes them: it must leave and store what writing each byte would.
+    #[test]
+    fn an_erase_is_as_if_each_byte_was_written() {
+        let p = Profile::builtin("connectx7").unwrap();
+        let mut f = Flash::default();
+        let mut b = Batch::default();
+        let slot = SLOT_BYTES + 0x1000;
+        f.program(&p, slot + 5, &[0x11; 2 * PAGE], &mut b);
+        f.program(&p, 0x2000, &[0; PAGE], &mut b);
+        // Written and erased again, and neither is stored.
+        f.waits_for(Token(1));
+        f.replace(&p, slot + 3 * PAGE, &[0x22; 9], &mut b);
+        f.waits_for(Token(2));
+        f.erase(&p, slot + 3 * PAGE, PAGE, &mut b);
+        f.waits_for(Token(3));
+        let ranges = [
+            (0, 0x1_0000),
+            (0x2000 + 7, PAGE),
+            (slot, 0x1000),
+            (slot + PAGE - 1, 2),
+            (slot + 3 * PAGE, PAGE),
+            (slot + 0x1000, 0x1000),
+            (FLASH_BYTES - DEVICE_BYTES, DEVICE_BYTES),
+            (FLASH_BYTES - 3, 9),
+            (FLASH_BYTES, 1),
+            (slot, 0),
+        ];
+        for (at, len) in ranges {
+            let (mut erased, mut written) = (f.clone(), f.clone());
+            let (mut puts, mut wanted) = (Batch::default(), Batch::default());
+            erased.erase(&p, at, len, &mut puts);
+            written.replace(&p, at, &vec![ERASED; len], &mut wanted);
+            assert_eq!(puts.puts, wanted.puts, "{at:#x} {len:#x}");
+            assert_eq!(erased.pages, written.pages, "{at:#x} {len:#x}");
+        }
     }
 
     #[test]
