@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What must hold for a card at any time, for sequences and for drivers of others.
 
-use std::{
-    hash::{DefaultHasher, Hasher as _},
-    sync::Arc,
-};
+use core::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Arc;
 
+use foldhash::quality::FixedState;
 use fw_model::{Card, FunctionId, Profile};
 
 /// Looks at all that a function shows of itself: another number is another state.
 #[must_use]
 pub fn looked_at(card: &Card, f: FunctionId) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = FixedState::default().build_hasher();
     card.fingerprint(f, &mut hasher);
     hasher.finish()
 }

@@ -204,9 +204,14 @@ impl Device {
         let len = 16 + 8 * count as usize;
         self.made(f, opcode::MANAGE_PAGES, 1, len, |inbox| {
             set_bits(inbox, 0x60, 32, u64::from(count));
-            for (place, n) in inbox[16..].chunks_exact_mut(8).zip(u64::from(first)..) {
+            for (place, n) in inbox[16..]
+                .as_chunks_mut()
+                .0
+                .iter_mut()
+                .zip(u64::from(first)..)
+            {
                 let page = PAGES * (u64::from(f.0) + 1) + n * PAGE;
-                place.copy_from_slice(&page.to_be_bytes());
+                *place = page.to_be_bytes();
             }
         })
     }

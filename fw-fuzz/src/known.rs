@@ -31,6 +31,13 @@ impl Default for Known {
 }
 
 impl Known {
+    /// Forgets all of them.
+    pub fn forget(&mut self) {
+        self.count = 0;
+        self.eq = 0;
+        self.uid_count = 0;
+    }
+
     /// Remembers an object.
     pub fn add(&mut self, kind: KindId, n: u32) {
         self.objects[self.count % OBJECTS] = (kind, n);
@@ -97,5 +104,9 @@ mod tests {
         assert_eq!(k.latest(Target::Object(KindId::Pd)), None, "forgotten");
         k.add_uid(7);
         assert_eq!(k.uid(200), 7);
+        k.add_eq(3);
+        k.forget();
+        let all = [Target::Object(KindId::Cq), Target::Eq].map(|t| k.latest(t));
+        assert_eq!((all, k.any(1), k.uid(200)), ([None, None], 0, 0));
     }
 }

@@ -89,7 +89,7 @@ impl Sequence {
     pub fn run(&mut self, data: &[u8]) {
         let mut u = Unstructured::new(data);
         for known in &mut self.known {
-            *known = Known::default();
+            known.forget();
         }
         let begin = byte(&mut u);
         let states: [u8; FUNCTIONS] = core::array::from_fn(|n| (begin >> (2 * n) & 3).min(2));
@@ -301,7 +301,8 @@ impl Sequence {
             53 => device.stores = small & 1 == 1,
             _ => {
                 let page = byte(u);
-                device.give_pages(function, 1000 + u32::from(page), u32::from(small));
+                // As many as are asked for at most.
+                device.give_pages(function, 1000 + u32::from(page), u32::from(small >> 1));
             }
         }
     }

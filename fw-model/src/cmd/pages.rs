@@ -60,10 +60,11 @@ pub fn manage(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
         }
         GIVE => {
             let list = ctx.inbox.get(LIST_OFFSET..).unwrap_or_default();
-            if list.len() / 8 < count {
+            let (list, _) = list.as_chunks();
+            if list.len() < count {
                 return Err(Syndrome::InboxTooShort.into());
             }
-            let pages = list.chunks_exact(8).take(count).map(be64);
+            let pages = list.iter().take(count).map(|p| u64::from_be_bytes(*p));
             ctx.f.pages.give(pages.clone())?;
             ctx.marks.extend(pages);
             Ok(())
@@ -99,8 +100,4 @@ pub fn manage(ctx: &mut Ctx<'_>, out: &mut [u8]) -> Done {
         }
         _ => Err(Syndrome::UnsupportedOpMod.into()),
     }
-}
-
-fn be64(b: &[u8]) -> u64 {
-    b.iter().fold(0, |v, b| v << 8 | u64::from(*b))
 }
