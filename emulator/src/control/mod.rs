@@ -90,13 +90,15 @@ impl Server {
             let me = self.clone();
             let work = move || {
                 // Given back however this thread ends, also if it cannot begin.
-                let _place = place;
+                let place = place;
                 let connection = stream.try_clone();
                 match catch_unwind(AssertUnwindSafe(|| me.connection(stream))) {
                     Ok(Ok(())) => {}
                     Ok(Err(e)) => log::debug!("control connection: {e}"),
                     Err(_) => log::error!("a control connection failed; see above"),
                 }
+                // Whoever sees the end of his connection may have another one at once.
+                drop(place);
                 // The thread that tells of events holds it a while longer.
                 let _ = connection.map(|c| c.shutdown(Shutdown::Both));
             };
