@@ -10,7 +10,7 @@ pub fn set_begin_hook(hook: fn()) {
     let _ = HOOK.set(hook);
 }
 
-/// The card is where the input begins: targets call it once for each input.
+/// The card is where the input begins: targets call it once they have brought it there, if they had to.
 pub fn begins() {
     if let Some(hook) = HOOK.get() {
         hook();
