@@ -268,11 +268,7 @@ impl Flash {
             let number = (here / PAGE) as u32;
             let next = (here - here % PAGE + PAGE).min(end);
             if !self.is_erased(p, number) || self.unstored.is_open(&number) {
-                let mut page = if next - here == PAGE {
-                    Box::from([ERASED; PAGE])
-                } else {
-                    self.page(p, number)
-                };
+                let mut page = self.page(p, number);
                 if let Some(bytes) = page.get_mut(here % PAGE..here % PAGE + (next - here)) {
                     bytes.fill(ERASED);
                 }
