@@ -189,3 +189,16 @@ fn a_held_answer_keeps_its_slot_and_lets_others_pass() {
     });
     d.ok(&cmd(0x101, 0, 16), 272);
 }
+
+/// Their sum is computed, and a driver is told it as a signed number.
+#[test]
+fn a_profile_wants_no_more_pages_than_a_function_may_hold() {
+    let most = fw_model::limits::MAX_PAGES / 2;
+    for (name, pages) in [("boot", most + 1), ("init", u32::MAX as usize)] {
+        let text = format!("inherits = \"connectx7\"\n[pages]\n{name} = {pages}");
+        let why = fw_model::Profile::parse(&text, "hungry").unwrap_err();
+        assert_eq!(why.what, format!("pages.{name}: {pages} is above {most}"));
+    }
+    let text = format!("inherits = \"connectx7\"\n[pages]\nboot = {most}\ninit = {most}");
+    fw_model::Profile::parse(&text, "hungry").unwrap();
+}

@@ -8,11 +8,12 @@ mod steps;
 
 use common::{Driver, cmd};
 use fw_model::{
-    Card, Input, Profile,
+    Caller, Card, Input, Profile, ResetKind,
     fault::Fault,
     limits::MAX_SAVED,
     save::{LoadError, MAGIC, VERSION},
 };
+use fwctl_proto::opcode;
 use proptest::prelude::*;
 use steps::{config, run, step};
 
@@ -78,6 +79,77 @@ proptest! {
             d.submit(Input::PowerCycle);
         }
     }
+}
+
+/// Numbers are written seven bits a byte, so that a large one can stand in any place.
+#[test]
+fn a_card_with_the_largest_number_in_any_place_is_refused_or_works() {
+    let mut d = Driver::new("connectx7");
+    d.bring_up();
+    d.ok(&cmd(opcode::ALLOC_PD, 0, 16), 16);
+    let saved = d.card.save().unwrap();
+    let profile = Profile::builtin("connectx7").unwrap();
+    let mut taken = 0;
+    for at in 16..saved.len() {
+        let end = saved[at..].iter().position(|b| b & 0x80 == 0);
+        let Some(end) = end.map(|n| at + n + 1) else {
+            continue;
+        };
+        for largest in [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0xff; 9]] {
+            let mut bytes = [&saved[..at], largest].concat();
+            if largest.len() > 5 {
+                bytes.push(1);
+            }
+            bytes.extend(&saved[end..]);
+            mend(&mut bytes);
+            let Ok(card) = Card::load(profile.clone(), &bytes) else {
+                continue;
+            };
+            taken += 1;
+            d.card = card;
+            after_a_load(&mut d);
+        }
+    }
+    assert!(taken > 100, "{taken}");
+}
+
+fn after_a_load(d: &mut Driver) {
+    let function = d.f;
+    for count in [i32::MIN, i32::MAX, 1] {
+        d.submit(Input::PageDemand { function, count });
+    }
+    let ops = [
+        (opcode::ENABLE_HCA, 0),
+        (opcode::QUERY_PAGES, 1),
+        (opcode::QUERY_PAGES, 2),
+        (opcode::QUERY_PAGES, 3),
+        (opcode::INIT_HCA, 0),
+        (opcode::ALLOC_PD, 0),
+        (opcode::CREATE_UCTX, 0),
+        (opcode::DEALLOC_PD, 0),
+        (opcode::TEARDOWN_HCA, 0),
+    ];
+    for (op, op_mod) in ops {
+        d.submit(Input::Command {
+            function,
+            tag: 1,
+            caller: Caller::Driver,
+            inbox: &cmd(op, op_mod, 64),
+            outbox_len: 64,
+        });
+    }
+    let kinds = [
+        ResetKind::Flr,
+        ResetKind::Bus,
+        ResetKind::ClientGone,
+        ResetKind::Firmware,
+    ];
+    for kind in kinds {
+        d.submit(Input::Reset { function, kind });
+    }
+    d.submit(Input::FirmwareReset);
+    d.submit(Input::PowerCycle);
+    d.card.save().unwrap();
 }
 
 #[test]

@@ -223,7 +223,8 @@ impl Function {
 
     /// Back to the state after power on; only the generation counts on.
     pub fn reset(&mut self, profile: &Profile) {
-        let generation = self.generation + 1;
+        // Only compared; one that was read may be any.
+        let generation = self.generation.wrapping_add(1);
         // The gateway lives on: who waits there is told.
         let mut icmd = core::mem::take(&mut self.icmd);
         icmd.abort();

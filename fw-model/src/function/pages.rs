@@ -89,10 +89,15 @@ impl Pages {
         self.held.len() as u32
     }
 
-    /// True if every page lies at a multiple of its size, and in its place in the list: one that was read may be any.
+    /// True if every page lies at a multiple of its size, and in its place in the list, and no more are wanted than a
+    /// function may hold: one that was read may be any.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.in_order(0) && self.held.iter().all(|p| p.is_multiple_of(PAGE_BYTES))
+        let wanted = [self.boot, self.init, self.extra, self.grown];
+        self.held.len() <= MAX_PAGES
+            && wanted.iter().all(|n| *n <= MAX_PAGES as u32)
+            && self.in_order(0)
+            && self.held.iter().all(|p| p.is_multiple_of(PAGE_BYTES))
     }
 
     /// Boot pages that are still missing.

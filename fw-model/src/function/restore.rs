@@ -6,7 +6,6 @@ use crate::{
     card::MAX_LATE,
     limits::{
         LOG_SLOTS, MAX_IN_FLIGHT, MAX_LOG_EQ_SIZE, MAX_MESSAGE, MAX_OBJECT_BYTES, MAX_OBJECTS,
-        MAX_PAGES,
     },
     mailbox,
     object::{KindId, kinds},
@@ -28,7 +27,7 @@ impl Function {
         if self.caps.values().any(|p| p.len() != CAP_PAGE_BYTES) {
             return Err("a capability page of another length");
         }
-        if self.pages.held() as usize > MAX_PAGES || !self.pages.is_sound() {
+        if !self.pages.is_sound() {
             return Err("guest pages");
         }
         if self.uctx.uids().any(|uid| uid == 0 || uid == SHARED_UID) {

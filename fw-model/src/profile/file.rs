@@ -90,6 +90,7 @@ impl Profile {
         };
         let file = read(text).map_err(error)?;
         check_pci(&file.pci).map_err(error)?;
+        file.pages.check().map_err(error)?;
         file.timeouts.check().map_err(error)?;
         let firmware = firmware(&file.firmware).map_err(error)?;
         let base_mac = mac(&file.base_mac).map_err(error)?;

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use crate::{
     FunctionId, Overlay,
     firmware::{flash::FromFactory, update::MAX_STEP},
+    limits::MAX_PAGES,
     settings::InForce,
     table,
 };
@@ -117,6 +118,17 @@ pub struct PageDemand {
     pub boot: u32,
     /// In addition for INIT_HCA.
     pub init: u32,
+}
+
+impl PageDemand {
+    pub(super) fn check(self) -> Result<(), String> {
+        for (name, pages) in [("boot", self.boot), ("init", self.init)] {
+            if pages as usize > MAX_PAGES / 2 {
+                return Err(format!("pages.{name}: {pages} is above {}", MAX_PAGES / 2));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Times that the initialization segment names, and how long the firmware takes; milliseconds.
