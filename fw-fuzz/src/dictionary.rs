@@ -43,23 +43,6 @@ fn varint(mut n: u64) -> Vec<u8> {
 /// Longest word that libFuzzer takes.
 pub const MAX_WORD: usize = 64;
 
-/// The beginnings of pieces that stand behind their length (32 bits, little-endian) in `bytes`.
-#[must_use]
-pub fn pieces(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut all = Vec::new();
-    let mut rest = bytes;
-    while let Some((head, behind)) = rest.split_first_chunk::<4>() {
-        let len = u32::from_le_bytes(*head) as usize;
-        let Some((piece, next)) = behind.split_at_checked(len) else {
-            break;
-        };
-        let word = [&head[..], piece].concat();
-        all.push(word[..word.len().min(MAX_WORD)].to_vec());
-        rest = next;
-    }
-    all
-}
-
 /// Names of opcodes, for text.
 #[must_use]
 pub fn names() -> Vec<Vec<u8>> {
@@ -105,8 +88,6 @@ mod tests {
         // 0xa04 is 20 times 128 and 4; 0x7f is one byte.
         assert!(encoded().contains(&vec![0x84, 0x14]));
         assert_eq!((varint(0x7f), varint(0x80)), (vec![0x7f], vec![0x80, 1]));
-        let two = [3, 0, 0, 0, 7, 8, 9, 1, 0, 0, 0, 5, 2, 0];
-        assert_eq!(pieces(&two), [two[..7].to_vec(), two[7..12].to_vec()]);
         assert_eq!(file(&[vec![1, b'"']]), "\"\\x01\\x22\"\n");
         assert_eq!(
             words("a = bc\n[de.f-g]"),

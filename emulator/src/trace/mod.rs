@@ -38,10 +38,11 @@ pub const VERSION: u32 = 5;
 pub const QUEUE: usize = 4 << 20;
 /// Bytes before an entry, little-endian dwords: its length, and the same with every bit inverted, which tells a
 /// length that was changed from a file that ends too early.
-const ENTRY_HEAD: usize = 8;
+pub const ENTRY_HEAD: usize = 8;
 
 /// What lies before an entry of so many bytes.
-fn entry_head(len: usize) -> [u8; ENTRY_HEAD] {
+#[must_use]
+pub fn entry_head(len: usize) -> [u8; ENTRY_HEAD] {
     (u64::from(!(len as u32)) << 32 | u64::from(len as u32)).to_le_bytes()
 }
 

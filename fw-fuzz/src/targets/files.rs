@@ -268,9 +268,18 @@ struct Trace {
     what: trace::cli::Command,
 }
 
+/// Bytes before the first entry of a trace, and before the first frame of a record: magic, version.
+const FILE_HEAD: usize = 12;
+
 /// Handles a trace: shown in each way, counted, and compared with itself. The first byte says what else.
 pub fn trace(data: &[u8]) {
     let (how, mut content) = split(data);
+    if how < LENGTHS_ARE_ITS_OWN {
+        for_each_length(&mut content, trace::ENTRY_HEAD, |entry| {
+            let (head, body) = entry.split_at_mut(trace::ENTRY_HEAD);
+            head.copy_from_slice(&trace::entry_head(body.len()));
+        });
+    }
     let mut path = file("trace", &content);
     // A cut is told on standard error, which a million inputs would fill.
     let last = Reader::open(&path).ok().and_then(Iterator::last);
@@ -304,13 +313,32 @@ pub fn trace(data: &[u8]) {
     }
 }
 
-/// What each kind of entry begins with, behind its length; and what stands in them.
+/// From this first byte on, an input's lengths and checksums stay as they are.
+const LENGTHS_ARE_ITS_OWN: u8 = 0x80;
+
+/// Calls `each` with what each length in `bytes` says, behind the file's head: `head` bytes, which begin with it as a
+/// little-endian dword, and so many more.
+fn for_each_length(bytes: &mut [u8], head: usize, mut each: impl FnMut(&mut [u8])) {
+    let mut rest = bytes.get_mut(FILE_HEAD..).unwrap_or_default();
+    while let Some(len) = rest.first_chunk::<4>() {
+        let len = head.saturating_add(u32::from_le_bytes(*len) as usize);
+        let Some((piece, next)) = rest.split_at_mut_checked(len) else {
+            return;
+        };
+        each(piece);
+        rest = next;
+    }
+}
+
+/// What each kind of entry begins with, with its length; and what stands in them.
 fn trace_words() -> Vec<Vec<u8>> {
     let mut all = dictionary::encoded();
-    for seed in trace_seeds() {
-        // Magic and version are 12 bytes, behind the target's own first one.
-        all.push(seed[1..13].to_vec());
-        all.extend(dictionary::pieces(&seed[13..]));
+    for mut seed in trace_seeds() {
+        let content = &mut seed[1..];
+        all.push(content[..FILE_HEAD].to_vec());
+        for_each_length(content, trace::ENTRY_HEAD, |entry| {
+            all.push(entry[..entry.len().min(dictionary::MAX_WORD)].to_vec());
+        });
     }
     dictionary::unique(all)
 }
@@ -403,7 +431,7 @@ fn trace_seeds() -> Vec<Vec<u8>> {
     let mut bytes = fs::read(&path).expect("a trace");
     // What was lost, which nothing can be made to lose here.
     let lost = postcard::to_allocvec(&Entry::Lost { count: 3 }).expect("an entry");
-    bytes.extend((lost.len() as u32).to_le_bytes());
+    bytes.extend(trace::entry_head(lost.len()));
     bytes.extend(lost);
     (0..8).map(|how| [&[how], &bytes[..]].concat()).collect()
 }
@@ -414,7 +442,7 @@ const MAX_FRAMES: usize = 64;
 /// Handles a record.
 pub fn record(data: &[u8]) {
     let (how, mut bytes) = split(data);
-    if how & 1 == 0 {
+    if how < LENGTHS_ARE_ITS_OWN {
         sum_frames(&mut bytes);
     }
     let Ok(mut record) = Record::open(&bytes) else {
@@ -431,23 +459,12 @@ pub fn record(data: &[u8]) {
     }
 }
 
-/// Frames of a record: length, CRC-32, content; behind a magic number and a version.
+/// Makes the heads of a record's frames right: what stands behind the length follows from it and the content.
 fn sum_frames(bytes: &mut [u8]) {
-    let mut at = 12;
-    while let Some(head) = bytes.get(at..at + 4) {
-        let len = head
-            .iter()
-            .rev()
-            .fold(0usize, |n, b| n << 8 | usize::from(*b));
-        let Some(frame) = bytes
-            .get_mut(at..)
-            .and_then(|b| b.get_mut(..8usize.saturating_add(len)))
-        else {
-            return;
-        };
-        sum(frame, 4, 8);
-        at += 8 + len;
-    }
+    for_each_length(bytes, record::FRAME_HEAD, |frame| {
+        let (head, body) = frame.split_at_mut(record::FRAME_HEAD);
+        head.copy_from_slice(&record::frame_head(body));
+    });
 }
 
 fn record_words() -> Vec<Vec<u8>> {
@@ -597,4 +614,71 @@ fn fault_seeds() -> Vec<Vec<u8>> {
         s.faults.iter().map(one).collect::<String>().into_bytes()
     };
     all.iter().map(list).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A seed that is refused at once, as after a change of a format, leaves its target without anything to do.
+    #[test]
+    fn what_the_files_targets_begin_with_is_read_to_its_end() {
+        let content = |seed: &Vec<u8>| split(seed).1;
+        let seeds = trace_seeds();
+        assert_eq!(seeds.len(), 8);
+        for (n, seed) in seeds.iter().enumerate() {
+            let path = file(&format!("seed-{n}"), &content(seed));
+            let all: Result<Vec<_>, _> = Reader::open(&path).unwrap().collect();
+            let all = all.unwrap();
+            assert!(all.contains(&Entry::Lost { count: 3 }) && all.len() > 12);
+            fs::remove_file(path).unwrap();
+        }
+        let seeds = record_seeds();
+        assert!(seeds.len() > 10);
+        let mut frames = 0;
+        for seed in &seeds {
+            let mut bytes = content(seed);
+            let before = bytes.clone();
+            sum_frames(&mut bytes);
+            assert_eq!(bytes, before);
+            let record = Record::open(&bytes).unwrap();
+            Replay::new(profile(), &record.head).unwrap();
+            frames += record.map(Result::unwrap).count();
+        }
+        assert!(frames > 3 * seeds.len(), "{frames}");
+        for seed in card_seeds() {
+            Card::load(profile(), &content(&seed)).unwrap();
+        }
+        for seed in profile_seeds() {
+            Profile::parse(text(&seed), "seed").unwrap();
+        }
+        for seed in overlay_seeds() {
+            Overlay::parse(text(&seed), "seed").unwrap();
+        }
+        for (n, seed) in fault_seeds().iter().enumerate() {
+            let path = file(&format!("faults-{n}"), seed);
+            assert!(!faults::read(&path).unwrap().is_empty());
+            fs::remove_file(path).unwrap();
+        }
+        let dir = folder().join("state-of-a-seed");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("card"), content(&state_seeds()[0])).unwrap();
+        let mut store = FileStore::open(&dir, false).unwrap();
+        assert_eq!(store.load().unwrap().len(), 3);
+    }
+
+    /// Changed bytes reach what lies behind lengths and checksums.
+    #[test]
+    fn heads_of_changed_content_are_made_right() {
+        let seeds = record_seeds();
+        let mut bytes = split(&seeds[0]).1;
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        assert!(Record::open(&bytes).unwrap().any(|f| f.is_err()));
+        sum_frames(&mut bytes);
+        let damaged = |f: Result<_, _>| matches!(f, Err(record::Broken::Damaged(_)));
+        let frames = Record::open(&bytes).unwrap();
+        // `panicked` is the last byte: 1 is a bool as well.
+        assert!(!frames.map(|f| f.map(drop)).any(damaged));
+    }
 }

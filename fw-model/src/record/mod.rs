@@ -27,7 +27,7 @@ pub const VERSION: u32 = 3;
 pub const MAX_FRAME: usize = 256 << 20;
 /// Bytes before a frame, little-endian dwords: its length, the same with every bit inverted, and its CRC-32.
 /// The second tells a length that was changed from a file that ends too early.
-const FRAME_HEAD: usize = 12;
+pub const FRAME_HEAD: usize = 12;
 
 /// What a record begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,13 +247,21 @@ pub fn framed<T: Serialize>(value: &T) -> Result<Vec<u8>, postcard::Error> {
 /// Bytes of a frame behind their length and checksum.
 #[must_use]
 pub fn sealed(body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(FRAME_HEAD + body.len());
+    [&frame_head(body)[..], body].concat()
+}
+
+/// What lies before a frame.
+#[must_use]
+pub fn frame_head(body: &[u8]) -> [u8; FRAME_HEAD] {
     let len = body.len() as u32;
-    bytes.extend(len.to_le_bytes());
-    bytes.extend((!len).to_le_bytes());
-    bytes.extend(crc32fast::hash(body).to_le_bytes());
-    bytes.extend(body);
-    bytes
+    let mut head = [0; FRAME_HEAD];
+    for (place, word) in head
+        .chunks_exact_mut(4)
+        .zip([len, !len, crc32fast::hash(body)])
+    {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    head
 }
 
 /// A record's frames, as bytes that are whole.
