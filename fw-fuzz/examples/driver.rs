@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A model of a driver to fuzz: it makes and ends protection domains, and relies on what the firmware
-//! promises. Under libFuzzer the loop at the end is `fuzz_target!(|data: &[u8]| driver(&mut device, data))`.
+//! promises. Under libFuzzer a function with `fw_fuzz::kept` is in the place of the loop at the end
+//! (fuzz/fuzz_targets/example.rs).
 
 use fw_fuzz::{Device, command, trials::Inputs};
 use fw_model::{EventPath, FunctionId};

@@ -2,7 +2,7 @@
 //! Seeds from records: what a guest's driver said to the firmware (`serve --record`) becomes inputs.
 
 use fw_model::{
-    FunctionId, Input,
+    Input,
     gateway::Place,
     record::{self, Broken, Frame, Record, Step},
 };
@@ -21,12 +21,32 @@ pub struct Sent {
     pub outbox_len: u32,
 }
 
-/// All commands in a record, over command channels and from command queues.
+/// A word as it was written behind the PCI gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// The function.
+    pub function: u8,
+    /// Where to.
+    pub at: Place,
+    /// What.
+    pub value: u32,
+}
+
+/// What a guest said to the firmware.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Commands, over command channels and from command queues.
+    pub commands: Vec<Sent>,
+    /// Words behind the PCI gateway.
+    pub words: Vec<Word>,
+}
+
+/// What was said in a record.
 ///
 /// # Errors
 /// [`Broken`] if it is no record, or not whole.
-pub fn commands(record: &[u8]) -> Result<Vec<Sent>, Broken> {
-    let mut all = Vec::new();
+pub fn said(record: &[u8]) -> Result<Said, Broken> {
+    let mut all = Said::default();
     for frame in Record::open(record)? {
         let frame = frame?;
         match &frame.step {
@@ -35,14 +55,23 @@ pub fn commands(record: &[u8]) -> Result<Vec<Sent>, Broken> {
                 inbox,
                 outbox_len,
                 ..
-            }) => all.push(Sent {
+            }) => all.commands.push(Sent {
                 function: function.0,
                 inbox: inbox.to_vec(),
                 outbox_len: *outbox_len,
             }),
             Step::Input(Input::SegmentWrite { function, .. }) => {
-                queued(function.0, &frame, &mut all);
+                queued(function.0, &frame, &mut all.commands);
             }
+            Step::Input(Input::Gateway {
+                function,
+                at,
+                value,
+            }) => all.words.push(Word {
+                function: function.0,
+                at: *at,
+                value: *value,
+            }),
             _ => {}
         }
     }
@@ -77,25 +106,6 @@ fn queued(function: u8, frame: &Frame<'_>, all: &mut Vec<Sent>) {
     }
 }
 
-/// Words that were written behind the PCI gateway.
-///
-/// # Errors
-/// [`Broken`].
-fn words(record: &[u8]) -> Result<Vec<(FunctionId, Place, u32)>, Broken> {
-    let mut all = Vec::new();
-    for frame in Record::open(record)? {
-        if let Step::Input(Input::Gateway {
-            function,
-            at,
-            value,
-        }) = frame?.step
-        {
-            all.push((function, at, value));
-        }
-    }
-    Ok(all)
-}
-
 /// Commands in one seed of the target `chains`: it rings four times.
 const CHAINED: usize = 4;
 /// Frames of a record that are one seed, as many as fit into an input of the target.
@@ -123,32 +133,42 @@ fn windows(record: &[u8]) -> Result<Vec<Vec<u8>>, Broken> {
 /// # Errors
 /// [`Broken`].
 pub fn seeds(target: &str, record: &[u8]) -> Result<Vec<Vec<u8>>, Broken> {
-    let all = commands(record)?;
-    Ok(match target {
-        "inbox" => all
-            .iter()
-            .map(|c| {
-                let mut seed = vec![3, c.outbox_len.div_ceil(16).min(255) as u8];
-                seed.extend(&c.inbox);
-                seed
-            })
-            .collect(),
-        "gateway" => targets::gateway::seeds_of(&words(record)?),
-        "chains" => all.chunks(CHAINED).map(targets::chains::seed_of).collect(),
-        "record" => windows(record)?,
-        "commands" | "save" => all
-            .chunks(MAX_STEPS)
-            .map(|some| {
-                // Both functions are up.
-                let mut seed = vec![0x0a];
-                for c in some {
-                    seed.extend(raw_step(c.function, &c.inbox, c.outbox_len));
-                }
-                seed
-            })
-            .collect(),
-        _ => Vec::new(),
-    })
+    match target {
+        "record" => windows(record),
+        _ => said(record).map(|s| s.seeds(target)),
+    }
+}
+
+impl Said {
+    /// Seeds of a target that takes commands or words, none for another one.
+    #[must_use]
+    pub fn seeds(&self, target: &str) -> Vec<Vec<u8>> {
+        let all = &self.commands;
+        match target {
+            "inbox" => all
+                .iter()
+                .map(|c| {
+                    let mut seed = vec![3, c.outbox_len.div_ceil(16).min(255) as u8];
+                    seed.extend(&c.inbox);
+                    seed
+                })
+                .collect(),
+            "gateway" => targets::gateway::seeds_of(&self.words),
+            "chains" => all.chunks(CHAINED).map(targets::chains::seed_of).collect(),
+            "commands" | "save" => all
+                .chunks(MAX_STEPS)
+                .map(|some| {
+                    // Both functions are up.
+                    let mut seed = vec![0x0a];
+                    for c in some {
+                        seed.extend(raw_step(c.function, &c.inbox, c.outbox_len));
+                    }
+                    seed
+                })
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -167,7 +187,7 @@ mod tests {
         ]
         .concat();
         let record = (t.record.unwrap())(&seed);
-        let all = commands(&record).unwrap();
+        let all = said(&record).unwrap().commands;
         let last = all.last().unwrap();
         assert_eq!((last.function, last.outbox_len), (1, 16));
         assert_eq!(last.inbox, command(opcode::ALLOC_PD, 0, 16));
@@ -175,7 +195,7 @@ mod tests {
         assert!(made[0].ends_with(&seed[1..]));
         assert_eq!(seeds("gateway", &record).unwrap(), Vec::<Vec<u8>>::new());
         assert_eq!(seeds("virtqueue", &record).unwrap(), Vec::<Vec<u8>>::new());
-        assert!(commands(b"nothing").is_err());
+        assert!(said(b"nothing").is_err());
         // Each part of a record is one that the target runs.
         let parts = seeds("record", &record).unwrap();
         let frames = |bytes: &[u8]| Record::open(bytes).unwrap().map(Result::unwrap).count();
@@ -205,13 +225,13 @@ mod tests {
             sent(opcode::QUERY_ISSI, 0, 16, 112),
         ];
         let record = (chains.record.unwrap())(&targets::chains::seed_of(&wanted));
-        let queued: Vec<Sent> = commands(&record).unwrap();
+        let queued = said(&record).unwrap().commands;
         // Bringing the function up was over the channel.
         let found = &queued[queued.len() - wanted.len()..];
         assert_eq!(found, wanted);
         let seeds = seeds("chains", &record).unwrap();
         let last = (chains.record.unwrap())(seeds.last().unwrap());
-        let again = commands(&last).unwrap();
+        let again = said(&last).unwrap().commands;
         assert_eq!(again.last(), wanted.last());
     }
 
@@ -219,15 +239,19 @@ mod tests {
     fn words_of_a_gateway_are_written_again() {
         let gateway = find("gateway").unwrap();
         let record = |seed: &[u8]| (gateway.record.unwrap())(seed);
-        let at = |space, address| Place { space, address };
+        let word = |function, space, address, value| Word {
+            function,
+            at: Place { space, address },
+            value,
+        };
         let wanted = [
-            (FunctionId(1), at(space::SEMAPHORES, 0), 7),
-            (FunctionId(0), at(space::ICMD, 0x10_0000), 0x1234_5678),
-            (FunctionId(0), at(space::CR, 0xf_0014), 1),
+            word(1, space::SEMAPHORES, 0, 7),
+            word(0, space::ICMD, 0x10_0000, 0x1234_5678),
+            word(0, space::CR, 0xf_0014, 1),
         ];
         let made = targets::gateway::seeds_of(&wanted);
         assert_eq!(made.len(), 1);
-        assert_eq!(words(&record(&made[0])).unwrap(), wanted);
+        assert_eq!(said(&record(&made[0])).unwrap().words, wanted);
         assert_eq!(seeds("gateway", &record(&made[0])).unwrap(), made);
     }
 }

@@ -14,12 +14,14 @@
 //! let names = ["ALLOC_PD", "DEALLOC_PD", "CREATE_MKEY", "QUERY_MKEY", "DESTROY_MKEY"];
 //! let profile = fw_model::Profile::builtin("connectx7")?;
 //! let mut sequence = Sequence::new(profile, Commands::only(&names)?);
-//! // Under libFuzzer: fuzz_target!(|data: &[u8]| sequence.run(data));
 //! for input in Inputs::new(vec![vec![0x0a]], vec![], 256, 1).take(100) {
 //!     sequence.run(&input);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Under libFuzzer [`kept`] keeps the sequence from one input to the next; `fuzz/fuzz_targets/example.rs` is a whole
+//! target of a few lines.
 //!
 //! Commands that an overlay adds (docs/overlays.md) are named with [`Commands::only_with`].
 //!
@@ -50,7 +52,6 @@
 //! }
 //!
 //! let mut device = Device::new("connectx7", &[EventPath::Channel])?;
-//! // Under libFuzzer: fuzz_target!(|data: &[u8]| driver(&mut device, data));
 //! for input in Inputs::new(vec![vec![0, 0, 1, 0]], vec![], 64, 1).take(200) {
 //!     driver(&mut device, &input);
 //! }
@@ -67,7 +68,9 @@ mod device;
 pub mod dictionary;
 pub mod from_record;
 mod guest;
+pub mod guests;
 mod hash;
+mod kept;
 mod known;
 pub mod panics;
 pub mod reference;
@@ -80,5 +83,6 @@ pub use commands::{Commands, MAX_INBOX, MAX_OUTBOX, UnknownCommand};
 pub use device::{Device, Kept, Reply, command};
 pub use guest::{GUEST_BYTES, Guest};
 pub use hash::hash;
+pub use kept::kept;
 pub use known::Known;
 pub use sequence::{FUNCTIONS, MAX_STEPS, Sequence, raw_step};

@@ -23,6 +23,7 @@ Usage: fw-fuzz COMMAND
   options TARGET              its options for libFuzzer, as NAME = VALUE
   dictionary TARGET           its words, as libFuzzer reads them
   seeds TARGET DIR [RECORD…]  writes its seeds into DIR, and those made from records of guests
+  guest RECORD                what a guest said in a record, as text (fw-fuzz/guests/)
   run TARGET FILE…            handles the inputs in the files, without libFuzzer
   try TARGET COUNT [SEED]     handles COUNT pseudo-random inputs, without libFuzzer
   compare COUNT [SEED]        COUNT random sequences for the firmware and the reference model
@@ -67,6 +68,11 @@ fn run(args: &[&str]) -> Result<(), End> {
         ["options", t] => print(&target(t)?.options()),
         ["dictionary", t] => print(&dictionary::file(&(target(t)?.dictionary)())),
         ["seeds", t, dir, records @ ..] => seeds(target(t)?, dir, records),
+        ["guest", file] => {
+            let said = fw_fuzz::from_record::said(&read(file)?);
+            let said = said.map_err(|e| End::File(format!("{file}: {e}")))?;
+            print(&fw_fuzz::guests::text(&said))
+        }
         ["run", t, files @ ..] => {
             for file in files {
                 let (t, input) = (target(t)?, read(file)?);
@@ -116,7 +122,7 @@ fn write(file: &Path, bytes: &[u8]) -> Result<(), End> {
 fn seeds(t: &Target, dir: &str, records: &[&str]) -> Result<(), End> {
     let dir = Path::new(dir);
     fs::create_dir_all(dir).map_err(|e| End::File(format!("{}: {e}", dir.display())))?;
-    let mut all = (t.seeds)();
+    let mut all = t.all_seeds();
     for file in records {
         let bytes = read(file)?;
         let made = fw_fuzz::from_record::seeds(t.name, &bytes);

@@ -47,7 +47,7 @@ impl Inputs {
     #[must_use]
     pub fn of(target: &Target, seed: u64) -> Self {
         Self::new(
-            (target.seeds)(),
+            target.all_seeds(),
             (target.dictionary)(),
             target.max_len,
             seed,

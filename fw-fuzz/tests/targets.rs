@@ -66,7 +66,7 @@ fn every_target_has_words_and_seeds() {
         assert!(words.len() > 10, "{}: {} words", t.name, words.len());
         let long = words.iter().find(|w| w.is_empty() || w.len() > MAX_WORD);
         assert_eq!(long, None, "{}", t.name);
-        let seeds = (t.seeds)();
+        let seeds = t.all_seeds();
         assert!(!seeds.is_empty(), "{}", t.name);
         // Else they are words of nothing.
         let has = |word: &[u8]| {
@@ -134,7 +134,7 @@ fn seeds_reach_more_than_refusals() {
     let t = find("commands").unwrap();
     let record = t.record.unwrap();
     let (mut ok, mut all) = (0, 0);
-    for seed in (t.seeds)() {
+    for seed in t.all_seeds() {
         let bytes = record(&seed);
         let r = Record::open(&bytes).unwrap();
         let last = r.filter_map(Result::ok).filter_map(|f| {

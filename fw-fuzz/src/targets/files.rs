@@ -486,7 +486,7 @@ fn record_seeds() -> Vec<Vec<u8>> {
     let Some(make) = COMMANDS.record else {
         return Vec::new();
     };
-    let all = (COMMANDS.seeds)();
+    let all = COMMANDS.all_seeds();
     all.iter()
         .step_by(10)
         .map(|s| [&[0], &make(s)[..]].concat())

@@ -17,6 +17,7 @@ use crate::{
     Device, Kept,
     bytes::{byte, short},
     dictionary,
+    from_record::Word,
 };
 
 /// The target.
@@ -208,15 +209,15 @@ fn go(d: &mut Device, f: FunctionId, opcode: u16) {
 
 /// Seeds that write these words; those in spaces that no input reaches are left out.
 #[must_use]
-pub fn seeds_of(words: &[(FunctionId, Place, u32)]) -> Vec<Vec<u8>> {
+pub fn seeds_of(words: &[Word]) -> Vec<Vec<u8>> {
     /// A write, and an address of the fuzzer's own.
     const WRITE: u8 = 5;
     const ANY_ADDRESS: u8 = 3 << 3;
-    let one = |(f, at, value): &(FunctionId, Place, u32)| {
-        let space = SPACES.iter().position(|s| *s == at.space)? as u8;
-        let mut step = vec![WRITE | f.0 << 7, ANY_ADDRESS | space, 0, 0];
-        step.extend(at.address.to_le_bytes());
-        step.extend(value.to_le_bytes());
+    let one = |w: &Word| {
+        let space = SPACES.iter().position(|s| *s == w.at.space)? as u8;
+        let mut step = vec![WRITE | w.function << 7, ANY_ADDRESS | space, 0, 0];
+        step.extend(w.at.address.to_le_bytes());
+        step.extend(w.value.to_le_bytes());
         Some(step)
     };
     let steps: Vec<Vec<u8>> = words.iter().filter_map(one).collect();

@@ -26,7 +26,7 @@ pub use commands::{COMMANDS, SAVE};
 pub use gateway::GATEWAY;
 pub use inbox::INBOX;
 
-use crate::Device;
+use crate::{Device, guests};
 
 /// A profile with everything that the firmware has, and hardly any pages to give.
 pub const PROFILE: &str = include_str!("../../profiles/fuzz.toml");
@@ -52,11 +52,19 @@ pub struct Target {
     pub record: Option<Recorder>,
     /// Words of its language.
     pub dictionary: fn() -> Vec<Vec<u8>>,
-    /// Inputs to begin with.
+    /// Inputs to begin with, from the tables.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
 impl Target {
+    /// Its own seeds, and those that are made of what guests said.
+    #[must_use]
+    pub fn all_seeds(&self) -> Vec<Vec<u8>> {
+        let mut all = (self.seeds)();
+        all.extend(guests::seeds(self.name));
+        all
+    }
+
     /// Its options for libFuzzer, a line each.
     #[must_use]
     pub fn options(&self) -> String {
