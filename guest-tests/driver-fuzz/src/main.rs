@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::Parser;
+use clap::{Args, Parser};
 
 use driver_fuzz::{
     case::Case,
@@ -29,7 +29,18 @@ use driver_fuzz::{
 /// Exit status: 0 when no case found anything new, 1 when one did or something failed, 2 for wrong usage.
 #[derive(Debug, Parser)]
 #[command(version)]
-struct Cli {
+enum Cli {
+    /// Run cases.
+    Run(Options),
+    /// Print what results say.
+    Summary {
+        /// Folder of results.
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Options {
     /// Program that is QEMU; it is given options after its own.
     #[arg(long)]
     qemu: PathBuf,
@@ -51,7 +62,7 @@ struct Cli {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// So many seeds; 0 to print what the results say.
+    /// So many seeds.
     #[arg(long, default_value_t = 100)]
     cases: u64,
     /// So many guests at a time.
@@ -66,8 +77,14 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match go(&cli) {
+    let done = match Cli::parse() {
+        Cli::Run(options) => go(&options),
+        Cli::Summary { out } => Results::open(&out).map(|results| {
+            print!("{}", results.summary());
+            true
+        }),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(e) => {
@@ -77,14 +94,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn go(cli: &Cli) -> Result<bool> {
+fn go(cli: &Options) -> Result<bool> {
     let machine = Machine::new(&cli.qemu, &cli.machine)?;
     let results = Results::open(&cli.out)?;
     let known = results.signatures();
-    if cli.cases == 0 && !cli.only {
-        print!("{}", results.summary());
-        return Ok(true);
-    }
     let snapshot = Snapshot::make(&machine, &cli.session).context("no guest to start from")?;
     let paths = Paths {
         emulator: cli.emulator.clone(),
@@ -124,7 +137,7 @@ fn only(seed: u64, machine: &Machine, snapshot: &Snapshot, paths: &Paths) -> Res
 
 /// Runs all seeds that have no result; what stopped it early.
 fn all(
-    cli: &Cli,
+    cli: &Options,
     seeds: Range<u64>,
     machine: &Machine,
     snapshot: &Snapshot,
