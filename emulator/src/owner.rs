@@ -3,7 +3,6 @@
 //! carried out here, in theirs.
 
 use std::{
-    fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
@@ -21,7 +20,7 @@ use fw_model::{
 
 use crate::{
     observe,
-    record::{self, FlightRecorder},
+    record::{self, Dumped, FlightRecorder},
     spent::{Latencies, Spent},
     trace::{Recorder, Tracer},
 };
@@ -88,6 +87,8 @@ pub struct Owner {
     start: Instant,
     // Nanoseconds by which the card's clock is ahead of the time since then.
     ahead: AtomicU64,
+    // Held by who waits for a dump.
+    dumping: Mutex<()>,
 }
 
 impl Owner {
@@ -121,6 +122,7 @@ impl Owner {
                 .checked_sub(passed)
                 .unwrap_or_else(Instant::now),
             ahead: AtomicU64::new(0),
+            dumping: Mutex::default(),
         })
     }
 
@@ -302,12 +304,14 @@ impl Owner {
         Ok(())
     }
 
-    /// Writes what was kept to a file that is empty; how many inputs that are.
+    /// A record of what was kept, and how many inputs that are.
     ///
     /// # Errors
-    /// Nothing is kept, or the file cannot be written.
-    pub fn dump(&self, file: File) -> Result<usize, String> {
-        let heard = self.lock().flight.as_mut().map(|f| f.dump(file));
+    /// Nothing is kept.
+    pub fn dump(&self) -> Dumped {
+        // One at a time, so that the device never waits for many of them.
+        let _turn = self.dumping.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = self.lock().flight.as_mut().map(FlightRecorder::dump);
         // Without the lock: the device goes on meanwhile.
         let heard = heard.ok_or("nothing is kept")?;
         heard.recv().map_err(|_| "nothing is kept any more")?

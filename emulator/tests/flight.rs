@@ -6,7 +6,10 @@ mod process;
 
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
+    },
     path::{Path, PathBuf},
     process::Output,
     time::{Duration, Instant},
@@ -18,7 +21,10 @@ use host_driver::{
     vhost_session::Options,
 };
 use process::{Control, Emulator, Folder, LIMIT, program, refused};
-use rustix::process::Signal;
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    process::Signal,
+};
 
 fn text(p: &Path) -> &str {
     p.to_str().unwrap()
@@ -247,6 +253,39 @@ fn what_happened_last_is_written_when_somebody_asks() {
     assert!(out.ends_with(" frames: all as recorded\n"), "{out}");
     let count: usize = out.split(' ').next().unwrap().parse().unwrap();
     assert!(count > 20, "{count}");
+}
+
+/// A pipe that is full: whoever writes to it waits for ever.
+#[test]
+fn files_that_block_are_refused_and_hold_up_nobody() {
+    let folder = Folder::new();
+    let (socket, control) = (folder.at("s"), folder.at("c"));
+    let e = Emulator::start(&["--vfio-user", text(&socket), "--control", text(&control)]);
+    let mut d = Firmware::new(PciDriver::probe(&socket).unwrap());
+    d.bring_up().unwrap();
+    let (_reader, full) = std::io::pipe().unwrap();
+    let nonblocking = OFlags::NONBLOCK | OFlags::WRONLY;
+    fcntl_setfl(&full, nonblocking).unwrap();
+    while rustix::io::write(&full, &[0; 4096]).is_ok() {}
+    fcntl_setfl(&full, OFlags::WRONLY).unwrap();
+    let mut asked: Vec<_> = ["flight-dump", "flight-dump", "flight-dump", "save", "load"]
+        .into_iter()
+        .map(|verb| {
+            let line = format!("{{\"execute\":\"{verb}\",\"arguments\":{{\"path\":\"x\"}}}}\n");
+            let mut c = Control::greeted(&control);
+            c.send_with(line.as_bytes(), &[full.as_raw_fd()]);
+            c
+        })
+        .collect();
+    for c in &mut asked {
+        let said = c.answer();
+        assert!(said.contains("x: it is no regular file"), "{said}");
+    }
+    for _ in 0..20 {
+        d.ok(&Command::new(opcode::NOP)).unwrap();
+    }
+    e.signal(Signal::TERM);
+    assert_eq!(e.end().0.code(), Some(0));
 }
 
 #[test]

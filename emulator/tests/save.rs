@@ -4,10 +4,16 @@
 
 mod process;
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
 use fwctl_proto::opcode;
 use host_driver::{firmware::Firmware, mailbox::Command, pci::PciDriver};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use process::{Control, Emulator, Folder, program, refused};
 
 fn text(p: &Path) -> &str {
@@ -155,7 +161,17 @@ fn a_running_card_becomes_a_saved_one_and_its_record_says_so() {
     let other = folder.at("other");
     fs::write(&other, b"something else").unwrap();
     assert!(load(&other).contains("this is not a saved card"));
-    assert!(load(Path::new("/dev/zero")).contains("longer than 134217728 bytes"));
+    let long = folder.at("long");
+    File::create(&long)
+        .unwrap()
+        .set_len((128 << 20) + 1)
+        .unwrap();
+    assert!(load(&long).contains("longer than 134217728 bytes"));
+    let pipe = folder.at("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    for other in [&*pipe, Path::new("/dev/zero")] {
+        assert!(load(other).contains("it is no regular file"));
+    }
     assert!(load(Path::new("/no/such")).contains("/no/such: No such file"));
     assert_eq!(pd(&mut d), first + 1);
     drop(d);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The flight recorder as a process has it: always on, its follower in a thread of its own, its dumps
-//! in files (docs/record.md).
+//! The flight recorder as a process has it: always on, its follower in a thread of its own (docs/record.md).
+//!
+//! The follower never waits for a file, as the device may wait for the follower. Whoever asks for a dump
+//! writes it himself; those after a panic are written by another thread.
 
 use std::{
     cell::Cell,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, Once, PoisonError,
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
@@ -25,8 +27,8 @@ use fw_model::{
 
 /// Dumps that panics of the model lead to, at most; those that are asked for are not counted.
 pub const MAX_DUMPS: u32 = 8;
-/// Jobs that wait for the follower; with more, the device waits.
-const JOBS: usize = 1;
+/// Generations of frames that wait for the follower; with more, the device waits.
+const ROOM: usize = 1;
 /// Why there are no dumps any more.
 const LOST: &str = "the flight recorder failed and has ended; the device goes on; this is a bug";
 
@@ -35,26 +37,33 @@ thread_local! {
     static FOLLOWS: Cell<bool> = const { Cell::new(false) };
 }
 
+/// A record's bytes and how many frames it has, or why there is none.
+pub type Dumped = Result<(Vec<u8>, usize), String>;
+
+/// The file of a dump after a panic.
+type Made = io::Result<Box<dyn Disk>>;
+
 enum Job {
     Follow(Frames),
-    Dump {
-        kept: [Frames; 2],
-        name: PathBuf,
-        // Already made, or to be made by its name.
-        file: Option<Box<dyn Disk>>,
-        // Who asked; nobody after a panic.
-        told: Option<Sender<Dumped>>,
-    },
+    Dump { kept: [Frames; 2], to: To },
 }
 
-/// How many frames a dump has, or why there is none.
-pub type Dumped = Result<usize, String>;
+/// Who gets a dump.
+enum To {
+    /// Who asked.
+    Asker(Sender<Dumped>),
+    /// A file of this name.
+    File(PathBuf),
+}
 
 /// A card's flight recorder. Dropping it waits for what it still writes.
 pub struct FlightRecorder {
     flight: Flight,
-    jobs: Option<SyncSender<Job>>,
-    worker: Option<JoinHandle<()>>,
+    jobs: Option<Sender<Job>>,
+    // Taken for each generation that is to be followed, given back when the follower has begun with it.
+    room: SyncSender<()>,
+    // The follower, and who writes the dumps.
+    workers: Vec<JoinHandle<()>>,
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
     folder: PathBuf,
     panics: u32,
@@ -65,25 +74,49 @@ impl FlightRecorder {
     /// `folder`.
     ///
     /// # Errors
-    /// The card cannot be copied, or the thread not started.
+    /// The card cannot be copied, or a thread not started.
     pub fn start(
         card: &Card,
         profile: Arc<Profile>,
         head: Head,
         folder: PathBuf,
     ) -> io::Result<Self> {
+        let make = |name: &Path| Ok(Box::new(new_file(name)?) as _);
+        Self::start_with(card, profile, head, folder, make)
+    }
+
+    /// The same with files of another kind.
+    fn start_with(
+        card: &Card,
+        profile: Arc<Profile>,
+        head: Head,
+        folder: PathBuf,
+        make: impl Fn(&Path) -> Made + Send + 'static,
+    ) -> io::Result<Self> {
         let follower = Follower::new(card, profile).map_err(io::Error::other)?;
-        let (jobs, todo) = sync_channel(JOBS);
+        let (jobs, todo) = channel();
+        let (room, taken) = sync_channel(ROOM);
+        // It holds no more than MAX_DUMPS.
+        let (dumps, written) = channel();
         let spare = Arc::<Mutex<Vec<Vec<u8>>>>::default();
-        let back = spare.clone();
+        let work = Work {
+            follower: Ok(follower),
+            head,
+            taken,
+            spare: spare.clone(),
+            dumps,
+        };
         quiet();
-        let worker = thread::Builder::new()
-            .name("flight".into())
-            .spawn(move || work(follower, &head, &todo, &back))?;
+        let thread = |name: &str| thread::Builder::new().name(name.into());
+        let workers = vec![
+            thread("flight").spawn(move || work.run(&todo))?,
+            thread("dumps").spawn(move || write(&written, make))?,
+        ];
         Ok(Self {
             flight: Flight::default(),
             jobs: Some(jobs),
-            worker: Some(worker),
+            room,
+            workers,
             spare,
             folder,
             panics: 0,
@@ -97,24 +130,22 @@ impl FlightRecorder {
             all.pop().unwrap_or_default()
         };
         if let Some(old) = self.flight.put(frame, spare) {
+            // The follower lives as long as this does.
+            let _ = self.room.send(());
             self.ask(Job::Follow(old));
         }
     }
 
-    /// Writes what is kept to a file that is empty, for whoever listens at what is returned.
-    pub fn dump(&mut self, file: impl Disk) -> Receiver<Dumped> {
+    /// Has what is kept made a record, for whoever listens at what is returned.
+    pub fn dump(&mut self) -> Receiver<Dumped> {
         let (told, heard) = channel();
         let kept = self.flight.kept();
-        self.ask(Job::Dump {
-            kept,
-            name: PathBuf::new(),
-            file: Some(Box::new(file)),
-            told: Some(told),
-        });
+        let to = To::Asker(told);
+        self.ask(Job::Dump { kept, to });
         heard
     }
 
-    /// The model has panicked: writes what led to it to a file, of a few.
+    /// The model has panicked: has what led to it written to a file, of a few.
     pub fn panicked(&mut self) {
         if self.panics >= MAX_DUMPS {
             log::error!("{MAX_DUMPS} dumps were written before: there is none of this one");
@@ -123,16 +154,12 @@ impl FlightRecorder {
         self.panics += 1;
         let name = format!("fwctl-emu-{}-{}.record", std::process::id(), self.panics);
         let kept = self.flight.kept();
-        self.ask(Job::Dump {
-            kept,
-            name: self.folder.join(name),
-            file: None,
-            told: None,
-        });
+        let to = To::File(self.folder.join(name));
+        self.ask(Job::Dump { kept, to });
     }
 
     fn ask(&mut self, job: Job) {
-        // The worker ends with the queue.
+        // The follower ends with the queue.
         let _ = self.jobs.as_ref().map(|j| j.send(job));
     }
 }
@@ -140,7 +167,7 @@ impl FlightRecorder {
 impl Drop for FlightRecorder {
     fn drop(&mut self) {
         self.jobs = None;
-        if let Some(worker) = self.worker.take() {
+        for worker in self.workers.drain(..) {
             // Its panics are contained.
             let _ = worker.join();
         }
@@ -160,47 +187,48 @@ fn quiet() {
     });
 }
 
-/// Does the jobs. A panic of ours ends a dump, or all that come, and never the device.
-fn work(follower: Follower, head: &Head, todo: &Receiver<Job>, spare: &Mutex<Vec<Vec<u8>>>) {
-    let mut follower = Ok(follower);
-    for job in todo {
-        match job {
-            Job::Follow(frames) => {
-                follower = follower.and_then(|f| contain(f, |f| f.follow(&frames)));
-                if let Ok(used) = Arc::try_unwrap(frames) {
-                    let mut all = spare.lock().unwrap_or_else(PoisonError::into_inner);
-                    if all.is_empty() {
-                        all.push(used);
+/// What the follower's thread has.
+struct Work {
+    follower: Result<Follower, &'static str>,
+    head: Head,
+    taken: Receiver<()>,
+    spare: Arc<Mutex<Vec<Vec<u8>>>>,
+    dumps: Sender<(PathBuf, Dumped)>,
+}
+
+impl Work {
+    /// Does the jobs. A panic of ours ends a dump, or all that come, and never the device.
+    fn run(mut self, todo: &Receiver<Job>) {
+        for job in todo {
+            match job {
+                Job::Follow(frames) => {
+                    let _ = self.taken.recv();
+                    self.follower = self
+                        .follower
+                        .and_then(|f| contain(f, |f| f.follow(&frames)));
+                    if let Ok(used) = Arc::try_unwrap(frames) {
+                        let mut all = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+                        if all.is_empty() {
+                            all.push(used);
+                        }
                     }
                 }
-            }
-            Job::Dump {
-                kept,
-                name,
-                file,
-                told,
-            } => {
-                let done = follower.as_ref().map_err(|e| (*e).to_owned());
-                let done = done.and_then(|follower| {
-                    let write = || {
-                        let file = file.map_or_else(|| Ok(Box::new(new_file(&name)?) as _), Ok);
-                        file.and_then(|f| write(follower, head, &kept, f))
+                Job::Dump { kept, to } => {
+                    let dumped = self.dump(&kept);
+                    // Who asked may have gone, and who writes only ends after this.
+                    let _ = match to {
+                        To::Asker(told) => told.send(dumped).is_ok(),
+                        To::File(name) => self.dumps.send((name, dumped)).is_ok(),
                     };
-                    contained(write).map_err(|e| e.to_string())
-                });
-                let name = name.display();
-                match (told, done) {
-                    (Some(told), done) => {
-                        let _ = told.send(done);
-                    }
-                    (None, Ok(n)) => log::error!(
-                        "the last {n} inputs up to there are in {name}: `fwctl-emu replay {name}` runs \
-                         them again"
-                    ),
-                    (None, Err(e)) => log::error!("{name}: {e}: what led to it is lost"),
                 }
             }
         }
+    }
+
+    fn dump(&self, kept: &[Frames]) -> Dumped {
+        let follower = self.follower.as_ref().map_err(|e| (*e).to_owned())?;
+        let record = || follower.record(self.head.clone(), kept);
+        contained(|| record().map_err(io::Error::other)).map_err(|e| e.to_string())
     }
 }
 
@@ -218,33 +246,47 @@ fn contain<F>(mut follower: F, follow: impl FnOnce(&mut F)) -> Result<F, &'stati
     })
 }
 
-fn write(
-    follower: &Follower,
-    head: &Head,
-    kept: &[Frames],
-    mut file: Box<dyn Disk>,
-) -> io::Result<usize> {
-    let record = follower.record(head.clone(), kept);
-    let (bytes, count) = record.map_err(io::Error::other)?;
-    file.write_all(&bytes)?;
-    file.sync()?;
-    Ok(count)
+/// Writes the dumps after panics, each to its file.
+fn write(dumps: &Receiver<(PathBuf, Dumped)>, make: impl Fn(&Path) -> Made) {
+    for (name, dumped) in dumps {
+        let written = dumped.and_then(|(bytes, count)| {
+            let write = || {
+                let mut file = make(&name)?;
+                file.write_all(&bytes)?;
+                file.sync()
+            };
+            contained(write).map_err(|e| e.to_string())?;
+            Ok(count)
+        });
+        let name = name.display();
+        match written {
+            Ok(n) => log::error!(
+                "the last {n} inputs up to there are in {name}: `fwctl-emu replay {name}` runs them again"
+            ),
+            Err(e) => log::error!("{name}: {e}: what led to it is lost"),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contained::{PANICKED, tests::Broken};
+    use crate::contained::tests::Broken;
     use fw_model::{
         CardOptions, Effects, Time,
-        record::{Notes, Record, Step},
+        record::{Notes, Record, Step, flight::GENERATION},
     };
-    use std::{collections::BTreeMap, fs::File, time::Duration};
+    use std::{
+        collections::BTreeMap,
+        fs::{self, File},
+        io::Write,
+        time::Duration,
+    };
     use vmm_sys_util::tempdir::TempDir;
 
-    #[test]
-    fn a_panic_in_a_dump_ends_that_dump_and_nothing_else() {
-        let dir = TempDir::new().unwrap();
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn started(folder: &Path, make: impl Fn(&Path) -> Made + Send + 'static) -> FlightRecorder {
         let profile = Profile::builtin("minimal").unwrap();
         let card = Card::new(profile.clone(), CardOptions::default(), &BTreeMap::new());
         let head = Head {
@@ -253,26 +295,93 @@ mod tests {
             overlay: None,
             card: Vec::new(),
         };
-        let mut flight = FlightRecorder::start(&card, profile, head, dir.as_path().into()).unwrap();
-        let limit = Duration::from_secs(10);
+        FlightRecorder::start_with(&card, profile, head, folder.into(), make).unwrap()
+    }
+
+    fn put(flight: &mut FlightRecorder) {
         let (notes, effects) = (Notes::default(), Effects::new());
+        flight.put(&Happening {
+            at: Time::ZERO,
+            step: &Step::Poll,
+            reads: &notes,
+            effects: &effects,
+            from: 0,
+            panicked: false,
+        });
+    }
+
+    fn frames(record: &[u8]) -> usize {
+        Record::open(record).unwrap().count()
+    }
+
+    #[test]
+    fn a_panic_in_writing_a_dump_ends_that_dump_and_nothing_else() {
+        let dir = TempDir::new().unwrap();
+        let mut flight = started(dir.as_path(), |name| {
+            let broken = name.to_str().is_some_and(|n| n.ends_with("-1.record"));
+            Ok(if broken {
+                Box::new(Broken(0))
+            } else {
+                Box::new(File::create(name)?)
+            })
+        });
         for count in 1..3 {
-            flight.put(&Happening {
-                at: Time::ZERO,
-                step: &Step::Poll,
-                reads: &notes,
-                effects: &effects,
-                from: 0,
-                panicked: false,
-            });
-            let heard = flight.dump(Broken(0));
-            assert_eq!(heard.recv_timeout(limit), Ok(Err(PANICKED.into())));
-            let file = dir.as_path().join("dump");
-            let heard = flight.dump(File::create(&file).unwrap());
-            assert_eq!(heard.recv_timeout(limit), Ok(Ok(count)));
-            let bytes = std::fs::read(&file).unwrap();
-            assert_eq!(Record::open(&bytes).unwrap().count(), count);
+            put(&mut flight);
+            flight.panicked();
+            let dumped = flight.dump().recv_timeout(LIMIT).unwrap().unwrap();
+            assert_eq!((frames(&dumped.0), dumped.1), (count, count));
         }
+        drop(flight);
+        let all: Vec<_> = fs::read_dir(dir.as_path()).unwrap().collect();
+        assert_eq!(all.len(), 1);
+        let bytes = fs::read(all[0].as_ref().unwrap().path()).unwrap();
+        assert_eq!(frames(&bytes), 2);
+    }
+
+    /// A disk on which nothing is ever done.
+    struct Stalled(Receiver<()>);
+
+    impl Write for Stalled {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(buf.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Disk for Stalled {
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_disk_that_stalls_holds_up_neither_the_device_nor_who_asks_for_a_dump() {
+        let (done, stall) = channel();
+        let stall = Cell::new(Some(stall));
+        let mut flight = started(Path::new(""), move |_| {
+            // Those after the first find that the test is over.
+            let stall = stall.take().unwrap_or_else(|| channel().1);
+            Ok(Box::new(Stalled(stall)))
+        });
+        let (told, heard) = channel();
+        let device = thread::spawn(move || {
+            for _ in 0..=MAX_DUMPS {
+                flight.panicked();
+            }
+            // More generations than wait for the follower: a frame has more than eight bytes.
+            (0..GENERATION / 2).for_each(|_| put(&mut flight));
+            let dumped = flight.dump().recv_timeout(LIMIT).unwrap().unwrap();
+            told.send(frames(&dumped.0)).unwrap();
+            flight
+        });
+        let kept = heard.recv_timeout(LIMIT);
+        drop(done);
+        assert!(kept.is_ok_and(|n| n > 0), "the device waits for the disk");
+        drop(device.join().unwrap());
     }
 
     #[test]

@@ -5,7 +5,7 @@ pub mod cli;
 mod flight;
 mod sides;
 
-pub use flight::{FlightRecorder, MAX_DUMPS};
+pub use flight::{Dumped, FlightRecorder, MAX_DUMPS};
 
 use std::{
     fs::File,

@@ -593,8 +593,8 @@ fn power_cycle(s: &Server, _: &Arguments) -> Result<Value, Wrong> {
 /// Writes what the flight recorder has to a new file.
 fn flight_dump(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let path = text(a, "path")?;
-    let inputs = s.owner.dump(made(a, path)?);
-    let inputs = inputs.map_err(|e| format!("{path}: {e}"))?;
+    let (bytes, inputs) = s.owner.dump()?;
+    write(a, path, &bytes)?;
     Ok(json!({ "inputs": inputs }))
 }
 
@@ -614,7 +614,14 @@ fn load(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
         );
     }
     let mut saved = Vec::new();
-    let file = a.file.take().map_or_else(|| File::open(path), Ok);
+    // A pipe that nobody writes to is opened at once, and refused.
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+    };
+    let file = a.file.take().map_or_else(open, Ok).and_then(regular);
     let read = file.and_then(|f| f.take(MAX_LOAD + 1).read_to_end(&mut saved));
     read.map_err(|e| refused(path, &e))?;
     if saved.len() as u64 > MAX_LOAD {
@@ -629,17 +636,26 @@ fn save(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
     let path = text(a, "path")?;
     let bytes = s.owner.with_card(|c, _| c.save());
     let bytes = bytes.map_err(|e| format!("the card cannot be written: {e}"))?;
-    let mut file = made(a, path)?;
-    let written = file.write_all(&bytes).and_then(|()| file.sync_all());
-    written.map_err(|e| format!("{path}: {e}"))?;
+    write(a, path, &bytes)?;
     Ok(json!({ "bytes": bytes.len() }))
 }
 
-/// The file at `path` that a command is to write: the client makes it where its user may; without one, the
-/// sandbox says where we may.
-fn made(a: &Arguments, path: &str) -> Result<File, String> {
+/// Writes the file at `path`: the client makes it where its user may; without one, the sandbox says where we
+/// may. Nothing is held meanwhile that anybody else waits for.
+fn write(a: &Arguments, path: &str, bytes: &[u8]) -> Result<(), String> {
     let file = a.file.take().map_or_else(|| new_file(path), Ok);
-    file.map_err(|e| refused(path, &e))
+    let mut file = file.and_then(regular).map_err(|e| refused(path, &e))?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.map_err(|e| format!("{path}: {e}"))
+}
+
+/// The file, if it is a regular one: of any other, its other end says how long reading and writing take.
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
 }
 
 /// Why a file that a client named cannot be opened here.
