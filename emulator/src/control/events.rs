@@ -18,21 +18,51 @@ pub const MAX_UNREAD: usize = 256;
 
 /// Connections that listen.
 #[derive(Clone, Default)]
-pub struct Events(Arc<Mutex<Vec<SyncSender<Value>>>>);
+pub struct Events(Arc<Mutex<Listeners>>);
+
+#[derive(Default)]
+struct Listeners {
+    all: Vec<(u64, SyncSender<Value>)>,
+    // The number of the next one.
+    next: u64,
+}
+
+/// A connection that listens. Dropping it ends what it is told.
+pub struct Listening {
+    events: Events,
+    number: u64,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.events.lock().all.retain(|l| l.0 != self.number);
+    }
+}
 
 impl Events {
-    /// A new listener; it ends with what is returned.
-    pub fn listen(&self) -> Receiver<Value> {
+    /// A new listener, and what it is told.
+    pub fn listen(&self) -> (Listening, Receiver<Value>) {
         let (to, from) = sync_channel(MAX_UNREAD);
-        self.lock().push(to);
-        from
+        let mut listeners = self.lock();
+        let number = listeners.next;
+        listeners.next += 1;
+        listeners.all.push((number, to));
+        let events = self.clone();
+        (Listening { events, number }, from)
+    }
+
+    /// How many listen.
+    #[cfg(test)]
+    pub fn listeners(&self) -> usize {
+        self.lock().all.len()
     }
 
     /// Tells all listeners.
     pub fn tell(&self, event: &Value) {
         use std::sync::mpsc::TrySendError::Disconnected;
         self.lock()
-            .retain(|l| !matches!(l.try_send(event.clone()), Err(Disconnected(_))));
+            .all
+            .retain(|l| !matches!(l.1.try_send(event.clone()), Err(Disconnected(_))));
     }
 
     /// Tells all listeners what has happened to the card.
@@ -77,7 +107,7 @@ impl Events {
         self.tell(&json!({ "event": name, "data": data, "timestamp": timestamp }));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<SyncSender<Value>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Listeners> {
         // A listener is added or dropped whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,16 +183,20 @@ mod tests {
     #[test]
     fn who_does_not_read_is_told_no_more_than_the_limit_and_delays_nobody() {
         let all = Events::default();
-        let (lazy, gone) = (all.listen(), all.listen());
+        let (listening, lazy) = all.listen();
+        let (_deaf, gone) = all.listen();
         drop(gone);
         for n in 0..2 * MAX_UNREAD {
             all.tell(&json!(n));
         }
-        assert_eq!(all.lock().len(), 1, "who is gone is forgotten");
+        assert_eq!(all.listeners(), 1, "who is gone is forgotten");
         let told: Vec<_> = lazy.try_iter().collect();
         assert_eq!(told.len(), MAX_UNREAD);
         assert_eq!(told.first(), Some(&json!(0)));
         all.tell(&json!("again"));
         assert_eq!(lazy.try_recv(), Ok(json!("again")));
+        drop(listening);
+        assert_eq!(all.listeners(), 0);
+        assert!(lazy.recv().is_err(), "there is no more");
     }
 }

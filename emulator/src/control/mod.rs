@@ -12,7 +12,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::Receiver,
     },
     thread,
     time::Duration,
@@ -39,8 +39,6 @@ pub const MAX_LINE: u64 = 64 << 10;
 pub const MAX_CONNECTIONS: usize = 8;
 /// How long `ctl` waits for an answer, and the server for a client that does not read.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is looked whether a connection that is only told events still is there.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Classes of errors that are the request's own: there is no such command, or its arguments are wrong.
 const NO_COMMAND: &str = "CommandNotFound";
@@ -115,7 +113,7 @@ impl Server {
     fn connection(&self, mut stream: UnixStream) -> io::Result<()> {
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         // Who has read the greeting misses nothing.
-        let events = self.events.listen();
+        let (_listening, events) = self.events.listen();
         let greeting =
             json!({"fwctl-emu": {"version": env!("CARGO_PKG_VERSION"), "capabilities": []}});
         writeln!(stream, "{greeting}")?;
@@ -128,7 +126,7 @@ impl Server {
         let ended = stream.clone();
         thread::Builder::new()
             .name("control events".into())
-            .spawn(move || ended.tell(&events))?;
+            .spawn(move || ended.tell(events))?;
         loop {
             let mut line = Vec::new();
             let n = reader
@@ -286,14 +284,11 @@ impl Lines {
         writeln!(stream, "{line}")
     }
 
-    /// Writes events until the connection ends.
-    fn tell(&self, events: &Receiver<Value>) {
-        loop {
-            match events.recv_timeout(LOOK) {
-                Ok(event) if self.put(&event).is_ok() => {}
-                // The connection's own thread holds the other reference.
-                Err(RecvTimeoutError::Timeout) if Arc::strong_count(&self.0) > 1 => {}
-                _ => return,
+    /// Writes events until the connection ends, or is not read.
+    fn tell(&self, events: Receiver<Value>) {
+        for event in events {
+            if self.put(&event).is_err() {
+                return;
             }
         }
     }
@@ -330,4 +325,51 @@ fn with_id(mut reply: Value, id: Option<&Value>) -> Value {
 fn same_user(stream: &UnixStream) -> bool {
     let peer = sockopt::socket_peercred(stream);
     peer.is_ok_and(|p| p.uid.is_root() || p.uid == geteuid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fw_model::{Card, CardOptions, MemStore, Profile};
+    use std::{collections::BTreeMap, time::Instant};
+    use vmm_sys_util::tempdir::TempDir;
+
+    #[test]
+    fn nothing_of_a_connection_is_left_on_a_card_to_which_nothing_happens() {
+        let profile = Profile::builtin("minimal").unwrap();
+        let card = Card::new(profile, CardOptions::default(), &BTreeMap::new());
+        let events = Events::default();
+        let server = Arc::new(Server {
+            owner: Owner::new(card, Box::new(MemStore::default())),
+            clients: Clients::new(|| {}),
+            events: events.clone(),
+            quit: Box::new(|| {}),
+            stored: false,
+            quitting: false.into(),
+        });
+        let folder = TempDir::new().unwrap();
+        let path = folder.as_path().join("control");
+        let listener = UnixListener::bind(&path).unwrap();
+        thread::spawn(move || server.serve(&listener));
+        let greeted = || {
+            let stream = UnixStream::connect(&path).unwrap();
+            let mut greeting = String::new();
+            let mut lines = BufReader::new(&stream);
+            lines.read_line(&mut greeting).unwrap();
+            assert!(greeting.starts_with("{\"fwctl-emu\""), "{greeting}");
+            stream
+        };
+        let stays = greeted();
+        for _ in 0..50 {
+            let mut goes = greeted();
+            goes.shutdown(Shutdown::Write).unwrap();
+            goes.read_to_end(&mut Vec::new()).unwrap();
+        }
+        let end = Instant::now() + Duration::from_secs(10);
+        while events.listeners() > 1 && Instant::now() < end {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(events.listeners(), 1);
+        drop(stays);
+    }
 }
