@@ -7,7 +7,7 @@ use std::{
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::{
-        fd::{OwnedFd, RawFd},
+        fd::{AsRawFd as _, OwnedFd, RawFd},
         unix::{
             fs::{FileTypeExt, MetadataExt},
             net::{UnixListener, UnixStream},
@@ -229,19 +229,33 @@ fn someone_listens(path: &Path) -> anyhow::Result<bool> {
     }
 }
 
-/// Makes reads and writes of a client's `fd` fail instead of block: he must not hold up the card with a
-/// full pipe or eventfd.
+/// What the kernel calls an eventfd.
+const EVENTFD: &str = "anon_inode:[eventfd]";
+
+/// Checks that a client's descriptor for signals is an eventfd, and makes reads and writes of it fail instead
+/// of block: he must not hold up the card with one that is full. Of any other kind, even the closing may take
+/// long, as that of a socket that lingers.
 ///
 /// # Errors
-///
-/// The flags of the file cannot be changed.
-pub fn never_block(fd: &fs::File) -> io::Result<()> {
+/// `InvalidInput` if it is none; what the system says.
+pub fn signal(fd: &fs::File) -> io::Result<()> {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let name =
+        fs::read_link(&link).map_err(|e| io::Error::new(e.kind(), format!("{link}: {e}")))?;
+    if name.as_os_str() != EVENTFD {
+        let text = format!("a descriptor for signals is no eventfd: {}", name.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::{
+        event::{EventfdFlags, epoll, eventfd},
+        fs::{MemfdFlags, memfd_create},
+    };
     use std::os::unix::{fs::PermissionsExt, net::UnixDatagram};
 
     #[test]
@@ -291,5 +305,25 @@ mod tests {
         assert!(e(Path::new(&"x".repeat(108))).contains("longer than 107 bytes"));
         let e = listen(&Place::Fd(999), &mut Passed::default()).unwrap_err();
         assert_eq!(e.to_string(), "socket fd:999: was not passed");
+    }
+
+    #[test]
+    fn a_signal_is_an_eventfd_and_never_blocks() {
+        let event: fs::File = eventfd(u32::MAX, EventfdFlags::empty()).unwrap().into();
+        signal(&event).unwrap();
+        // Its counter ends at 2^64 - 2.
+        rustix::io::write(&event, &(u64::MAX - 1 - u64::from(u32::MAX)).to_ne_bytes()).unwrap();
+        let full = rustix::io::write(&event, &1u64.to_ne_bytes());
+        assert_eq!(full, Err(Errno::AGAIN));
+        let (_reader, pipe) = io::pipe().unwrap();
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let network = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let memory = memfd_create("anon_inode:[eventfd]", MemfdFlags::empty()).unwrap();
+        let other = epoll::create(epoll::CreateFlags::empty()).unwrap();
+        let all: [OwnedFd; 5] = [pipe.into(), stream.into(), network.into(), memory, other];
+        for fd in all {
+            let refused = signal(&fd.into()).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{refused}");
+        }
     }
 }

@@ -34,6 +34,7 @@ use crate::{
     clients::{self, Clients, Slot},
     memory::Files,
     owner::{Owner, Sink},
+    socket::signal,
 };
 
 /// What the model's effects reach: shared by the socket's thread and the timer.
@@ -86,6 +87,7 @@ struct Backend {
     vectors: u16,
     bar_bytes: u64,
     clients: Clients,
+    files: Files,
     // The client said something: it did not only look whether someone listens.
     spoken: bool,
     // Changes of the slot that the configuration space knows of.
@@ -127,6 +129,7 @@ pub fn serve(
         vectors: pci.msix_vectors,
         bar_bytes: 1 << pci.log_bar0,
         clients: clients.clone(),
+        files,
         spoken: false,
         slot_changes: 0,
     };
@@ -214,7 +217,9 @@ impl Backend {
 
     fn client_gone(&mut self) {
         self.reset_function(ResetKind::ClientGone);
-        self.wires.irqs().clear();
+        let unwired = self.wires.irqs().clear();
+        // Closed without the lock.
+        drop(unwired);
         self.wires
             .dma
             .write()
@@ -379,6 +384,10 @@ impl Device for Backend {
         file: Option<File>,
     ) -> io::Result<()> {
         self.heard();
+        if let Some(file) = &file {
+            // Before the lock, which the card needs: closing a file of another kind may take long.
+            self.files.check(file)?;
+        }
         let mut dma = self
             .wires
             .dma
@@ -414,13 +423,17 @@ impl Device for Backend {
         flags: u32,
         start: u32,
         count: u32,
-        fds: Vec<File>,
+        mut fds: Vec<File>,
     ) -> io::Result<()> {
         self.heard();
-        if index == MSIX_INDEX {
-            return self.wires.irqs().set(flags, start, count, fds);
+        fds.iter().try_for_each(signal)?;
+        if index != MSIX_INDEX {
+            // Error and request interrupts are offered because QEMU asks for them; neither is raised.
+            return Ok(());
         }
-        // Error and request interrupts are offered because QEMU asks for them; neither is raised.
-        Ok(())
+        let done = self.wires.irqs().set(flags, start, count, &mut fds);
+        // Closed without the lock.
+        drop(fds);
+        done
     }
 }

@@ -89,7 +89,7 @@ pub struct Door {
     exit: AtomicI32,
     // How the connection is ended, and that it must be.
     connection: OnceLock<ShutdownHandle>,
-    failed: AtomicBool,
+    ended: AtomicBool,
     clients: Clients,
     files: Files,
 }
@@ -117,7 +117,7 @@ impl Door {
             spoken: AtomicBool::new(false),
             exit: AtomicI32::new(-1),
             connection: OnceLock::new(),
-            failed: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             clients,
             files,
         }
@@ -135,11 +135,11 @@ impl Door {
         self.spoken.load(Ordering::Relaxed)
     }
 
-    /// The front-end is connected; `connection` ends that if the door fails.
+    /// The front-end is connected; `connection` ends that if the door has to.
     pub fn connected(&self, connection: ShutdownHandle) {
         let connection = self.connection.get_or_init(|| connection);
         // The worker may have been faster.
-        if self.failed.load(Ordering::SeqCst) {
+        if self.ended.load(Ordering::SeqCst) {
             connection.shutdown();
         }
     }
@@ -147,8 +147,21 @@ impl Door {
     /// The door has failed, by a bug: nothing more is served, and the client goes.
     fn fail(&self) {
         log::error!("{}: the server failed; see above", self.name);
+        self.end();
+    }
+
+    /// The client has given what cannot be taken: nothing more is served, and it goes.
+    pub fn refuse(&self, why: &io::Error) {
+        // What it has sent before it knows is still read.
+        if !self.ended.load(Ordering::SeqCst) {
+            log::warn!("{}: client dropped: {why}", self.name);
+        }
+        self.end();
+    }
+
+    fn end(&self) {
         self.stop();
-        self.failed.store(true, Ordering::SeqCst);
+        self.ended.store(true, Ordering::SeqCst);
         if let Some(connection) = self.connection.get() {
             connection.shutdown();
         }

@@ -15,7 +15,7 @@ use vhost::vhost_user::{Error as ProtocolError, Listener};
 use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
-use super::door::Door;
+use super::{door::Door, vring};
 use crate::{
     clients::{Clients, is_shortage},
     memory::Files,
@@ -82,7 +82,15 @@ fn one_client(
     let door = Arc::new(door);
     // The crate's memory, of which the door takes over what it has checked.
     let shared = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-    let mut daemon = VhostUserDaemon::new(format!("vhost {}", function.0), door.clone(), shared)?;
+    // The queues are the door's; it is none of theirs.
+    let weak = Arc::downgrade(&door);
+    let refused = move |why: &io::Error| {
+        if let Some(door) = weak.upgrade() {
+            door.refuse(why);
+        }
+    };
+    let daemon = || VhostUserDaemon::new(format!("vhost {}", function.0), door.clone(), shared);
+    let mut daemon = vring::telling(Arc::new(refused), daemon)?;
     owner.attach(function, door.rings().clone());
     let served = daemon.start(listener).map(|()| {
         if let Some(connection) = daemon.shutdown_handle() {

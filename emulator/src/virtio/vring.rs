@@ -1,31 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A queue as the crate keeps it, whose descriptors for signals never block: they are the client's, and
-//! whoever waited for one would hold up the card.
+//! whoever waited for one would hold up the card. A client that gives another than an eventfd goes.
 
-use std::{fs::File, io};
+use std::{cell::RefCell, fs::File, io, sync::Arc};
 
-use log::debug;
 use vhost_user_backend::{VringMutex, VringState, VringStateGuard, VringStateMutGuard, VringT};
 use virtio_queue::Error;
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
-use crate::socket::never_block;
+use crate::socket::signal;
 
 type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
+/// Told why a client's descriptor is refused.
+pub type Refused = Arc<dyn Fn(&io::Error) + Send + Sync>;
+
+thread_local! {
+    /// For the queues that this thread makes: the crate makes them, and hands on nothing of ours.
+    static REFUSED: RefCell<Option<Refused>> = const { RefCell::new(None) };
+}
+
+/// Has the queues that `make` makes tell `refused`.
+pub fn telling<T>(refused: Refused, make: impl FnOnce() -> T) -> T {
+    REFUSED.set(Some(refused));
+    let made = make();
+    REFUSED.take();
+    made
+}
+
 /// The crate's queue behind a lock.
 #[derive(Clone)]
-pub struct Vring(VringMutex);
+pub struct Vring {
+    queue: VringMutex,
+    refused: Option<Refused>,
+}
 
-/// The file, unless it cannot be kept from blocking.
-fn made_not_to_block(file: Option<File>) -> Option<File> {
-    file.filter(|f| {
-        let done = never_block(f);
-        if let Err(e) = &done {
-            debug!("a descriptor for signals cannot be used: {e}");
-        }
-        done.is_ok()
-    })
+impl Vring {
+    /// The file, if it can be used. One that cannot is closed here, without a lock.
+    fn usable(&self, file: Option<File>) -> Option<File> {
+        file.filter(|f| {
+            let done = signal(f);
+            if let (Err(e), Some(refused)) = (&done, &self.refused) {
+                refused(e);
+            }
+            done.is_ok()
+        })
+    }
 }
 
 impl<'a> VringStateGuard<'a, Memory> for Vring {
@@ -38,39 +58,42 @@ impl<'a> VringStateMutGuard<'a, Memory> for Vring {
 
 impl VringT<Memory> for Vring {
     fn new(mem: Memory, max_queue_size: u16) -> Result<Self, Error> {
-        VringMutex::new(mem, max_queue_size).map(Self)
+        Ok(Self {
+            queue: VringMutex::new(mem, max_queue_size)?,
+            refused: REFUSED.with_borrow(Clone::clone),
+        })
     }
 
     fn get_ref(&self) -> <Self as VringStateGuard<'_, Memory>>::G {
-        self.0.get_ref()
+        self.queue.get_ref()
     }
 
     fn get_mut(&self) -> <Self as VringStateMutGuard<'_, Memory>>::G {
-        self.0.get_mut()
+        self.queue.get_mut()
     }
 
     fn add_used(&self, desc_index: u16, len: u32) -> Result<(), Error> {
-        self.0.add_used(desc_index, len)
+        self.queue.add_used(desc_index, len)
     }
 
     fn signal_used_queue(&self) -> io::Result<()> {
-        self.0.signal_used_queue()
+        self.queue.signal_used_queue()
     }
 
     fn enable_notification(&self) -> Result<bool, Error> {
-        self.0.enable_notification()
+        self.queue.enable_notification()
     }
 
     fn disable_notification(&self) -> Result<(), Error> {
-        self.0.disable_notification()
+        self.queue.disable_notification()
     }
 
     fn needs_notification(&self) -> Result<bool, Error> {
-        self.0.needs_notification()
+        self.queue.needs_notification()
     }
 
     fn set_enabled(&self, enabled: bool) {
-        self.0.set_enabled(enabled);
+        self.queue.set_enabled(enabled);
     }
 
     fn set_queue_info(
@@ -79,54 +102,56 @@ impl VringT<Memory> for Vring {
         avail_ring: u64,
         used_ring: u64,
     ) -> Result<(), Error> {
-        self.0.set_queue_info(desc_table, avail_ring, used_ring)
+        self.queue.set_queue_info(desc_table, avail_ring, used_ring)
     }
 
     fn queue_next_avail(&self) -> u16 {
-        self.0.queue_next_avail()
+        self.queue.queue_next_avail()
     }
 
     fn set_queue_next_avail(&self, base: u16) {
-        self.0.set_queue_next_avail(base);
+        self.queue.set_queue_next_avail(base);
     }
 
     fn set_queue_next_used(&self, idx: u16) {
-        self.0.set_queue_next_used(idx);
+        self.queue.set_queue_next_used(idx);
     }
 
     fn queue_used_idx(&self) -> Result<u16, Error> {
-        self.0.queue_used_idx()
+        self.queue.queue_used_idx()
     }
 
     fn set_queue_size(&self, num: u16) {
-        self.0.set_queue_size(num);
+        self.queue.set_queue_size(num);
     }
 
     fn set_queue_event_idx(&self, enabled: bool) {
-        self.0.set_queue_event_idx(enabled);
+        self.queue.set_queue_event_idx(enabled);
     }
 
     fn set_queue_ready(&self, ready: bool) {
-        self.0.set_queue_ready(ready);
+        self.queue.set_queue_ready(ready);
     }
 
     fn set_kick(&self, file: Option<File>) {
-        self.0.set_kick(made_not_to_block(file));
+        self.queue.set_kick(self.usable(file));
     }
 
     fn read_kick(&self) -> io::Result<bool> {
-        match self.0.read_kick() {
+        match self.queue.read_kick() {
             // The client took its own signal back: looking at the ring once more costs nothing.
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(self.0.get_ref().is_enabled()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                Ok(self.queue.get_ref().is_enabled())
+            }
             other => other,
         }
     }
 
     fn set_call(&self, file: Option<File>) {
-        self.0.set_call(made_not_to_block(file));
+        self.queue.set_call(self.usable(file));
     }
 
     fn set_err(&self, file: Option<File>) {
-        self.0.set_err(made_not_to_block(file));
+        self.queue.set_err(self.usable(file));
     }
 }

@@ -4,16 +4,23 @@
 
 mod vfio_fixture;
 
-use std::os::fd::AsRawFd as _;
+use std::{
+    io,
+    os::{fd::AsRawFd as _, unix::net::UnixStream},
+};
 
 use fwctl_emu::pci::{dma::MAX_FILES, message::MAX_FDS};
 use vfio_fixture::{Device, Raw, map, open_files, region_access, set_irqs};
+use vmm_sys_util::eventfd::EventFd;
 
 const DMA_MAP: u16 = 2;
 const SET_IRQS: u16 = 8;
 const REGION_READ: u16 = 9;
 const DMA_READ: u16 = 11;
 const EINVAL: i32 = 22;
+// Indexes of interrupts.
+const MSIX: u32 = 2;
+const ERR: u32 = 3;
 
 #[test]
 fn descriptors_from_a_client_are_bounded_and_closed() {
@@ -36,9 +43,25 @@ fn descriptors_from_a_client_are_bounded_and_closed() {
         assert_eq!(raw.reply().unwrap().errno, EINVAL, "two eventfds for three");
     }
     assert_eq!(open_files(), before);
+    // Interrupts are eventfds and nothing else: of others, also their closing may take long.
+    let event = EventFd::new(0).unwrap();
+    let (_reader, pipe) = io::pipe().unwrap();
+    let (socket, _peer) = UnixStream::pair().unwrap();
+    let others = [fd, pipe.as_raw_fd(), socket.as_raw_fd()];
+    // Those that this test has open.
+    let before = before + 5;
+    for other in others {
+        for index in [MSIX, ERR] {
+            let mut irqs = set_irqs(0, 2);
+            irqs[8..12].copy_from_slice(&index.to_ne_bytes());
+            raw.message_with(SET_IRQS, &irqs, &[event.as_raw_fd(), other]);
+            assert_eq!(raw.reply().unwrap().errno, EINVAL);
+        }
+    }
+    assert_eq!(open_files(), before);
     // Eventfds take the place of those before, as many as the profile has vectors.
     for _ in 0..100 {
-        raw.message_with(SET_IRQS, &set_irqs(0, 8), &[fd; 8]);
+        raw.message_with(SET_IRQS, &set_irqs(0, 8), &[event.as_raw_fd(); 8]);
         assert_eq!(raw.reply().unwrap().errno, 0);
     }
     assert_eq!(open_files(), before + 8);

@@ -4,13 +4,56 @@
 
 mod vhost_fixture;
 
-use std::{sync::mpsc::channel, thread, time::Duration};
+use std::{
+    io::{self, Read as _},
+    os::{
+        fd::{AsRawFd as _, RawFd},
+        unix::net::UnixStream,
+    },
+    sync::mpsc::channel,
+    thread,
+    time::Duration,
+};
 
 use fwctl_proto::opcode;
 use host_driver::vhost::driver_request;
 use vhost::VhostBackend as _;
 use vhost_fixture::{Device, LIMIT, inbox};
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::{eventfd::EventFd, sock_ctrl_msg::ScmSocket as _};
+
+/// Messages of vhost-user that bring a descriptor for a queue's signals.
+const SET_VRING: [(&str, u32); 3] = [("kick", 12), ("call", 13), ("err", 14)];
+
+/// Sends a descriptor for signals of queue 0, and says whether the connection ends.
+fn ends(device: &Device, request: u32, fd: RawFd) -> bool {
+    let mut stream = UnixStream::connect(device.path()).unwrap();
+    // The version of the protocol, and the body's length.
+    let header = [request, 1, 8].map(u32::to_ne_bytes);
+    let message = [header.as_flattened(), &[0; 8]].concat();
+    stream.send_with_fd(&*message, fd).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    matches!(stream.read(&mut [0; 64]), Ok(0))
+}
+
+/// Of any other kind, even its closing may take as long as somebody else likes.
+#[test]
+fn a_descriptor_for_signals_that_is_no_eventfd_ends_the_client() {
+    let device = Device::new();
+    let (_reader, pipe) = io::pipe().unwrap();
+    let (socket, _peer) = UnixStream::pair().unwrap();
+    let file = host_driver::sealed_file(4096).unwrap();
+    let event = EventFd::new(0).unwrap();
+    for (what, request) in SET_VRING {
+        for other in [pipe.as_raw_fd(), socket.as_raw_fd(), file.as_raw_fd()] {
+            assert!(ends(&device, request, other), "{what}");
+        }
+        assert!(!ends(&device, request, event.as_raw_fd()), "{what}");
+    }
+    // The next one finds a device that works.
+    device.connect().bring_up().unwrap();
+}
 
 #[test]
 fn a_call_descriptor_that_is_full_holds_up_nobody() {
