@@ -90,7 +90,7 @@ impl Server {
                 // Given back however this thread ends, also if it cannot begin.
                 let place = place;
                 let connection = stream.try_clone();
-                match catch_unwind(AssertUnwindSafe(|| me.connection(stream))) {
+                match catch_unwind(AssertUnwindSafe(|| me.talk(stream))) {
                     Ok(Ok(())) => {}
                     Ok(Err(e)) => log::debug!("control connection: {e}"),
                     Err(_) => log::error!("a control connection failed; see above"),
@@ -110,7 +110,11 @@ impl Server {
         }
     }
 
-    fn connection(&self, mut stream: UnixStream) -> io::Result<()> {
+    /// Talks with a client until it or the connection ends.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn talk(&self, mut stream: UnixStream) -> io::Result<()> {
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         // Who has read the greeting misses nothing.
         let (_listening, events) = self.events.listen();
@@ -280,8 +284,10 @@ struct Lines(Arc<Mutex<UnixStream>>);
 
 impl Lines {
     fn put(&self, line: &Value) -> io::Result<()> {
+        // At once: formatted to the socket, each word of it is a message.
+        let line = format!("{line}\n");
         let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(stream, "{line}")
+        stream.write_all(line.as_bytes())
     }
 
     /// Writes events until the connection ends, or is not read.
