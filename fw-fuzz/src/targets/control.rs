@@ -1,17 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Lines of the control socket.
+//! A client of the control socket: lines of it, each with a file.
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io::{BufRead as _, BufReader, Write as _},
+    os::{fd::AsRawFd as _, unix::net::UnixStream},
     sync::{Arc, atomic::AtomicBool},
+    thread,
+    time::Duration,
 };
 
-use fw_model::{Card, CardOptions, EventPath, MemStore};
+use fw_model::{Card, CardOptions, EventPath, MemStore, record::Head};
 use fwctl_emu::{
     clients::Clients,
     control::{Events, Server, VERBS},
     owner::Owner,
+    record::FlightRecorder,
 };
+use rustix::fs::{MemfdFlags, memfd_create};
+use serde_json::Value;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket as _;
 
 use super::{Target, profile};
 use crate::dictionary;
@@ -19,7 +28,7 @@ use crate::dictionary;
 /// The target.
 pub static CONTROL: Target = Target {
     name: "control",
-    about: "lines of the control socket",
+    about: "a client of the control socket, and the files that it passes",
     max_len: 2048,
     hits: true,
     run,
@@ -28,43 +37,102 @@ pub static CONTROL: Target = Target {
     seeds,
 };
 
-/// What names a file on this machine: a fuzzer must not write there.
-const FILE: &[u8] = b"path";
 /// The fault that makes the model fail on purpose: it would be taken for a failure.
 const PANIC: &[u8] = b"panic";
+/// How long the server may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A server of a card of its own.
 fn server() -> Server {
     let mut card = Card::new(profile(), CardOptions::default(), &BTreeMap::new());
     card.add_function(EventPath::EventQueues);
     card.add_function(EventPath::Channel);
+    let owner = Owner::new(card, Box::new(MemStore::default()));
+    let events = Events::default();
+    let told = events.clone();
+    owner.watch(Box::new(move |what| told.happened(what)));
     Server {
-        owner: Owner::new(card, Box::new(MemStore::default())),
+        owner,
         clients: Clients::new(|| {}),
-        events: Events::default(),
+        events,
         quit: Box::new(|| {}),
         quitting: AtomicBool::new(false),
         stored: false,
     }
 }
 
-/// Handles an input: a line each.
+/// A flight recorder is two threads: not each input has one.
+fn with_flight(server: &Server) {
+    let start = |card: &Card| {
+        let head = Head {
+            program: "fuzz".into(),
+            profile: "fuzz".into(),
+            overlay: None,
+            card: card.save().expect("saved"),
+        };
+        FlightRecorder::start(card, profile(), head, super::files::folder().into())
+    };
+    server.owner.keep(start).expect("a flight recorder");
+}
+
+/// A file with a card in it that may be loaded, or an empty one.
+fn file(server: &Server, filled: bool) -> File {
+    let flags = MemfdFlags::CLOEXEC;
+    let mut file = File::from(memfd_create("fw-fuzz", flags).expect("memory"));
+    if filled {
+        let saved = server.owner.with_card(|c, _| c.save()).expect("saved");
+        file.write_all(&saved).expect("written");
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).expect("a place");
+    }
+    file
+}
+
+/// Handles an input: how, and a line each.
 ///
 /// # Panics
-/// If an answer is neither a result nor an error.
+/// If a line is answered with anything but a result or an error, or not at all.
 pub fn run(data: &[u8]) {
+    let Some((how, lines)) = data.split_first() else {
+        return;
+    };
     // Also as JSON may write it.
-    let has = |what: &[u8]| data.windows(what.len()).any(|w| w == what);
-    if has(FILE) || has(PANIC) || has(b"\\u") {
+    let has = |what: &[u8]| lines.windows(what.len()).any(|w| w == what);
+    if has(PANIC) || has(b"\\u") {
         return;
     }
-    let server = server();
-    crate::begins();
-    for line in data.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-        let answer = server.answer(line, None);
-        let one = answer.get("return").is_some() != answer.get("error").is_some();
-        assert!(one, "{answer}");
+    let server = Arc::new(server());
+    if how & 1 != 0 {
+        with_flight(&server);
     }
-    drop(Arc::clone(&server.owner));
+    crate::begins();
+    let (ours, theirs) = UnixStream::pair().expect("two sockets");
+    ours.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let of_thread = server.clone();
+    let thread = thread::spawn(move || of_thread.talk(theirs));
+    let mut asked = 0;
+    // A line comes with a file, whatever it is: the server opens none on this machine then. All of them fit
+    // into the socket.
+    for line in lines.split_inclusive(|b| *b == b'\n') {
+        asked += usize::from(!line.iter().all(u8::is_ascii_whitespace));
+        let file = file(&server, how & 2 != 0);
+        // It has hung up on a line without an end.
+        let _ = ours.send_with_fds(&[line], &[file.as_raw_fd()]);
+    }
+    let _ = ours.shutdown(std::net::Shutdown::Write);
+    let mut answered = 0;
+    for line in BufReader::new(&ours).lines() {
+        let line = line.expect("a whole line in time");
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        let has = |what| line.get(what).is_some();
+        if has("event") || has("fwctl-emu") {
+            continue;
+        }
+        assert!(has("return") != has("error"), "{line}");
+        answered += 1;
+    }
+    assert_eq!(answered, asked, "answers");
+    let ended = thread.join();
+    assert!(ended.is_ok(), "the connection's thread panicked");
 }
 
 fn words() -> Vec<Vec<u8>> {
@@ -73,7 +141,7 @@ fn words() -> Vec<Vec<u8>> {
         .iter()
         .flat_map(|v| v.arguments)
         .map(|a| a.0.as_bytes().to_vec());
-    let mut all: Vec<_> = verbs.chain(arguments).filter(|w| w != FILE).collect();
+    let mut all: Vec<_> = verbs.chain(arguments).collect();
     all.extend(["\"execute\":\"", "\"arguments\":{", "\"id\":"].map(|w| w.as_bytes().to_vec()));
     all.extend(dictionary::names());
     dictionary::unique(all)
@@ -83,7 +151,7 @@ fn words() -> Vec<Vec<u8>> {
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for v in VERBS {
-        let arguments = v.arguments.iter().filter(|a| a.0.as_bytes() != FILE);
+        let arguments = v.arguments.iter();
         let values = [
             "0",
             "1",
@@ -98,7 +166,7 @@ fn seeds() -> Vec<Vec<u8>> {
                 .map(|a| format!("\"{}\":{value}", a.0))
                 .collect();
             let line = format!(
-                "{{\"execute\":\"{}\",\"arguments\":{{{}}},\"id\":1}}\n",
+                "\u{3}{{\"execute\":\"{}\",\"arguments\":{{{}}},\"id\":1}}\n",
                 v.name,
                 all.join(",")
             );
@@ -108,10 +176,11 @@ fn seeds() -> Vec<Vec<u8>> {
             }
         }
     }
-    let fault = r#"{"execute":"fault","arguments":{"when":"opcode=ALLOC_PD function=0","then":"status=BAD_RES","times":3}}
+    let fault = "\0".to_owned()
+        + r#"{"execute":"fault","arguments":{"when":"opcode=ALLOC_PD function=0","then":"status=BAD_RES","times":3}}
 {"execute":"try","arguments":{"when":"opcode=QUERY_HCA_CAP op_mod=1"}}
 {"execute":"faults"}
 "#;
-    seeds.push(fault.as_bytes().to_vec());
+    seeds.push(fault.into_bytes());
     seeds
 }

@@ -111,7 +111,7 @@ target!(
 );
 
 /// A folder of this process, in memory where there is such a place.
-fn folder() -> &'static Path {
+pub(super) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let shm = Path::new("/dev/shm");
