@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, DirBuilder, File},
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::{
         fd::{AsRawFd, FromRawFd, RawFd},
         unix::fs::{DirBuilderExt as _, MetadataExt as _},
@@ -190,6 +190,8 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver
         )));
     }
     check_files(&options)?;
+    check_folder("--save-dir", options.save_dir.as_deref())?;
+    check_folder("--dump-dir", options.dump_dir.as_deref())?;
     if options.faults.len() > MAX_FAULTS {
         let given = options.faults.len();
         bail!(Usage(format!("{given} faults: there may be {MAX_FAULTS}")));
@@ -299,6 +301,16 @@ fn check_files(o: &Options) -> anyhow::Result<()> {
     )
 }
 
+/// Checks that a folder that an option names is there.
+fn check_folder(option: &str, dir: Option<&Path>) -> anyhow::Result<()> {
+    let Some(dir) = dir else { return Ok(()) };
+    match fs::metadata(dir) {
+        Ok(m) if m.is_dir() => Ok(()),
+        Ok(_) => bail!("{option} {}: no folder", dir.display()),
+        Err(e) => bail!("{option} {}: no folder: {e}", dir.display()),
+    }
+}
+
 /// Puts the process into its sandbox.
 fn restrict(
     o: &Options,
@@ -340,13 +352,8 @@ fn raise_file_limit() {
 /// The folder for what led to a panic of the model: one that is given, or this user's own among the
 /// temporary ones, so that the sandbox opens no folder that others use.
 fn dump_folder(o: &Options) -> anyhow::Result<PathBuf> {
-    if let Some(dir) = &o.dump_dir {
-        if !dir.is_dir() {
-            bail!("--dump-dir {}: no folder", dir.display());
-        }
-        return Ok(dir.clone());
-    }
-    if let Some(dir) = o.save_dir.as_ref().or(o.state.as_ref()) {
+    let given = [&o.dump_dir, &o.save_dir, &o.state];
+    if let Some(dir) = given.into_iter().flatten().next() {
         return Ok(dir.clone());
     }
     let user = geteuid().as_raw();
@@ -639,22 +646,22 @@ fn signal_set() -> libc::sigset_t {
     }
 }
 
-fn block_signals() -> std::io::Result<()> {
+fn block_signals() -> io::Result<()> {
     let set = signal_set();
     // SAFETY: `set` is a valid set; the old mask is not asked for.
     match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, core::ptr::null_mut()) } {
         0 => Ok(()),
-        e => Err(std::io::Error::from_raw_os_error(e)),
+        e => Err(io::Error::from_raw_os_error(e)),
     }
 }
 
-fn signal_fd() -> std::io::Result<File> {
+fn signal_fd() -> io::Result<File> {
     let set = signal_set();
     // SAFETY: `set` is a valid set; -1 asks for a new descriptor, which nobody else owns.
     unsafe {
         let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC);
         if fd < 0 {
-            return Err(std::io::Error::last_os_error());
+            return Err(io::Error::last_os_error());
         }
         let f = File::from_raw_fd(fd);
         debug_assert_eq!(f.as_raw_fd(), fd);

@@ -23,7 +23,7 @@ use std::{
 
 use fwctl_emu::sandbox::{self, Mode, Needs};
 use libc::{EACCES, ENOSYS, EPERM};
-use process::{Control, Emulator, Folder, LIMIT, refused};
+use process::{Control, Emulator, Folder, LIMIT};
 use rustix::process::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -651,17 +651,6 @@ fn a_card_is_saved_where_the_sandbox_lets_it() {
     let (done, said) = ctl(&folder.at("card"));
     assert!(!done && said.contains("card: File exists"), "{said}");
     assert_eq!(fs::read(folder.at("card")).unwrap()[..8], *b"fwctlcrd");
-}
-
-#[test]
-fn a_folder_that_is_not_there_is_said() {
-    let folder = Folder::new();
-    let s = folder.at("s");
-    let (code, said) = refused(&["--vfio-user", s.to_str().unwrap(), "--save-dir", "/no/such"]);
-    assert!(
-        code == 1 && said.contains("/no/such: No such file"),
-        "{said}"
-    );
 }
 
 /// `serve` on a kernel that lacks these system calls; ended at once if it serves. Its exit code and what it

@@ -6,14 +6,18 @@ mod process;
 
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt as _, net::UnixListener},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    },
+    path::Path,
 };
 
 use process::{Control, Emulator, Folder, LIMIT, program, refused};
 use rustix::process::Signal;
 use vfio_user::Client;
 
-fn text(p: &std::path::Path) -> &str {
+fn text(p: &Path) -> &str {
     p.to_str().unwrap()
 }
 
@@ -149,6 +153,37 @@ fn bad_options_are_said_in_one_line() {
 }
 
 #[test]
+fn folders_that_are_none_are_said_by_their_option_with_a_sandbox_or_without() {
+    let folder = Folder::new();
+    let (socket, file) = (folder.at("s"), folder.at("file"));
+    fs::write(&file, "x").unwrap();
+    let under = file.join("state");
+    for sandbox in [&[][..], &["--sandbox", "off"]] {
+        for option in ["--save-dir", "--dump-dir"] {
+            for (dir, why) in [
+                ("/no", "no folder: No such file or directory"),
+                (text(&file), "no folder"),
+            ] {
+                let args = [&["--vfio-user", text(&socket), option, dir], sandbox].concat();
+                let (code, said) = refused(&args);
+                assert_eq!(code, 1, "{args:?}: {said}");
+                let want = format!("fwctl-emu: {option} {dir}: {why}");
+                assert!(said.starts_with(&want), "{args:?}: {said}");
+                assert!(!socket.exists());
+            }
+        }
+        let args = [
+            &["--vfio-user", text(&socket), "--state", text(&under)],
+            sandbox,
+        ]
+        .concat();
+        let (code, said) = refused(&args);
+        let want = format!("{}: cannot be made", text(&under));
+        assert!(code == 1 && said.contains(&want), "{said}");
+    }
+}
+
+#[test]
 fn help_and_lists_teach() {
     let help = program().args(["serve", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -239,7 +274,7 @@ fn it_ends_with_its_last_client() {
         "--exit-with-client",
     ]);
     // Who connects and says nothing is no client.
-    drop(std::os::unix::net::UnixStream::connect(&a).unwrap());
+    drop(UnixStream::connect(&a).unwrap());
     let speak = |path| {
         let mut client = Client::new(path).unwrap();
         let mut id = [0; 4];
