@@ -2,7 +2,7 @@
 //! `fwctl-emu serve`: everything is checked and listens before anything is served.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     os::{
         fd::{AsRawFd, FromRawFd, RawFd},
@@ -236,12 +236,13 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver
     let made = |option: &str, path: &Option<PathBuf>| -> anyhow::Result<_> {
         let Some(path) = path else { return Ok(None) };
         let name = || format!("{option} {}", path.display());
-        Ok(Some((File::create(path).with_context(name)?, path.clone())))
+        let file = opened(path).with_context(name)?;
+        Ok(Some((file, path.clone())))
     };
+    let dumps = dump_folder(&options)?;
     let record_file = made("--record", &options.record)?;
     let trace_file = made("--trace", &options.trace)?;
     // All files are open and no thread runs yet: those that come are restricted too.
-    let dumps = dump_folder(&options)?;
     restrict(&options, &doors, control.as_ref(), &dumps)?;
     let owner = Owner::new(card, store);
     owner
@@ -253,6 +254,7 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver
     let (ends, end) = channel();
     if let Some((file, path)) = record_file {
         let name = path.display().to_string();
+        emptied(&file).with_context(|| format!("--record {name}"))?;
         record(&owner, file, &name, head(&options), ends.clone())?;
     }
     if let Some((file, path)) = trace_file {
@@ -261,6 +263,7 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver
             program: env!("CARGO_PKG_VERSION").into(),
         };
         let name = path.display().to_string();
+        emptied(&file).with_context(|| format!("--trace {name}"))?;
         let recorder = trace::Recorder::start(file, name.clone(), &head);
         owner.trace(recorder.with_context(|| format!("--trace {name}"))?);
     }
@@ -308,6 +311,24 @@ fn check_folder(option: &str, dir: Option<&Path>) -> anyhow::Result<()> {
         Ok(m) if m.is_dir() => Ok(()),
         Ok(_) => bail!("{option} {}: no folder", dir.display()),
         Err(e) => bail!("{option} {}: no folder: {e}", dir.display()),
+    }
+}
+
+/// Opens a file to write, made if it is not there. What it holds is kept until it is sure that something is
+/// written: until [`emptied`].
+fn opened(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+}
+
+/// Forgets what a file held. Pipes and devices have nothing to forget.
+fn emptied(file: &File) -> io::Result<()> {
+    match file.metadata()?.is_file() {
+        true => file.set_len(0),
+        false => Ok(()),
     }
 }
 

@@ -153,6 +153,58 @@ fn bad_options_are_said_in_one_line() {
 }
 
 #[test]
+fn what_is_refused_leaves_the_files_of_another_time_as_they_are() {
+    let folder = Folder::new();
+    let socket = folder.at("s");
+    let (trace, record) = (folder.at("trace"), folder.at("record"));
+    let files = ["--trace", text(&trace), "--record", text(&record)];
+    let long = folder.at(&"l".repeat(200));
+    for (more, says) in [
+        (["--dump-dir", "/no"], "--dump-dir /no: no folder"),
+        (["--save-dir", "/no"], "--save-dir /no: no folder"),
+        (["--control", text(&long)], "longer than"),
+        (["--load", "/dev/null"], "not a saved card"),
+        (["--vhost-user", "/no/such"], "/no/such: cannot be made"),
+    ] {
+        let args = [&["--vfio-user", text(&socket)], &files[..], &more].concat();
+        let (code, said) = refused(&args);
+        assert!(code != 0 && said.contains(says), "{more:?}: {said}");
+        assert!(!trace.exists() && !record.exists(), "{more:?}");
+    }
+    fs::write(&trace, "an old trace").unwrap();
+    fs::write(&record, "an old record").unwrap();
+    // The second of them cannot be opened, or the sandbox is not to be had as it is asked for.
+    let nowhere = folder.at("no/such");
+    for args in [
+        ["--trace", text(&trace), "--record", text(&nowhere)],
+        ["--trace", text(&nowhere), "--record", text(&record)],
+        ["--trace", text(&trace), "--dump-dir", text(&nowhere)],
+    ] {
+        assert_eq!(
+            refused(&[&["--vfio-user", text(&socket)], &args[..]].concat()).0,
+            1
+        );
+        assert_eq!(fs::read(&trace).unwrap(), b"an old trace");
+        assert_eq!(fs::read(&record).unwrap(), b"an old record");
+    }
+    // What is served begins with nothing of it.
+    let e = Emulator::start(&[&["--vfio-user", text(&socket)], &files[..]].concat());
+    e.signal(Signal::TERM);
+    assert_eq!(e.end().0.code(), Some(0));
+    for file in [&trace, &record] {
+        let bytes = fs::read(file).unwrap();
+        assert!(!bytes.windows(3).any(|w| w == b"old"));
+        let command = if file == &trace {
+            ["trace", "show"]
+        } else {
+            ["replay", "--"]
+        };
+        let shown = program().args(command).arg(file).output().unwrap();
+        assert!(shown.status.success(), "{shown:?}");
+    }
+}
+
+#[test]
 fn folders_that_are_none_are_said_by_their_option_with_a_sandbox_or_without() {
     let folder = Folder::new();
     let (socket, file) = (folder.at("s"), folder.at("file"));
