@@ -2,7 +2,6 @@
 //! Listening sockets: paths that are checked before anything is served, and fds passed in.
 
 use std::{
-    convert::Infallible,
     fs,
     io::{self, IoSliceMut},
     mem::MaybeUninit,
@@ -61,13 +60,18 @@ impl Place {
 }
 
 impl FromStr for Place {
-    type Err = Infallible;
+    type Err = String;
 
-    fn from_str(s: &str) -> Result<Self, Infallible> {
-        Ok(match s.strip_prefix("fd:").and_then(|n| n.parse().ok()) {
-            Some(fd) => Self::Fd(fd),
-            None => Self::Path(s.into()),
-        })
+    fn from_str(s: &str) -> Result<Self, String> {
+        let Some(number) = s.strip_prefix("fd:") else {
+            return Ok(Self::Path(s.into()));
+        };
+        let fd = number.parse().map_err(|_| {
+            format!(
+                "after fd: comes the number of a listening socket that was passed; a path that begins so is ./{s}"
+            )
+        })?;
+        Ok(Self::Fd(fd))
     }
 }
 

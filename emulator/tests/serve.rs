@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use process::{Control, Emulator, Folder, LIMIT, program, refused};
+use process::{Control, Emulator, Folder, LIMIT, program, refused, refused_in};
 use rustix::process::Signal;
 use vfio_user::Client;
 
@@ -233,6 +233,23 @@ fn folders_that_are_none_are_said_by_their_option_with_a_sandbox_or_without() {
         let want = format!("{}: cannot be made", text(&under));
         assert!(code == 1 && said.contains(&want), "{said}");
     }
+}
+
+#[test]
+fn fd_without_a_number_is_no_path() {
+    let folder = Folder::new();
+    for option in ["--vfio-user", "--vhost-user", "--control"] {
+        for place in ["fd:", "fd:abc", "fd:3x", "fd: 3"] {
+            let (code, said) = refused_in(&folder.at(""), &[option, place]);
+            assert_eq!(code, 2, "{said}");
+            let want = format!("a path that begins so is ./{place}");
+            assert!(said.contains(&want) && said.contains(option), "{said}");
+        }
+    }
+    assert_eq!(fs::read_dir(folder.at("")).unwrap().count(), 0);
+    let path = folder.at("fd:abc");
+    let _e = Emulator::start(&["--vfio-user", text(&path)]);
+    assert!(path.exists());
 }
 
 #[test]

@@ -40,7 +40,13 @@ impl Folder {
 
 /// `serve` with these arguments, which must be refused: exit code and standard error.
 pub fn refused(args: &[&str]) -> (i32, String) {
+    refused_in(Path::new("."), args)
+}
+
+/// The same in a folder.
+pub fn refused_in(folder: &Path, args: &[&str]) -> (i32, String) {
     let child = program()
+        .current_dir(folder)
         .arg("serve")
         .args(args)
         .stdout(Stdio::null())
