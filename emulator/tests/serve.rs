@@ -6,16 +6,24 @@ mod process;
 
 use std::{
     fs,
-    os::unix::{
-        fs::PermissionsExt as _,
-        net::{UnixListener, UnixStream},
+    io::Read as _,
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::PermissionsExt as _,
+            net::{UnixListener, UnixStream},
+        },
     },
     path::Path,
 };
 
 use process::{Control, Emulator, Folder, LIMIT, program, refused, refused_in};
-use rustix::process::Signal;
+use rustix::{
+    fs::{MemfdFlags, ftruncate, memfd_create},
+    process::Signal,
+};
 use vfio_user::Client;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket as _;
 
 fn text(p: &Path) -> &str {
     p.to_str().unwrap()
@@ -250,6 +258,42 @@ fn fd_without_a_number_is_no_path() {
     let path = folder.at("fd:abc");
     let _e = Emulator::start(&["--vfio-user", text(&path)]);
     assert!(path.exists());
+}
+
+/// Maps a file for DMA over vfio-user: the errno of the reply.
+fn map(socket: &Path, file: &impl AsRawFd) -> u32 {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    // Message 1, DMA_MAP, 48 bytes in all; 32 bytes of body, may be read and written; offset, address, size.
+    let head = [1u16, 2].map(u16::to_ne_bytes);
+    let words = [48u32, 0, 0, 32, 3].map(u32::to_ne_bytes);
+    let range = [0u64, 0, 1 << 20].map(u64::to_ne_bytes);
+    let message = [
+        head.as_flattened(),
+        words.as_flattened(),
+        range.as_flattened(),
+    ]
+    .concat();
+    stream.send_with_fd(&*message, file.as_raw_fd()).unwrap();
+    let mut reply = [0; 16];
+    stream.read_exact(&mut reply).unwrap();
+    u32::from_ne_bytes(reply[12..].try_into().unwrap())
+}
+
+#[test]
+fn unsealed_memory_is_taken_if_the_command_line_says_so() {
+    const EPERM: u32 = 1;
+    let folder = Folder::new();
+    let memory = memfd_create("guest", MemfdFlags::ALLOW_SEALING).unwrap();
+    ftruncate(&memory, 1 << 20).unwrap();
+    let (a, b) = (folder.at("a"), folder.at("b"));
+    let e = Emulator::start(&["--vfio-user", text(&a)]);
+    assert_eq!(map(&a, &memory), EPERM);
+    e.signal(Signal::TERM);
+    let (_, log) = e.end();
+    assert!(log.contains("serve with --allow-unsealed"), "{log}");
+    let _e = Emulator::start(&["--vfio-user", text(&b), "--allow-unsealed"]);
+    assert_eq!(map(&b, &memory), 0);
 }
 
 #[test]
