@@ -14,7 +14,12 @@ use std::{
     thread,
 };
 
-use fw_model::{Card, CardOptions, EventPath, MemStore, Profile, limits::MAX_IN_FLIGHT};
+use fw_model::{
+    Caller, Card, CardOptions, Effect, Effects, EventPath, Input, MemStore, NoMemory, Profile,
+    Time,
+    limits::{MAX_IN_FLIGHT, MAX_LOG_EQ_SIZE},
+    syndrome::Syndrome,
+};
 use fwctl_emu::{
     clients::Clients,
     control,
@@ -24,6 +29,8 @@ use fwctl_emu::{
     trace::{Broken, MAX_ENTRY, Reader, VERSION},
     virtio::{Door, limits::MAX_HELD},
 };
+use fwctl_proto::opcode;
+use host_driver::mailbox::Command;
 use serde_json::json;
 use sources::{repository, sources};
 use vmm_sys_util::tempdir::TempDir;
@@ -94,17 +101,18 @@ fn each_limit_has_a_row_and_each_row_a_test() {
         if !limited {
             continue;
         }
-        // "FILE `test`, FILE": each file there is, and has the test.
+        // "FILE `test`, FILE `test`": each file there is, and has the test.
         for test in row[3].split(", ") {
             let (file, name) = test.split_once(' ').unwrap_or((test, ""));
             let code = fs::read_to_string(repo.join(file));
             let code = code.unwrap_or_else(|e| panic!("{names}: {file}: {e}"));
-            assert!(code.contains("#[test]"), "{names}: {file} has no test");
+            assert!(quoted(name).next().is_some(), "{names}: {file}: which test");
             for name in quoted(name) {
-                assert!(
-                    code.contains(&format!("fn {name}()")),
-                    "{names}: {file}: {name}"
-                );
+                let test = code.split("#[test]\n").skip(1).any(|behind| {
+                    let line = behind.lines().find(|l| l.contains("fn "));
+                    line.is_some_and(|l| l.contains(&format!("fn {name}()")))
+                });
+                assert!(test, "{names}: {file}: {name}");
             }
         }
     }
@@ -175,6 +183,59 @@ fn requests_that_are_held_end_at_max_held() {
     assert!(!keep(MAX_HELD));
     door.rings().stopped(0);
     assert!(keep(0), "those of a queue that stopped wait no more");
+}
+
+#[test]
+fn an_event_queue_ends_at_max_log_eq_size() {
+    // The capability alone would let a larger one be.
+    let text = include_str!("../../fw-model/profiles/minimal.toml");
+    let allowed = format!("log_max_eq_sz = {}", MAX_LOG_EQ_SIZE + 2);
+    let text = text.replace(&format!("log_max_eq_sz = {MAX_LOG_EQ_SIZE}"), &allowed);
+    assert!(text.contains(&allowed));
+    let profile = Profile::parse(&text, "test").unwrap();
+    let mut card = Card::new(profile, CardOptions::default(), &BTreeMap::new());
+    let function = card.add_function(EventPath::Channel).unwrap();
+    let mut fx = Effects::new();
+    let mut answer = |command: Command| -> Vec<u8> {
+        fx.clear();
+        let input = Input::Command {
+            function,
+            tag: 1,
+            caller: Caller::Driver,
+            inbox: command.inbox(),
+            outbox_len: 16,
+        };
+        card.submit(input, Time::ZERO, &NoMemory, &mut fx);
+        let reply = fx.iter().find_map(|e| match e {
+            Effect::Reply { outbox, .. } => Some(fx.bytes(*outbox).to_vec()),
+            _ => None,
+        });
+        reply.unwrap()
+    };
+    let pages: Vec<u64> = (1..49).map(|n| n * 4096).collect();
+    let give = Command::new(opcode::MANAGE_PAGES).op_mod(1);
+    let give = give.set("input_num_entries", 48).list(&pages);
+    for command in [
+        Command::new(opcode::ENABLE_HCA),
+        give,
+        Command::new(opcode::INIT_HCA),
+    ] {
+        assert_eq!(answer(command)[0], 0);
+    }
+    let uar = answer(Command::new(opcode::ALLOC_UAR))[11];
+    // In one page of 4 KiB << 31.
+    let mut create = |log_size: u8| {
+        let command = Command::new(opcode::CREATE_EQ)
+            .set("eq_context_entry.log_eq_size", log_size.into())
+            .set("eq_context_entry.log_page_size", 31)
+            .set("eq_context_entry.uar_page", uar.into())
+            .list(&[0]);
+        let out = answer(command);
+        u32::from_be_bytes(out[4..8].try_into().unwrap())
+    };
+    let refused = Syndrome::EqSize.code();
+    assert_eq!(create(MAX_LOG_EQ_SIZE), 0);
+    assert_eq!([1, 2].map(|n| create(MAX_LOG_EQ_SIZE + n)), [refused; 2]);
 }
 
 /// Writes to whoever listens; false if he has had enough.
