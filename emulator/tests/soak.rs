@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! One emulator for long: many commands, clients that go and clients that are killed, on both doors. It must
-//! hold no more memory and no more files than before, and lose nothing that it acknowledged; then the same
+//! One emulator for long: many commands, clients that go and clients that are killed, on both doors and the
+//! control socket. It must hold no more memory and no more files than before, and lose nothing that it acknowledged; then the same
 //! of emulators that are killed.
 //!
 //! How long is said by SOAK_SESSIONS and SOAK_COMMANDS; scripts/scenarios/soak runs the full form.
@@ -23,7 +23,7 @@ use fw_model::record::flight::GENERATION;
 use fwctl_proto::{opcode, virtio::Status};
 use host_driver::{
     firmware::Firmware,
-    mailbox::Mailbox,
+    mailbox::{Command as FwCommand, Mailbox},
     pci::{COMMAND_SLOTS, PciDriver},
     vhost::{VhostDriver, driver_request},
     vhost_session,
@@ -104,8 +104,24 @@ impl Batch for VhostDriver {
     }
 }
 
-/// What a client does: `found` the number that is stored, then NOPs and now and then a new number, told on
-/// standard output once it is acknowledged. It ends after so many commands; 0 is never.
+/// Makes a user context with objects in it, and ends it; how many commands that takes.
+fn objects<M: Mailbox>(d: &mut Firmware<M>) -> u64 {
+    let uid = d.create_uctx(0).unwrap();
+    let make = |d: &mut Firmware<M>, opcode| {
+        let out = d.ok(&FwCommand::new(opcode).uid(uid)).unwrap();
+        u32::from_be_bytes([0, out[9], out[10], out[11]])
+    };
+    let pd = make(d, opcode::ALLOC_PD);
+    // The firmware ends what the context still has.
+    make(d, opcode::ALLOC_TRANSPORT_DOMAIN);
+    let dealloc = FwCommand::new(opcode::DEALLOC_PD).uid(uid);
+    d.ok(&dealloc.set("pd", pd.into())).unwrap();
+    d.destroy_uctx(uid).unwrap();
+    5
+}
+
+/// What a client does: `found` the number that is stored, then NOPs, objects, and now and then a new number,
+/// told on standard output once it is acknowledged. It ends after so many commands; 0 is never.
 fn client<M: Batch>(mailbox: M, commands: u64) {
     let mut d = Firmware::new(mailbox);
     d.bring_up().unwrap();
@@ -119,7 +135,7 @@ fn client<M: Batch>(mailbox: M, commands: u64) {
         println!("has {n}");
         let mut batches = 0;
         while batches < BATCHES && (commands == 0 || done < commands) {
-            done += d.mailbox.batch();
+            done += d.mailbox.batch() + objects(&mut d);
             batches += 1;
         }
         println!("did {done}");
@@ -390,6 +406,10 @@ fn nothing_grows_and_nothing_is_lost() {
         let left = (commands.saturating_sub(done)).div_ceil(sessions - session);
         let mut c = Client::start(door, &sockets[door], if kill { 0 } else { left.max(1) });
         let mut said = Said::default();
+        // Control connections come and go as well: one stays as long as the client, and reads no events.
+        drop(Control::connect(&control));
+        let mut other = Control::greeted(&control);
+        other.functions();
         if kill {
             let mut lives = c.read(&mut said, |l| l.starts_with("has"));
             // In the full form, also these do their part.
@@ -408,6 +428,8 @@ fn nothing_grows_and_nothing_is_lost() {
         assert!(kill || c.ended_well(), "session {session}: {said:?}");
         known.add(&said);
         done += said.done;
+        drop(other);
+        asks = Control::greeted(&control);
         settle(&mut asks, e.pid(), before);
     }
     stable(&mut asks, e.pid());
