@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! One emulator for long: many commands, clients that go and clients that are killed, on both doors and the
-//! control socket. It must hold no more memory and no more files than before, and lose nothing that it acknowledged; then the same
-//! of emulators that are killed.
+//! One emulator for long: many commands, clients that go and clients that are killed, on both doors, and
+//! control connections. It must hold no more memory and no more files than before, and lose nothing that it
+//! acknowledged; then the same of emulators that are killed.
 //!
 //! How long is said by SOAK_SESSIONS and SOAK_COMMANDS; scripts/scenarios/soak runs the full form.
 #![allow(clippy::unwrap_used)] // A failing helper fails its test.
