@@ -3,6 +3,7 @@
 //! kept is how it differs from what the factory wrote.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Arc, OnceLock},
 };
@@ -323,19 +324,47 @@ impl Flash {
                 _ => Err(fs4::Bad::Format),
             };
         }
-        fs4::parse(&self.slot(p, slot))
+        fs4::parse(&InSlot {
+            flash: self,
+            profile: p,
+            from: usize::from(slot) * SLOT_BYTES,
+            bytes: self.used(p, slot),
+        })
     }
 
     /// A slot's bytes up to the last page with content.
     #[must_use]
     pub fn slot(&self, p: &Profile, slot: u8) -> Vec<u8> {
+        self.read(p, usize::from(slot) * SLOT_BYTES, self.used(p, slot))
+    }
+
+    /// Bytes of a slot up to the last page with content.
+    fn used(&self, p: &Profile, slot: u8) -> usize {
         let from = usize::from(slot) * SLOT_BYTES;
         let first = (from / PAGE) as u32;
         let behind = ((from + MAX_IMAGE) / PAGE) as u32;
         let last = self.pages.range(first..behind).next_back();
         let kept = last.map_or(0, |(n, _)| (*n as usize + 1) * PAGE - from);
         let factory = if slot == 0 { factory(p).image.len() } else { 0 };
-        self.read(p, from, kept.max(factory))
+        kept.max(factory)
+    }
+}
+
+/// An image in a slot.
+struct InSlot<'a> {
+    flash: &'a Flash,
+    profile: &'a Profile,
+    from: usize,
+    bytes: usize,
+}
+
+impl fs4::Image for InSlot<'_> {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn read(&self, at: usize, len: usize) -> Cow<'_, [u8]> {
+        self.flash.read(self.profile, self.from + at, len).into()
     }
 }
 

@@ -3,6 +3,8 @@
 //! from what a card is, and read back with every checksum checked. Offsets and widths are those of the
 //! tools' image layouts.
 
+use std::borrow::Cow;
+
 use fwctl_proto::layout::{get_bits, set_bits};
 
 use super::{crc, fs5};
@@ -341,17 +343,44 @@ pub fn device_area(psid: &str, mac: u64, guid: u64, from: usize, end: usize) -> 
     area
 }
 
+/// Where an image lies: in memory, or in a flash, of which no more is read than what is looked at.
+pub trait Image {
+    /// Bytes of it.
+    fn bytes(&self) -> usize;
+    /// So many from an address on; both are within it.
+    fn read(&self, at: usize, len: usize) -> Cow<'_, [u8]>;
+}
+
+impl<T: AsRef<[u8]> + ?Sized> Image for T {
+    fn bytes(&self) -> usize {
+        self.as_ref().len()
+    }
+
+    fn read(&self, at: usize, len: usize) -> Cow<'_, [u8]> {
+        self.as_ref()[at..at + len].into()
+    }
+}
+
 /// Bytes of an image.
-pub(super) fn part(image: &[u8], at: usize, len: usize) -> Result<&[u8], Bad> {
+pub(super) fn part<I: Image + ?Sized>(
+    image: &I,
+    at: usize,
+    len: usize,
+) -> Result<Cow<'_, [u8]>, Bad> {
     let end = at.checked_add(len).ok_or(Bad::Format)?;
-    image.get(at..end).ok_or(Bad::Format)
+    let is_there = end <= image.bytes();
+    is_there.then(|| image.read(at, len)).ok_or(Bad::Format)
 }
 
 /// Bytes of which the last dword holds the checksum of the rest.
-pub(super) fn checked(image: &[u8], at: usize, len: usize) -> Result<&[u8], Bad> {
+pub(super) fn checked<I: Image + ?Sized>(
+    image: &I,
+    at: usize,
+    len: usize,
+) -> Result<Cow<'_, [u8]>, Bad> {
     let p = part(image, at, len)?;
     let body = len.checked_sub(4).ok_or(Bad::Format)?;
-    if u64::from(crc::image(&p[..body])) == take(p, body, 0, 16) {
+    if u64::from(crc::image(&p[..body])) == take(&p, body, 0, 16) {
         Ok(p)
     } else {
         Err(Bad::Checksum(at))
@@ -362,57 +391,57 @@ pub(super) fn checked(image: &[u8], at: usize, len: usize) -> Result<&[u8], Bad>
 ///
 /// # Errors
 /// [`Bad`].
-pub fn parse(image: &[u8]) -> Result<Info, Bad> {
+pub fn parse<I: Image + ?Sized>(image: &I) -> Result<Info, Bad> {
     let part = |at, len| part(image, at, len);
     let checked = |at, len| checked(image, at, len);
-    if part(0, MAGIC.len())? != MAGIC {
+    if part(0, MAGIC.len())?[..] != MAGIC {
         return Err(Bad::Format);
     }
     let mut targets = [0; POINTER_COUNT];
     for (i, target) in targets.iter_mut().enumerate() {
         let at = POINTERS + 8 * i;
         let p = part(at, 8)?;
-        if u64::from(crc::pointer(&p[..6])) != take(p, 4, 0, 16) {
+        if u64::from(crc::pointer(&p[..6])) != take(&p, 4, 0, 16) {
             return Err(Bad::Checksum(at));
         }
-        *target = take(p, 0, 0, 32) as usize;
+        *target = take(&p, 0, 0, 32) as usize;
     }
-    if take(part(MAGIC.len(), 4)?, 0, 24, 8) == u64::from(fs5::PLACES.format) {
+    if take(&part(MAGIC.len(), 4)?, 0, 24, 8) == u64::from(fs5::PLACES.format) {
         fs5::check(image, &targets)?;
     }
     checked(targets[TOOLS_POINTER], TOOLS_BYTES)?;
     let boot2 = targets[BOOT2_POINTER];
-    let size = take(part(boot2, 8)?, 4, 0, 32) as usize;
+    let size = take(&part(boot2, 8)?, 4, 0, 32) as usize;
     checked(boot2, size.saturating_add(4).saturating_mul(4))?;
     let toc = targets[TOC_POINTER];
     let head = checked(toc, TOC_ROW)?;
-    if take(head, 0, 0, 32) != u64::from(ITOC_SIGNATURE) {
+    if take(&head, 0, 0, 32) != u64::from(ITOC_SIGNATURE) {
         return Err(Bad::Format);
     }
     let mut info = None;
     // Sections do not lie in each other: to check them takes no longer than the image is long.
-    let mut room = image.len();
+    let mut room = image.bytes();
     for i in 1..=MAX_SECTIONS {
         let at = toc + TOC_ROW * i;
-        let kind = take(part(at, 4)?, 0, 24, 8) as u8;
+        let kind = take(&part(at, 4)?, 0, 24, 8) as u8;
         if kind == section::END {
             return info.ok_or(Bad::Format);
         }
         let r = checked(at, TOC_ROW)?;
-        let (size, place) = (take(r, 0, 2, 22) as usize, take(r, 0x14, 2, 29) as usize);
+        let (size, place) = (take(&r, 0, 2, 22) as usize, take(&r, 0x14, 2, 29) as usize);
         let (len, place) = (size * 4, place * 4);
         let data = part(place, len)?;
         room = room.checked_sub(len).ok_or(Bad::Format)?;
-        let check = take(r, 0x18, 16, 3);
+        let check = take(&r, 0x18, 16, 3);
         let in_row = check == Check::InRow as u64;
-        if in_row && u64::from(crc::image(data)) != take(r, 0x18, 0, 16) {
+        if in_row && u64::from(crc::image(&data)) != take(&r, 0x18, 0, 16) {
             return Err(Bad::Checksum(place));
         }
         if check == Check::InSection as u64 {
             checked(place, len)?;
         }
         if kind == section::IMAGE_INFO {
-            info = Some(read_info(data)?);
+            info = Some(read_info(&data)?);
         }
     }
     Err(Bad::Format)

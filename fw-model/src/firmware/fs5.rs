@@ -5,7 +5,7 @@
 
 use super::{
     crc,
-    fs4::{BOOT2_BYTES, BOOT2_POINTER, Bad, Places, checked, lay, part, put, take},
+    fs4::{BOOT2_BYTES, BOOT2_POINTER, Bad, Image, Places, checked, lay, part, put, take},
 };
 
 /// Hardware ids of devices with this format: ConnectX-8, its PCIe switch, ConnectX-9.
@@ -70,7 +70,7 @@ pub(super) fn build(image: &mut Vec<u8>) {
 }
 
 /// Checks both.
-pub(super) fn check(image: &[u8], targets: &[usize]) -> Result<(), Bad> {
+pub(super) fn check<I: Image + ?Sized>(image: &I, targets: &[usize]) -> Result<(), Bad> {
     let target = |i: usize| targets.get(i).copied().ok_or(Bad::Format);
     let header = part(image, target(HEADER_POINTER)?, HEADER_BYTES)?;
     if !header.starts_with(&HEADER_MAGIC) {
@@ -80,7 +80,7 @@ pub(super) fn check(image: &[u8], targets: &[usize]) -> Result<(), Bad> {
     let length = u32::from_le_bytes(*length.ok_or(Bad::Format)?) as usize;
     let hashes = target(HASHES_POINTER)?;
     let head = checked(image, hashes, HASHES_HEAD)?;
-    let size = take(head, 4, 0, 32) as usize;
+    let size = take(&head, 4, 0, 32) as usize;
     let size = size.saturating_mul(4).saturating_add(UNCOUNTED);
     checked(image, hashes, size)?;
     // Both stand behind each other.
