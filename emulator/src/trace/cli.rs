@@ -167,12 +167,12 @@ pub fn run(command: &Command, to: &mut dyn Write) -> anyhow::Result<bool> {
         Command::Summary { json, what } => {
             let overlay = given(what.overlay.as_ref())?;
             let mut summary = Summary::default();
-            let mut lost = 0;
+            let mut lost = 0u64;
             each(&what.file, &what.filter, overlay.as_deref(), |e| {
                 match e {
                     Entry::Command(c) => summary.add(c, overlay.as_deref()),
                     Entry::Unanswered(u) => summary.add_unanswered(u, overlay.as_deref()),
-                    Entry::Lost { count } => lost += count,
+                    Entry::Lost { count } => lost = lost.saturating_add(*count),
                     _ => {}
                 }
                 Ok(())

@@ -271,7 +271,10 @@ struct Trace {
 /// Bytes before the first entry of a trace, and before the first frame of a record: magic, version.
 const FILE_HEAD: usize = 12;
 
-/// Handles a trace: shown in each way, counted, and compared with itself. The first byte says what else.
+/// What is done with a trace, by the first byte.
+const WAYS: u8 = 10;
+
+/// Handles a trace: shown in each way, counted, exported, or compared with itself.
 pub fn trace(data: &[u8]) {
     let (how, mut content) = split(data);
     if how < LENGTHS_ARE_ITS_OWN {
@@ -288,7 +291,8 @@ pub fn trace(data: &[u8]) {
         path = file("trace", &content);
     }
     let path = path.to_str().expect("a path of this program");
-    let ways: [&[&str]; 8] = [
+    let exported = format!("{path}-exported");
+    let ways: [&[&str]; WAYS as usize] = [
         &["show"],
         &["show", "--full", "--raw"],
         &["show", "--format", "json"],
@@ -297,6 +301,8 @@ pub fn trace(data: &[u8]) {
         &["summary", "--json"],
         &["show", "--field", "out.status!=0"],
         &["diff"],
+        &["export", "--perfetto", &exported],
+        &["export", "--pcapng", &exported],
     ];
     let way = ways[usize::from(how) % ways.len()];
     let mut words = vec!["trace"];
@@ -433,7 +439,7 @@ fn trace_seeds() -> Vec<Vec<u8>> {
     let lost = postcard::to_allocvec(&Entry::Lost { count: 3 }).expect("an entry");
     bytes.extend(trace::entry_head(lost.len()));
     bytes.extend(lost);
-    (0..8).map(|how| [&[how], &bytes[..]].concat()).collect()
+    (0..WAYS).map(|how| [&[how], &bytes[..]].concat()).collect()
 }
 
 /// Steps of a record that are run.
@@ -625,7 +631,7 @@ mod tests {
     fn what_the_files_targets_begin_with_is_read_to_its_end() {
         let content = |seed: &Vec<u8>| split(seed).1;
         let seeds = trace_seeds();
-        assert_eq!(seeds.len(), 8);
+        assert_eq!(seeds.len(), usize::from(WAYS));
         for (n, seed) in seeds.iter().enumerate() {
             let path = file(&format!("seed-{n}"), &content(seed));
             let all: Result<Vec<_>, _> = Reader::open(&path).unwrap().collect();
@@ -665,6 +671,72 @@ mod tests {
         fs::write(dir.join("card"), content(&state_seeds()[0])).unwrap();
         let mut store = FileStore::open(&dir, false).unwrap();
         assert_eq!(store.load().unwrap().len(), 3);
+    }
+
+    /// Numbers are written seven bits a byte in these files: one of them may be the largest there is, wherever it stands.
+    fn with_largest(content: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let at = |at: usize| {
+            let end = content[at..].iter().position(|b| b & 0x80 == 0)?;
+            let (before, behind) = (&content[..at], &content[at + end + 1..]);
+            let largest = [
+                &[0xff, 0xff, 0x03][..],
+                &[0xff, 0xff, 0xff, 0xff, 0x0f],
+                &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+            ];
+            Some(largest.map(|n| [before, n, behind].concat()))
+        };
+        (0..content.len()).filter_map(at).flatten()
+    }
+
+    #[test]
+    fn files_with_the_largest_number_anywhere_are_refused_or_worked_with() {
+        let mut seeds = trace_seeds();
+        let content = seeds.remove(0);
+        let mut at = FILE_HEAD;
+        // Each entry with its length as it is then.
+        while let Some(len) = content[1 + at..].first_chunk::<4>() {
+            let len = u32::from_le_bytes(*len) as usize;
+            let body = 1 + at + trace::ENTRY_HEAD;
+            let (before, behind) = (&content[..1 + at], &content[body + len..]);
+            let entry = &content[body..body + len];
+            for (n, entry) in with_largest(entry).enumerate() {
+                let head = trace::entry_head(entry.len());
+                let mut input = [before, &head, &entry, behind].concat();
+                input[0] = n as u8 % WAYS;
+                super::trace(&input);
+            }
+            at += trace::ENTRY_HEAD + len;
+        }
+        for seed in card_seeds() {
+            with_largest(&seed[1..]).for_each(|c| card(&[&[0], &c[..]].concat()));
+        }
+        let record_seed = &record_seeds()[1][1..];
+        let mut frames = Vec::new();
+        for_each_length(&mut record_seed.to_vec(), record::FRAME_HEAD, |frame| {
+            frames.push(frame[record::FRAME_HEAD..].to_vec());
+        });
+        let head = record::sealed(&frames[0]);
+        // The first is the head, with the card.
+        for n in 1..frames.len() {
+            for frame in with_largest(&frames[n]) {
+                let mut input = [&[0], &record_seed[..FILE_HEAD], &head].concat();
+                for (m, f) in frames.iter().enumerate().skip(1) {
+                    input.extend(record::sealed(if m == n { &frame } else { f }));
+                }
+                super::record(&input);
+            }
+        }
+    }
+
+    /// More than a number holds are missing in it, as it says.
+    #[test]
+    fn a_trace_of_the_largest_numbers_is_done_with_in_all_ways() {
+        let lost = postcard::to_allocvec(&Entry::Lost { count: u64::MAX }).unwrap();
+        let entry = [&trace::entry_head(lost.len())[..], &lost].concat();
+        for mut seed in trace_seeds() {
+            seed.extend(entry.repeat(2));
+            super::trace(&seed);
+        }
     }
 
     /// Changed bytes reach what lies behind lengths and checksums.
