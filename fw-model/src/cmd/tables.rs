@@ -15,6 +15,7 @@ use fwctl_proto::{
 
 use super::{Ctx, Done, view, view_mut};
 use crate::{
+    limits::MAX_OBJECTS,
     object::KindId,
     syndrome::{Refusal, Syndrome},
 };
@@ -44,11 +45,12 @@ pub fn attach(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
     let groups = 1usize << ctx.general_cap(CmdHcaCap::LOG_MAX_MCG);
     let members = ctx.general_cap(CmdHcaCap::MAX_QP_MCG) as usize;
     let all = &ctx.f.tables.multicast;
-    let in_group = all.iter().filter(|(_, g)| *g == gid).count();
+    let in_group = all.in_group(&gid);
     if all.contains(&(qpn, gid)) {
         return Err(Syndrome::MulticastMember.into());
     }
-    if in_group >= members || all.len() >= groups.saturating_mul(members.max(1)) {
+    let most = groups.saturating_mul(members.max(1)).min(MAX_OBJECTS);
+    if in_group >= members || all.len() >= most {
         return Err(Syndrome::TableFull.into());
     }
     ctx.f.tables.multicast.insert((qpn, gid));
@@ -109,7 +111,11 @@ pub fn set_l2(ctx: &mut Ctx<'_>, _out: &mut [u8]) -> Done {
         return Err(Syndrome::TableIndex.into());
     }
     let fields = ctx.inbox.get(L2_FIELDS..64).unwrap_or_default();
-    ctx.f.tables.l2.insert(index, fields.into());
+    let entries = &mut ctx.f.tables.l2;
+    if entries.len() >= MAX_OBJECTS && !entries.contains_key(&index) {
+        return Err(Syndrome::TableFull.into());
+    }
+    entries.insert(index, fields.into());
     Ok(())
 }
 

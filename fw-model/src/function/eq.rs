@@ -129,7 +129,7 @@ impl Eq {
             event: *event,
         });
         let Some(addr) = addr else {
-            self.dropped += 1;
+            self.dropped = self.dropped.saturating_add(1);
             return None;
         };
         let mut entry = [0u8; eqe::OWNER];

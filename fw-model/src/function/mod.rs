@@ -286,7 +286,7 @@ impl Function {
 
     /// Counts pages that came back changed: somebody wrote to memory that is the firmware's.
     pub fn pages_damaged(&mut self, count: u64) {
-        self.pages.damaged += count;
+        self.pages.damaged = self.pages.damaged.saturating_add(count);
         if count > 0 {
             self.notices.push_back(Notice::PagesDamaged(count));
         }
@@ -298,7 +298,7 @@ impl Function {
         let objects = &self.objects;
         self.tables
             .multicast
-            .retain(|(qpn, _)| objects.get(KindId::Qp, *qpn).is_some());
+            .retain(|qpn| objects.get(KindId::Qp, qpn).is_some());
         self.work.retain(objects);
         self.eqs.retain(|_, q| q.uid != uid);
         if self.cmd_eq.is_some_and(|n| !self.eqs.contains_key(&n)) {

@@ -68,7 +68,7 @@ impl Function {
         {
             return Err("more objects than a function has");
         }
-        for (qpn, _) in &self.tables.multicast {
+        for (qpn, _) in self.tables.multicast.iter() {
             self.objects.hold(KindId::Qp, *qpn);
         }
         Ok(())
