@@ -38,6 +38,11 @@ struct Queues {
 
 impl Queues {
     fn new(cq_fields: &[(&str, u64)]) -> Self {
+        Self::with_cq_at(CQ, cq_fields)
+    }
+
+    /// The same with the completion queue's page at another address.
+    fn with_cq_at(page: u64, cq_fields: &[(&str, u64)]) -> Self {
         let mut d = Driver::new("connectx7");
         d.bring_up();
         d.guest.map(EQ, 0x4000);
@@ -77,7 +82,7 @@ impl Queues {
             ],
         );
         fill(&mut cq, "create_cq_in", cq_fields);
-        cq[272..280].copy_from_slice(&CQ.to_be_bytes());
+        cq[272..280].copy_from_slice(&page.to_be_bytes());
         let cqn = id(&d.ok(&cq, 16));
         let mut sq = cmd(0x904, 0, 280);
         fill(
@@ -167,6 +172,18 @@ const NOP: u8 = 0x00;
 const SEND: u8 = 0x0a;
 const UMR: u8 = 0x25;
 const ALWAYS: u8 = 8;
+
+/// There is no room for a completion behind the last address.
+#[test]
+fn a_completion_queue_may_lie_at_the_end_of_all_addresses() {
+    for page in [u64::MAX, u64::MAX - 10, u64::MAX - 0xfff] {
+        let mut q = Queues::with_cq_at(page, &[]);
+        // An opcode that there is not: its completion is an error, and the queue's state too.
+        q.wqe(0, 0x3f, 1, 8);
+        q.ring(1);
+        assert_eq!(q.d.ok(&cmd(0x100, 0, 16), 4112).len(), 4112);
+    }
+}
 
 #[test]
 fn a_completion_says_which_entry_of_which_queue() {

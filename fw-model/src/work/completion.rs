@@ -78,7 +78,9 @@ pub(super) fn post(f: &mut Function, cqn: u32, done: &Done, ring: &Ring<'_>, fx:
     }
     let index = u64::from(state.producer & ((1 << cq.log_size) - 1));
     let half = cq.stride - cqe::BYTES as u64;
-    let Some(at) = address(f, cqn, index * cq.stride + half) else {
+    let at = address(f, cqn, index * cq.stride + half);
+    // A page may lie at the end of all addresses.
+    let Some(at) = at.filter(|at| at.checked_add(cqe::BYTES as u64).is_some()) else {
         return;
     };
     let mut entry = [0u8; cqe::BYTES];

@@ -130,7 +130,7 @@ pub(super) fn run(f: &mut Function, n: u32, page: u32, ring: &Ring<'_>, fx: &mut
     f.work.sent.insert((kind, n), done);
     let clock = clock(ring.profile.frequency_khz, ring.now);
     f.diagnostics.catch_up(clock);
-    f.diagnostics.transmitted += entries;
+    f.diagnostics.transmitted = f.diagnostics.transmitted.wrapping_add(entries);
     if fails {
         fail(f, kind, n);
     }
