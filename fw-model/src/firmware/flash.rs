@@ -60,6 +60,9 @@ pub struct Flash {
     pages: BTreeMap<u32, Box<[u8]>>,
     /// Pages before changes that are not stored yet; none is as the factory left it.
     unstored: Unstored<u32, Box<[u8]>>,
+    /// What each slot holds, once somebody has asked: to read an image may take a hundred milliseconds.
+    #[serde(skip)]
+    read: [OnceLock<Result<Info, fs4::Bad>>; SLOTS as usize],
 }
 
 /// What an image for this card is made for.
@@ -107,7 +110,7 @@ impl Flash {
         });
         Self {
             pages: pages.collect(),
-            unstored: Unstored::default(),
+            ..Self::default()
         }
     }
 
@@ -147,6 +150,7 @@ impl Flash {
     /// A batch is stored; or it cannot be, and its pages are as before.
     pub(crate) fn settled(&mut self, token: Token, stored: bool) {
         for (page, before) in self.unstored.settled(token, stored) {
+            self.changes(page);
             match before {
                 Some(content) => self.pages.insert(page, content),
                 None => self.pages.remove(&page),
@@ -181,7 +185,15 @@ impl Flash {
         })
     }
 
+    /// A page is about to be another one.
+    fn changes(&mut self, page: u32) {
+        if let Some(read) = self.read.get_mut(page as usize * PAGE / SLOT_BYTES) {
+            *read = OnceLock::new();
+        }
+    }
+
     fn put(&mut self, p: &Profile, page: u32, content: Box<[u8]>, batch: &mut Batch) {
+        self.changes(page);
         let key = || format!("{PREFIX}{page:05x}");
         let factory = content.strip_prefix(Self::factory_page(p, page));
         if factory.is_some_and(|rest| rest.iter().all(|b| *b == ERASED)) {
@@ -324,12 +336,16 @@ impl Flash {
                 _ => Err(fs4::Bad::Format),
             };
         }
-        fs4::parse(&InSlot {
-            flash: self,
-            profile: p,
-            from: usize::from(slot) * SLOT_BYTES,
-            bytes: self.used(p, slot),
-        })
+        let parse = || {
+            fs4::parse(&InSlot {
+                flash: self,
+                profile: p,
+                from: usize::from(slot) * SLOT_BYTES,
+                bytes: self.used(p, slot),
+            })
+        };
+        let read = self.read.get(usize::from(slot));
+        read.map_or_else(parse, |known| known.get_or_init(parse).clone())
     }
 
     /// A slot's bytes up to the last page with content.
@@ -391,6 +407,28 @@ mod tests {
         apply(&mut stored, &b);
         assert!(stored.is_empty(), "as the factory left it");
         assert_eq!(f.read(&p, at, 4), [0xff; 4]);
+    }
+
+    #[test]
+    fn what_a_slot_holds_is_read_anew_when_it_is_changed() {
+        let p = Profile::builtin("connectx7").unwrap();
+        let mut f = Flash::default();
+        let image = f.slot(&p, 0);
+        let holds_an_image = |f: &Flash| {
+            let info = f.info(&p, 1);
+            assert_eq!(info, fs4::parse(&f.slot(&p, 1)));
+            info.is_ok()
+        };
+        assert!(!holds_an_image(&f));
+        f.program(&p, SLOT_BYTES, &image, &mut Batch::default());
+        assert!(holds_an_image(&f));
+        f.waits_for(Token(1));
+        f.settled(Token(1), true);
+        f.program(&p, SLOT_BYTES + 0x20, &[0; 4], &mut Batch::default());
+        assert!(!holds_an_image(&f));
+        f.waits_for(Token(2));
+        f.settled(Token(2), false);
+        assert!(holds_an_image(&f), "the change could not be stored");
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub fn read_mcqi(ctx: &mut Ctx<'_>, given: &[u8], image: &mut [u8]) -> Done {
 /// The version that runs, or the one that is to.
 fn version(ctx: &Ctx<'_>, pending: bool, info: &mut [u8]) -> Done {
     let fw = &ctx.shared.firmware;
-    let next = fw.pending(ctx.profile).filter(|_| pending);
+    let next = pending.then(|| fw.pending(ctx.profile)).flatten();
     let version = next.unwrap_or(fw.running).version;
     let [major, minor, sub] = version;
     let text = format!("{major}.{minor}.{sub}");
