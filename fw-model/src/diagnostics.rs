@@ -105,7 +105,7 @@ impl Diagnostics {
             clock: clock as u32,
             values,
         });
-        self.taken += 1;
+        self.taken = self.taken.wrapping_add(1);
         self.limit();
     }
 
@@ -123,7 +123,7 @@ impl Diagnostics {
         } else {
             due.saturating_sub(keep as u64)
         };
-        self.taken += skip;
+        self.taken = self.taken.wrapping_add(skip);
         for n in skip..due {
             if self.params.single && self.samples.len() >= keep {
                 break;

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
+    net::Shutdown,
     os::{fd::AsRawFd as _, unix::net::UnixStream},
     sync::{Arc, atomic::AtomicBool},
     thread,
@@ -109,18 +110,28 @@ pub fn run(data: &[u8]) {
     ours.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let of_thread = server.clone();
     let thread = thread::spawn(move || of_thread.talk(theirs));
+    let from = ours.try_clone().expect("a socket");
+    // Neither side can wait for the other to read.
+    let reader = thread::spawn(move || answers(from));
     let mut asked = 0;
-    // A line comes with a file, whatever it is: the server opens none on this machine then. All of them fit
-    // into the socket.
+    // A line comes with a file, whatever it is: the server opens none on this machine then.
     for line in lines.split_inclusive(|b| *b == b'\n') {
         asked += usize::from(!line.iter().all(u8::is_ascii_whitespace));
         let file = file(&server, how & 2 != 0);
-        // It has hung up on a line without an end.
-        let _ = ours.send_with_fds(&[line], &[file.as_raw_fd()]);
+        ours.send_with_fds(&[line], &[file.as_raw_fd()])
+            .expect("a line is sent");
     }
-    let _ = ours.shutdown(std::net::Shutdown::Write);
+    let _ = ours.shutdown(Shutdown::Write);
+    let answered = reader.join().expect("the answers are read");
+    assert_eq!(answered, asked, "answers");
+    let ended = thread.join();
+    assert!(ended.is_ok(), "the connection's thread panicked");
+}
+
+/// Counts the answers up to the end of the connection.
+fn answers(from: UnixStream) -> usize {
     let mut answered = 0;
-    for line in BufReader::new(&ours).lines() {
+    for line in BufReader::new(from).lines() {
         let line = line.expect("a whole line in time");
         let line: Value = serde_json::from_str(&line).expect("JSON");
         let has = |what| line.get(what).is_some();
@@ -130,9 +141,7 @@ pub fn run(data: &[u8]) {
         assert!(has("return") != has("error"), "{line}");
         answered += 1;
     }
-    assert_eq!(answered, asked, "answers");
-    let ended = thread.join();
-    assert!(ended.is_ok(), "the connection's thread panicked");
+    answered
 }
 
 fn words() -> Vec<Vec<u8>> {
@@ -183,4 +192,14 @@ fn seeds() -> Vec<Vec<u8>> {
 "#;
     seeds.push(fault.into_bytes());
     seeds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_lines_than_a_socket_holds_are_all_answered() {
+        run(&[&[0], &b"1\n".repeat(1023)[..]].concat());
+    }
 }

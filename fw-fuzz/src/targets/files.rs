@@ -12,6 +12,7 @@ use clap::Parser as _;
 use fw_model::{
     Batch, Caller, Card, EventPath, FunctionId, Input, MemStore, NoMemory, Overlay, Profile,
     ResetKind, Scope, Store as _,
+    fault::Fault,
     gateway::{Place, space},
     record::{
         self, Record,
@@ -28,7 +29,7 @@ use fwctl_emu::{
 use fwctl_proto::{mst, opcode};
 
 use super::{COMMANDS, Target, profile};
-use crate::{Device, dictionary};
+use crate::{Device, dictionary, guests};
 
 macro_rules! target {
     ($name:ident, $text:literal, $about:literal, $max:expr, $run:ident, $words:expr, $seeds:ident) => {
@@ -233,14 +234,60 @@ pub fn card(data: &[u8]) {
     crate::check::saves_and_loads(&card, &profile());
     let mut device = Device::with_card(card);
     for n in 0..2 {
-        let f = FunctionId(n);
-        let _ = device.bring_to_enabled(f);
-        device.command(f, &crate::command(opcode::TEARDOWN_HCA, 0, 16), 16);
-        device.command(f, &crate::command(opcode::QUERY_HCA_CAP, 0, 16), 4112);
-        device.command(f, &crate::command(opcode::DISABLE_HCA, 0, 16), 16);
+        works(&mut device, FunctionId(n));
     }
     device.now.0 = u64::MAX / 2;
     device.poll();
+    for kind in [ResetKind::Bus, ResetKind::ClientGone, ResetKind::Firmware] {
+        let function = FunctionId(0);
+        device.submit(Input::Reset { function, kind });
+    }
+    device.submit(Input::PowerCycle);
+}
+
+/// Whatever counts something in a card does.
+fn works(device: &mut Device, function: FunctionId) {
+    // More than a queue of two entries holds.
+    for event_type in [9, 4, 9, 0xb, 9] {
+        device.submit(Input::Event {
+            function,
+            event_type,
+            sub_type: 1,
+            data: [0; 28],
+        });
+    }
+    let data = [0, 1, 0, 0, 0, 0, 0, 0];
+    for (uar, offset) in [(0, 0x40), (1, 0x48), (64, 0x800), (65, 0xa00)] {
+        device.submit(Input::UarWrite {
+            function,
+            uar,
+            offset,
+            data: if offset < 0x800 { &data[..4] } else { &data },
+        });
+    }
+    for count in [i32::MIN, i32::MAX, 1] {
+        device.submit(Input::PageDemand { function, count });
+    }
+    let _ = device.bring_to_enabled(function);
+    // An item that is set is stored.
+    let mut set = crate::command(opcode::ACCESS_REG, 0, 16 + 12 + 8);
+    set[10..12].copy_from_slice(&fwctl_proto::register::MNVDA.to_be_bytes());
+    set[16..28].copy_from_slice(&[0, 0, 0, 8, 0, 0, 0, 0x80, 0, 0, 0, 0]);
+    device.command(function, &set, 64);
+    for (op, op_mod, len) in [
+        (opcode::ALLOC_PD, 0, 16),
+        (opcode::CREATE_UCTX, 0, 64),
+        (opcode::GEN_EQE, 0, 80),
+        (opcode::QUERY_DIAGNOSTIC_COUNTERS, 1, 32),
+        (opcode::DEALLOC_PD, 0, 16),
+        (opcode::TEARDOWN_HCA, 0, 16),
+        (opcode::QUERY_HCA_CAP, 0, 4112),
+        (opcode::DISABLE_HCA, 0, 16),
+    ] {
+        device.command(function, &crate::command(op, op_mod, len), 4112);
+    }
+    let kind = ResetKind::Flr;
+    device.submit(Input::Reset { function, kind });
 }
 
 fn card_seeds() -> Vec<Vec<u8>> {
@@ -250,7 +297,25 @@ fn card_seeds() -> Vec<Vec<u8>> {
     for op in [0xa04, 0x800, 0x802, 0x80e, 0x816] {
         device.command(FunctionId(0), &crate::command(op, 0, 64), 16);
     }
+    // A queue of two entries, in a page of its own, for all events.
+    let mut queue = crate::command(opcode::CREATE_EQ, 0, 272 + 8);
+    queue[28..32].copy_from_slice(&(1u32 << 24 | 0x40).to_be_bytes());
+    queue[88..96].fill(0xff);
+    queue[272..].copy_from_slice(&(1u64 << 40).to_be_bytes());
+    device.command(FunctionId(0), &queue, 16);
     seeds.push([&[0], &device.card.save().expect("saved")[..]].concat());
+    // As drivers and tools left it; and something goes wrong with the next command.
+    for (_, text) in guests::GUESTS {
+        device.renew();
+        device.bring_up(FunctionId(0));
+        for c in &guests::read(text).unwrap_or_default().commands {
+            device.command(FunctionId(0), &c.inbox, c.outbox_len);
+        }
+        if let Ok(fault) = Fault::of("any percent=50", "status=BAD_RES", Some(4)) {
+            device.submit(Input::Fault(&fault));
+        }
+        seeds.push([&[0], &device.card.save().expect("saved")[..]].concat());
+    }
     seeds
 }
 
@@ -703,12 +768,15 @@ mod tests {
                 let head = trace::entry_head(entry.len());
                 let mut input = [before, &head, &entry, behind].concat();
                 input[0] = n as u8 % WAYS;
-                super::trace(&input);
+                trace(&input);
             }
             at += trace::ENTRY_HEAD + len;
         }
         for seed in card_seeds() {
-            with_largest(&seed[1..]).for_each(|c| card(&[&[0], &c[..]].concat()));
+            // All places of a small one, and some of the others.
+            let step = if seed.len() < 4000 { 1 } else { 17 };
+            let cards = with_largest(&seed[1..]).step_by(step);
+            cards.for_each(|c| card(&[&[0], &c[..]].concat()));
         }
         let record_seed = &record_seeds()[1][1..];
         let mut frames = Vec::new();
@@ -723,7 +791,7 @@ mod tests {
                 for (m, f) in frames.iter().enumerate().skip(1) {
                     input.extend(record::sealed(if m == n { &frame } else { f }));
                 }
-                super::record(&input);
+                record(&input);
             }
         }
     }
@@ -735,7 +803,7 @@ mod tests {
         let entry = [&trace::entry_head(lost.len())[..], &lost].concat();
         for mut seed in trace_seeds() {
             seed.extend(entry.repeat(2));
-            super::trace(&seed);
+            trace(&seed);
         }
     }
 

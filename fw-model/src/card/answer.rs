@@ -26,7 +26,8 @@ impl Card {
         if batch.puts.is_empty() {
             return None;
         }
-        self.shared.last_token += 1;
+        // One that was read may be any.
+        self.shared.last_token = self.shared.last_token.wrapping_add(1);
         let token = Token(self.shared.last_token);
         self.shared.nv.waits_for(token);
         self.shared.firmware.waits_for(token);

@@ -314,7 +314,7 @@ impl Fault {
         if self.due.is_some() && self.when.at.is_none() {
             return wrong("it is due by itself, and its text gives no time");
         }
-        if self.matched.max(self.struck) > u64::MAX >> 1 {
+        if self.matched.max(self.struck).max(self.changed) > u64::MAX >> 1 {
             return wrong("it has struck more often than can be");
         }
         Ok(())
@@ -600,6 +600,10 @@ mod tests {
             ),
             (
                 wrong("any : hang", |f| f.matched = u64::MAX),
+                "it has struck more often than can be",
+            ),
+            (
+                wrong("any : hang", |f| f.changed = u64::MAX),
                 "it has struck more often than can be",
             ),
             (

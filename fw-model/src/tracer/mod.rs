@@ -159,7 +159,7 @@ impl Tracer {
 
     /// Adds a line to the block; the caller has looked that it fits.
     pub fn line(&mut self, event: u8, string: u32, params: &[u32], ticks: u64, now: Time) {
-        self.sequence = (self.sequence + 1) & ((1 << SEQUENCE_BITS) - 1);
+        self.sequence = self.sequence.wrapping_add(1) & ((1 << SEQUENCE_BITS) - 1);
         let ticks = ticks & ((1 << TIME_BITS) - 1);
         let head = ticks & 0x7f | u64::from(core::mem::take(&mut self.lost)) << 7;
         let values = core::iter::once(&string).chain(params);
@@ -185,7 +185,8 @@ impl Tracer {
         }
         self.flush_at = None;
         // No two blocks have one time, nor does time go back when lines come within a tick.
-        self.last = (self.last + 1).max(ticks + 1) & ((1 << TIME_BITS) - 1);
+        let next = self.last.wrapping_add(1).max(ticks.wrapping_add(1));
+        self.last = next & ((1 << TIME_BITS) - 1);
         let mut entries = core::mem::take(&mut self.filling);
         entries.resize(ENTRIES - 1, stamp(self.last, UNRELIABLE));
         entries.push(stamp(self.last, 0));
