@@ -17,6 +17,7 @@ pub mod owner;
 pub mod passed;
 pub mod pci;
 pub mod qmp;
+pub mod raise;
 pub mod record;
 pub mod sandbox;
 pub mod serve;

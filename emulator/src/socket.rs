@@ -236,9 +236,9 @@ fn someone_listens(path: &Path) -> anyhow::Result<bool> {
 /// What the kernel calls an eventfd.
 const EVENTFD: &str = "anon_inode:[eventfd]";
 
-/// Checks that a client's descriptor for signals is an eventfd, and makes reads and writes of it fail instead
-/// of block: he must not hold up the card with one that is full. Of any other kind, even the closing may take
-/// long, as that of a socket that lingers.
+/// Checks that a client's descriptor for signals is an eventfd: of any other kind, even the closing may take
+/// long, as that of a socket that lingers. Writes to one that is full fail from now on instead of block, unless
+/// the client takes that back: see [`crate::raise`].
 ///
 /// # Errors
 /// `InvalidInput` if it is none; what the system says.
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_is_an_eventfd_and_never_blocks() {
+    fn a_signal_is_an_eventfd_and_one_that_is_full_is_left_alone() {
         let event: fs::File = eventfd(u32::MAX, EventfdFlags::empty()).unwrap().into();
         signal(&event).unwrap();
         // Its counter ends at 2^64 - 2.

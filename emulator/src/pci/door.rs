@@ -4,10 +4,11 @@
 use std::{
     fs::File,
     io,
-    os::unix::net::UnixListener,
+    net::Shutdown,
+    os::unix::net::{UnixListener, UnixStream},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -34,6 +35,7 @@ use crate::{
     clients::{self, Clients, Slot},
     memory::Files,
     owner::{Owner, Sink},
+    raise::HeldUp,
     socket::signal,
 };
 
@@ -43,6 +45,9 @@ struct Wires {
     irqs: Mutex<Irqs>,
     bus_master: AtomicBool,
     slot: Slot,
+    // The connection, until it is ended from here. Lock order: interrupts, client.
+    client: Mutex<Weak<UnixStream>>,
+    function: FunctionId,
 }
 
 impl Wires {
@@ -53,6 +58,22 @@ impl Wires {
 
     fn irqs(&self) -> MutexGuard<'_, Irqs> {
         self.irqs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn client(&self) -> MutexGuard<'_, Weak<UnixStream>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the connection of a client that has held up who signals to it. The interrupts' lock keeps the next
+    /// client from being taken for it.
+    fn drop_if_held_up(&self, irqs: &Irqs) {
+        if irqs.held_up()
+            && let Some(stream) = std::mem::take(&mut *self.client()).upgrade()
+        {
+            log::warn!("function {}: client dropped: {HeldUp}", self.function.0);
+            // It fails if the client has gone by itself.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 }
 
@@ -68,7 +89,10 @@ impl Sink for Wires {
 
     fn interrupt(&self, vector: u16) {
         if self.reaches() {
-            self.irqs().raise(usize::from(vector));
+            let mut irqs = self.irqs();
+            if irqs.raise(usize::from(vector)).is_err() {
+                self.drop_if_held_up(&irqs);
+            }
         }
     }
 
@@ -113,6 +137,8 @@ pub fn serve(
         irqs: Mutex::new(Irqs::new(pci.msix_vectors)),
         bus_master: AtomicBool::new(false),
         slot: clients.slot(function),
+        client: Mutex::default(),
+        function,
     });
     owner.attach(function, wires.clone());
     let server = Server {
@@ -134,11 +160,14 @@ pub fn serve(
         slot_changes: 0,
     };
     loop {
-        let stream = clients::accept(listener)?;
+        let stream = Arc::new(clients::accept(listener)?);
+        *backend.wires.client() = Arc::downgrade(&stream);
         // A panic of ours ends the client, not the process.
         let end = catch_unwind(AssertUnwindSafe(|| server.serve(stream, &mut backend)));
         match end {
             Ok(Ok(())) => {}
+            // We have ended it, and said so.
+            Ok(Err(_)) if backend.wires.irqs().held_up() => {}
             Ok(Err(e)) => log::warn!("function {}: client broke the protocol: {e}", function.0),
             Err(_) => log::error!("function {}: the server failed; see above", function.0),
         }
@@ -423,7 +452,7 @@ impl Device for Backend {
         flags: u32,
         start: u32,
         count: u32,
-        mut fds: Vec<File>,
+        fds: Vec<File>,
     ) -> io::Result<()> {
         self.heard();
         fds.iter().try_for_each(signal)?;
@@ -431,7 +460,11 @@ impl Device for Backend {
             // Error and request interrupts are offered because QEMU asks for them; neither is raised.
             return Ok(());
         }
-        let done = self.wires.irqs().set(flags, start, count, &mut fds);
+        let mut fds = fds.into_iter().map(Arc::new).collect();
+        let mut irqs = self.wires.irqs();
+        let done = irqs.set(flags, start, count, &mut fds);
+        self.wires.drop_if_held_up(&irqs);
+        drop(irqs);
         // Closed without the lock.
         drop(fds);
         done

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Interrupts as a vfio client sets them up: an eventfd per MSI-X vector.
 
-use std::{fs::File, io, io::Write, mem};
+use std::{fs::File, io, mem, sync::Arc};
+
+use crate::raise::{HeldUp, Line};
 
 /// `VFIO_IRQ_SET_DATA_NONE`.
 const DATA_NONE: u32 = 1;
@@ -15,7 +17,9 @@ pub const MSIX_INDEX: u32 = 2;
 /// The MSI-X vectors' eventfds.
 #[derive(Debug)]
 pub struct Irqs {
-    fds: Vec<Option<File>>,
+    fds: Vec<Option<Arc<File>>>,
+    line: Line,
+    held_up: bool,
 }
 
 impl Irqs {
@@ -24,6 +28,8 @@ impl Irqs {
     pub fn new(vectors: u16) -> Self {
         Self {
             fds: (0..vectors).map(|_| None).collect(),
+            line: Line::default(),
+            held_up: false,
         }
     }
 
@@ -32,14 +38,18 @@ impl Irqs {
     /// what is not wired, or was before.
     ///
     /// # Errors
-    /// `InvalidInput` for a range that there is not, or other numbers of fds.
+    /// `InvalidInput` for a range that there is not, or other numbers of fds; [`HeldUp`], also for all that
+    /// follows.
     pub fn set(
         &mut self,
         flags: u32,
         start: u32,
         count: u32,
-        fds: &mut Vec<File>,
+        fds: &mut Vec<Arc<File>>,
     ) -> io::Result<()> {
+        if self.held_up {
+            return Err(io::Error::other(HeldUp));
+        }
         let invalid =
             |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what.to_owned()));
         if flags & ACTION_TRIGGER == 0 {
@@ -63,7 +73,7 @@ impl Irqs {
             }
         } else if flags & DATA_NONE != 0 && count > 0 {
             for vector in start..start + count {
-                self.raise(vector);
+                self.raise(vector).map_err(io::Error::other)?;
             }
         } else if count == 0 {
             fds.extend(self.clear());
@@ -74,21 +84,35 @@ impl Irqs {
         Ok(())
     }
 
-    /// Unwires all: what was wired.
+    /// True if the client has held up who signals to it: it is not signalled any more, and must go.
     #[must_use]
-    pub fn clear(&mut self) -> Vec<File> {
+    pub fn held_up(&self) -> bool {
+        self.held_up
+    }
+
+    /// Unwires all, as for the next client: what was wired.
+    #[must_use]
+    pub fn clear(&mut self) -> Vec<Arc<File>> {
+        self.held_up = false;
         self.fds.iter_mut().filter_map(Option::take).collect()
     }
 
     /// Signals a vector; one that is not wired is ignored.
-    pub fn raise(&self, vector: usize) {
-        if let Some(Some(fd)) = self.fds.get(vector) {
-            // An eventfd whose counter is full is signalled already.
-            let mut fd: &File = fd;
-            let _ = fd.write(&1u64.to_ne_bytes());
+    ///
+    /// # Errors
+    /// [`HeldUp`], once.
+    pub fn raise(&mut self, vector: usize) -> Result<(), HeldUp> {
+        match self.fds.get(vector) {
+            Some(Some(fd)) if !self.held_up => {
+                let raised = self.line.raise(fd);
+                self.held_up = raised.is_err();
+                raised
+            }
+            _ => Ok(()),
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +121,7 @@ mod tests {
 
     const EVENTFD_TRIGGER: u32 = DATA_EVENTFD | ACTION_TRIGGER;
 
-    fn wired(count: usize) -> (Vec<EventFd>, Vec<File>) {
+    fn wired(count: usize) -> (Vec<EventFd>, Vec<Arc<File>>) {
         let fds: Vec<_> = (0..count)
             .map(|_| EventFd::new(libc::EFD_NONBLOCK).unwrap())
             .collect();
@@ -105,6 +129,7 @@ mod tests {
             .iter()
             // SAFETY: the duplicate is a new descriptor that nobody else owns.
             .map(|e| unsafe { File::from_raw_fd(libc::dup(e.as_raw_fd())) })
+            .map(Arc::new)
             .collect();
         (fds, files)
     }
@@ -119,7 +144,7 @@ mod tests {
         let (fds, mut files) = wired(2);
         irqs.set(EVENTFD_TRIGGER, 1, 2, &mut files).unwrap();
         assert_eq!(files.len(), 0);
-        (0..5).for_each(|v| irqs.raise(v));
+        (0..5).for_each(|v| irqs.raise(v).unwrap());
         assert_eq!(counts(&fds), [1, 1]);
         // Without data: raised by the client itself.
         let mut none = Vec::new();
@@ -129,12 +154,12 @@ mod tests {
         // One vector and no eventfd: unwired.
         irqs.set(EVENTFD_TRIGGER, 1, 1, &mut none).unwrap();
         assert_eq!(none.len(), 1, "it is the caller's");
-        (0..4).for_each(|v| irqs.raise(v));
+        (0..4).for_each(|v| irqs.raise(v).unwrap());
         assert_eq!(counts(&fds), [0, 1]);
         none.clear();
         irqs.set(DATA_NONE | ACTION_TRIGGER, 0, 0, &mut none)
             .unwrap();
-        irqs.raise(2);
+        irqs.raise(2).unwrap();
         assert_eq!(counts(&fds), [0, 0]);
     }
 
@@ -150,7 +175,7 @@ mod tests {
                 "{start} {count}"
             );
         }
-        (0..4).for_each(|v| irqs.raise(v));
+        (0..4).for_each(|v| irqs.raise(v).unwrap());
         assert_eq!(counts(&fds), [1, 1, 1, 1]);
     }
 }

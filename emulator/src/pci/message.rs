@@ -6,6 +6,7 @@
 use std::{
     io::{self, Write as _},
     os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::Arc,
 };
 
 use rustix::io::Errno;
@@ -64,14 +65,14 @@ pub struct Command {
 
 /// A connected client.
 pub struct Connection {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     body: Vec<u8>,
 }
 
 impl Connection {
     /// A client that has just been accepted.
     #[must_use]
-    pub fn new(stream: UnixStream) -> Self {
+    pub fn new(stream: Arc<UnixStream>) -> Self {
         let body = Vec::new();
         Self { stream, body }
     }
@@ -147,7 +148,7 @@ impl Connection {
             message.extend(field.to_ne_bytes());
         }
         message.extend(body);
-        self.stream.write_all(&message)
+        (&*self.stream).write_all(&message)
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::{self, ErrorKind},
     os::unix::net::UnixStream,
+    sync::Arc,
 };
 
 use vfio_bindings::bindings::vfio::{
@@ -97,7 +98,7 @@ impl Server {
     ///
     /// # Errors
     /// [`Broken`]: it does not keep to the protocol, so that it cannot be understood any more.
-    pub fn serve(&self, stream: UnixStream, device: &mut dyn Device) -> Result<(), Broken> {
+    pub fn serve(&self, stream: Arc<UnixStream>, device: &mut dyn Device) -> Result<(), Broken> {
         let mut client = Connection::new(stream);
         let mut warnings = 0;
         while let Some(mut command) = client.receive()? {

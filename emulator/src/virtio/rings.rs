@@ -262,12 +262,12 @@ impl Rings {
 
 /// Signals used buffers if the driver asked for it.
 fn signal(vring: &Vring, mem: &GuestMemoryMmap) -> io::Result<()> {
-    let mut vring = vring.get_mut();
-    let wanted = vring.get_queue_mut().needs_notification(mem);
+    let mut locked = vring.get_mut();
+    let wanted = locked.get_queue_mut().needs_notification(mem);
     if !wanted.map_err(io::Error::other)? {
         return Ok(());
     }
-    let q = vring.get_queue();
+    let q = locked.get_queue();
     if !q.event_idx_enabled() {
         // The crate does not look at the flag that stands in for the event index.
         let at = GuestAddress(q.avail_ring());
@@ -276,6 +276,8 @@ fn signal(vring: &Vring, mem: &GuestMemoryMmap) -> io::Result<()> {
             return Ok(());
         }
     }
+    drop(locked);
+    // The crate's own would wait as long as the client likes.
     vring.signal_used_queue()
 }
 

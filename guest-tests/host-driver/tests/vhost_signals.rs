@@ -5,6 +5,7 @@
 mod vhost_fixture;
 
 use std::{
+    fs::File,
     io::{self, Read as _},
     os::{
         fd::{AsRawFd as _, RawFd},
@@ -17,6 +18,7 @@ use std::{
 
 use fwctl_proto::opcode;
 use host_driver::vhost::driver_request;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use vhost::VhostBackend as _;
 use vhost_fixture::{Device, LIMIT, inbox};
 use vmm_sys_util::{eventfd::EventFd, sock_ctrl_msg::ScmSocket as _};
@@ -79,4 +81,45 @@ fn a_call_descriptor_that_is_full_holds_up_nobody() {
         rx.recv_timeout(LIMIT).is_ok(),
         "the card waits for a client"
     );
+}
+
+/// The same eventfd, which blocks from now on whoever has it: its flags are shared.
+fn blocking(event: &EventFd) -> File {
+    let (here, there) = UnixStream::pair().unwrap();
+    here.send_with_fd(&[0][..], event.as_raw_fd()).unwrap();
+    let same = there.recv_with_fd(&mut [0]).unwrap().1.unwrap();
+    let flags = fcntl_getfl(&same).unwrap();
+    fcntl_setfl(&same, flags - OFlags::NONBLOCK).unwrap();
+    same
+}
+
+/// Waits until the answer comes from a thread of its own: the card may be held up for good.
+fn soon<T: Send + 'static>(what: &str, ask: impl FnOnce() -> T + Send + 'static) -> T {
+    let (tx, rx) = channel();
+    thread::spawn(move || tx.send(ask()));
+    let answer = rx.recv_timeout(LIMIT / 4);
+    answer.unwrap_or_else(|_| panic!("the card waits for a client: {what}"))
+}
+
+#[test]
+fn a_client_that_has_our_signals_block_goes_and_the_next_is_served() {
+    let device: &'static Device = Box::leak(Box::new(Device::new()));
+    let mut d = device.connect();
+    d.bring_up().unwrap();
+    let full = EventFd::new(0).unwrap();
+    let session = &mut d.mailbox.session;
+    session.frontend().set_vring_call(0, &full).unwrap();
+    session.command.ask_for_call(true).unwrap();
+    // Answered once the descriptor is taken.
+    session.frontend().get_features().unwrap();
+    let _same = blocking(&full);
+    full.write(u64::MAX - 1).unwrap();
+    let nop = inbox(opcode::NOP, 0);
+    d.mailbox.send(&driver_request(16, 16), &nop, 16).unwrap();
+    d.mailbox.kick().unwrap();
+    thread::sleep(Duration::from_millis(50));
+    soon("the card", || device.demand_pages(1));
+    soon("the client", || device.wait_for("disabled"));
+    soon("the next", || device.connect().bring_up().unwrap());
+    drop(d);
 }
