@@ -287,7 +287,13 @@ impl Lines {
         // At once: formatted to the socket, each word of it is a message.
         let line = format!("{line}\n");
         let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        stream.write_all(line.as_bytes())
+        let written = stream.write_all(line.as_bytes());
+        if written.is_err() {
+            // Half a line may be there: what came next would be taken for its rest. Nor may the client wait
+            // for events that nobody tells any more.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        written
     }
 
     /// Writes events until the connection ends, or is not read.
@@ -339,6 +345,28 @@ mod tests {
     use fw_model::{Card, CardOptions, MemStore, Profile};
     use std::{collections::BTreeMap, time::Instant};
     use vmm_sys_util::tempdir::TempDir;
+
+    #[test]
+    fn who_does_not_read_sees_the_end_and_no_answer_behind_half_a_line() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_write_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        theirs
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let lines = Lines(Arc::new(Mutex::new(ours)));
+        let (told, events) = std::sync::mpsc::channel();
+        // More than the socket takes, and more after the first that it does not.
+        for _ in 0..3 {
+            told.send(json!("x".repeat(1 << 20))).unwrap();
+        }
+        lines.tell(events);
+        let mut got = Vec::new();
+        let answered = lines.put(&json!({"return": 1}));
+        theirs.read_to_end(&mut got).unwrap();
+        assert!(answered.is_err());
+        assert!(!got.is_empty() && !got.contains(&b'\n'));
+    }
 
     #[test]
     fn nothing_of_a_connection_is_left_on_a_card_to_which_nothing_happens() {
