@@ -6,7 +6,7 @@
 
 use std::{
     cell::Cell,
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, Once, PoisonError,
@@ -27,6 +27,8 @@ use fw_model::{
 
 /// Dumps that panics of the model lead to, at most; those that are asked for are not counted.
 pub const MAX_DUMPS: u32 = 8;
+/// Names of dumps that may be there already, of other processes with our number: one more is not written.
+pub const MAX_TAKEN: u32 = 1000;
 /// Generations of frames that wait for the follower; with more, the device waits.
 const ROOM: usize = 1;
 /// Why there are no dumps any more.
@@ -52,8 +54,8 @@ enum Job {
 enum To {
     /// Who asked.
     Asker(Sender<Dumped>),
-    /// A file of this name.
-    File(PathBuf),
+    /// A file with this number.
+    File(u32),
 }
 
 /// A card's flight recorder. Dropping it waits for what it still writes.
@@ -65,7 +67,6 @@ pub struct FlightRecorder {
     // The follower, and who writes the dumps.
     workers: Vec<JoinHandle<()>>,
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
-    folder: PathBuf,
     panics: u32,
 }
 
@@ -110,7 +111,7 @@ impl FlightRecorder {
         let thread = |name: &str| thread::Builder::new().name(name.into());
         let workers = vec![
             thread("flight").spawn(move || work.run(&todo))?,
-            thread("dumps").spawn(move || write(&written, make))?,
+            thread("dumps").spawn(move || write(&folder, &written, make))?,
         ];
         Ok(Self {
             flight: Flight::default(),
@@ -118,7 +119,6 @@ impl FlightRecorder {
             room,
             workers,
             spare,
-            folder,
             panics: 0,
         })
     }
@@ -152,9 +152,8 @@ impl FlightRecorder {
             return;
         }
         self.panics += 1;
-        let name = format!("fwctl-emu-{}-{}.record", std::process::id(), self.panics);
         let kept = self.flight.kept();
-        let to = To::File(self.folder.join(name));
+        let to = To::File(self.panics);
         self.ask(Job::Dump { kept, to });
     }
 
@@ -193,7 +192,7 @@ struct Work {
     head: Head,
     taken: Receiver<()>,
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
-    dumps: Sender<(PathBuf, Dumped)>,
+    dumps: Sender<(u32, Dumped)>,
 }
 
 impl Work {
@@ -218,7 +217,7 @@ impl Work {
                     // Who asked may have gone, and who writes only ends after this.
                     let _ = match to {
                         To::Asker(told) => told.send(dumped).is_ok(),
-                        To::File(name) => self.dumps.send((name, dumped)).is_ok(),
+                        To::File(number) => self.dumps.send((number, dumped)).is_ok(),
                     };
                 }
             }
@@ -246,18 +245,35 @@ fn contain<F>(mut follower: F, follow: impl FnOnce(&mut F)) -> Result<F, &'stati
     })
 }
 
-/// Writes the dumps after panics, each to its file.
-fn write(dumps: &Receiver<(PathBuf, Dumped)>, make: impl Fn(&Path) -> Made) {
-    for (name, dumped) in dumps {
+/// Writes the dumps after panics into `folder`, each to its file.
+fn write(folder: &Path, dumps: &Receiver<(u32, Dumped)>, make: impl Fn(&Path) -> Made) {
+    let process = std::process::id();
+    let name = |number| folder.join(format!("fwctl-emu-{process}-{number}.record"));
+    for (first, dumped) in dumps {
+        let mut number = first;
         let written = dumped.and_then(|(bytes, count)| {
+            let mut file = contained(|| {
+                loop {
+                    match make(&name(number)) {
+                        // In a container the next process is called as this one.
+                        Err(e) if is_taken(&e) && number - first < MAX_TAKEN => number += 1,
+                        made => return made,
+                    }
+                }
+            })
+            .map_err(|e| e.to_string())?;
             let write = || {
-                let mut file = make(&name)?;
                 file.write_all(&bytes)?;
                 file.sync()
             };
-            contained(write).map_err(|e| e.to_string())?;
+            contained(write).map_err(|e| {
+                // Half of it is of no use.
+                let _ = fs::remove_file(name(number));
+                e.to_string()
+            })?;
             Ok(count)
         });
+        let name = name(number);
         let name = name.display();
         match written {
             Ok(n) => log::error!(
@@ -268,6 +284,10 @@ fn write(dumps: &Receiver<(PathBuf, Dumped)>, make: impl Fn(&Path) -> Made) {
     }
 }
 
+fn is_taken(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::AlreadyExists
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,12 +296,7 @@ mod tests {
         CardOptions, Effects, Time,
         record::{Notes, Record, Step, flight::GENERATION},
     };
-    use std::{
-        collections::BTreeMap,
-        fs::{self, File},
-        io::Write,
-        time::Duration,
-    };
+    use std::{collections::BTreeMap, fs::File, io::Write, time::Duration};
     use vmm_sys_util::tempdir::TempDir;
 
     const LIMIT: Duration = Duration::from_secs(10);
@@ -336,6 +351,75 @@ mod tests {
         assert_eq!(all.len(), 1);
         let bytes = fs::read(all[0].as_ref().unwrap().path()).unwrap();
         assert_eq!(frames(&bytes), 2);
+    }
+
+    /// A file on a disk that is full after some bytes.
+    struct Full(File);
+
+    impl Write for Full {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            match self.0.metadata()?.len() {
+                0 => self.0.write(&buf[..8]),
+                _ => Err(io::ErrorKind::StorageFull.into()),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Disk for Full {
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = names
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_dump_takes_a_name_that_is_free_of_so_many() {
+        let dir = TempDir::new().unwrap();
+        let name = |n: u32| format!("fwctl-emu-{}-{n}.record", std::process::id());
+        let path = |n| dir.as_path().join(name(n));
+        let dumped = || {
+            let mut flight = started(dir.as_path(), |name| Ok(Box::new(new_file(name)?)));
+            put(&mut flight);
+            flight.panicked();
+            put(&mut flight);
+            flight.panicked();
+        };
+        // Two processes with the same number.
+        dumped();
+        dumped();
+        assert_eq!(names(dir.as_path()), [1, 2, 3, 4].map(name));
+        let counts = [1, 2, 3, 4].map(|n| frames(&fs::read(path(n)).unwrap()));
+        assert_eq!(counts, [1, 2, 1, 2]);
+        // All are taken: what is there stays.
+        for n in 5..=MAX_TAKEN + 3 {
+            fs::write(path(n), b"x").unwrap();
+        }
+        fs::remove_file(path(4)).unwrap();
+        dumped();
+        assert_eq!(fs::read(path(MAX_TAKEN + 3)).unwrap(), b"x");
+        let last = path(MAX_TAKEN + 4);
+        assert!(path(4).exists() && !last.exists());
+    }
+
+    #[test]
+    fn half_a_dump_is_removed() {
+        let dir = TempDir::new().unwrap();
+        let mut flight = started(dir.as_path(), |name| Ok(Box::new(Full(new_file(name)?))));
+        flight.panicked();
+        drop(flight);
+        assert_eq!(names(dir.as_path()).len(), 0);
     }
 
     /// A disk on which nothing is ever done.

@@ -3,7 +3,7 @@
 
 use std::{
     cell::Cell,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read as _, Write as _},
     ops::Deref,
     os::unix::fs::OpenOptionsExt as _,
@@ -643,10 +643,18 @@ fn save(s: &Server, a: &Arguments) -> Result<Value, Wrong> {
 /// Writes the file at `path`: the client makes it where its user may; without one, the sandbox says where we
 /// may. Nothing is held meanwhile that anybody else waits for.
 fn write(a: &Arguments, path: &str, bytes: &[u8]) -> Result<(), String> {
-    let file = a.file.take().map_or_else(|| new_file(path), Ok);
+    let given = a.file.take();
+    let ours = given.is_none();
+    let file = given.map_or_else(|| new_file(path), Ok);
     let mut file = file.and_then(regular).map_err(|e| refused(path, &e))?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.map_err(|e| format!("{path}: {e}"))
+    written.map_err(|e| {
+        if ours {
+            // Half of it is of no use, and in the way of another try.
+            let _ = fs::remove_file(path);
+        }
+        format!("{path}: {e}")
+    })
 }
 
 /// The file, if it is a regular one: of any other, its other end says how long reading and writing take.
