@@ -11,6 +11,9 @@ pub const MAX_QUEUE_SIZE: u16 = 1024;
 /// Chains taken from a queue in one round; between rounds a stop or reset gets its turn.
 pub const MAX_ROUND: usize = 256;
 
+/// Buffers of the event queue that are none and that one event gives back; the owner waits meanwhile.
+pub const MAX_BAD_BUFFERS: usize = 4;
+
 /// Events kept while the driver has no buffer posted; further ones are lost and counted.
 pub const MAX_EVENT_BACKLOG: usize = 64;
 

@@ -10,6 +10,8 @@ use std::{
         Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering, fence},
     },
+    thread,
+    time::Duration,
 };
 
 use fw_model::{Delivery, Order};
@@ -26,13 +28,16 @@ use super::{
     chain::{self, Chain, Segment, Table},
     events::Backlog,
     held::Held,
-    limits::{MAX_EVENT_BACKLOG, MAX_HELD, MAX_ROUND},
+    limits::{MAX_BAD_BUFFERS, MAX_HELD, MAX_ROUND},
     vring::Vring,
 };
 use crate::owner::Sink;
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT`.
 const NO_INTERRUPT: u16 = 1;
+
+/// Pause of who goes through a driver's bad buffers.
+const TURN: Duration = Duration::from_micros(100);
 
 /// Everything behind the lock.
 struct State {
@@ -189,42 +194,47 @@ impl Rings {
 
     /// The driver posted event buffers: fills them as far as events wait.
     pub fn event_buffers(&self) {
-        let mut s = self.lock();
-        let mut found_nothing = false;
-        for _ in 0..MAX_EVENT_BACKLOG {
-            let taken = self.deliver(&mut s);
-            if !self.listen(EVENT_QUEUE) || s.backlog.is_empty() {
+        for _ in 0..MAX_ROUND {
+            let mut s = self.lock();
+            let more = self.deliver(&mut s);
+            self.tell(&mut s);
+            drop(s);
+            if !more {
                 break;
             }
-            // The ring says that there are buffers and gives none: it is broken, not busy.
-            if found_nothing && taken == 0 {
-                break;
-            }
-            found_nothing = taken == 0;
+            // Who unlocks and locks again at once leaves the owner no turn.
+            thread::sleep(TURN);
         }
-        self.tell(&mut s);
+        self.listen(EVENT_QUEUE);
     }
 
-    /// Moves events from the backlog into posted buffers; returns how many buffers it took.
-    fn deliver(&self, s: &mut State) -> usize {
+    /// Moves events from the backlog into posted buffers, and asks for a kick if some wait still. True if the
+    /// driver has posted so many bad ones that it is not done: the owner waits meanwhile.
+    fn deliver(&self, s: &mut State) -> bool {
         let mem = self.mem.memory();
-        // The owner waits meanwhile, so that a driver that posts bad buffers without end must not
-        // keep this going.
-        for taken in 0..MAX_ROUND {
-            if s.backlog.is_empty() {
-                return taken;
+        let mut bad = 0;
+        let mut found_nothing = false;
+        while !s.backlog.is_empty() {
+            if bad >= MAX_BAD_BUFFERS {
+                return self.listen(EVENT_QUEUE);
             }
             let Some(table) = self.take(&mem, EVENT_QUEUE, 1, &mut s.heads) else {
-                return taken;
+                break;
             };
             let Some(head) = s.heads.pop() else {
-                return taken;
+                // If the ring says that there are buffers and gives none, it is broken, not busy.
+                if !self.listen(EVENT_QUEUE) || found_nothing {
+                    break;
+                }
+                found_nothing = true;
+                continue;
             };
             chain::walk(&mem, table, head, &mut s.buffer);
             let len = s.backlog.deliver(&mem, &s.buffer);
+            bad += usize::from(len == 0);
             self.give_back(s, EVENT_QUEUE, head, len);
         }
-        MAX_ROUND
+        false
     }
 
     fn give_back(&self, s: &mut State, queue: usize, head: u16, len: u32) {

@@ -9,7 +9,10 @@ use vm_memory::{
 };
 
 use super::{
-    COMMAND_QUEUE, EVENT_QUEUE, chain::Segment, limits::MAX_EVENT_BACKLOG, rings::Rings,
+    COMMAND_QUEUE, EVENT_QUEUE,
+    chain::Segment,
+    limits::{MAX_BAD_BUFFERS, MAX_EVENT_BACKLOG},
+    rings::Rings,
     vring::Vring,
 };
 use crate::owner::Sink as _;
@@ -212,6 +215,42 @@ fn a_short_event_buffer_comes_back_empty_and_the_event_waits() {
     let addr = b.post_event(1, EVENT_BYTES as u32);
     b.rings.event_buffers();
     assert_eq!((b.used_idx(EVENT_QUEUE), b.event_at(addr).sequence), (2, 0));
+}
+
+#[test]
+fn an_event_goes_through_few_bad_buffers_and_a_kick_through_all() {
+    let b = Bench::new();
+    for i in 0..SIZE - 1 {
+        b.post_event(i, 1);
+    }
+    let addr = b.post_event(SIZE - 1, EVENT_BYTES as u32);
+    let few = MAX_BAD_BUFFERS as u16;
+    b.rings.event(0x09, 1, &[]);
+    assert_eq!(b.used_idx(EVENT_QUEUE), few);
+    b.rings.event(0x09, 2, &[]);
+    assert_eq!(b.used_idx(EVENT_QUEUE), 2 * few);
+    b.rings.event_buffers();
+    assert_eq!(b.used_idx(EVENT_QUEUE), SIZE);
+    assert_eq!(b.event_at(addr).sub_type, 1);
+}
+
+#[test]
+fn a_driver_kicks_for_the_buffer_that_an_event_waits_for() {
+    /// `VIRTQ_USED_F_NO_NOTIFY`.
+    const NO_NOTIFY: u16 = 1;
+    let b = Bench::new();
+    let flags = || u16::from_le_bytes(b.bytes(used(EVENT_QUEUE)));
+    b.rings.event(0x09, 1, &[]);
+    assert_eq!(flags() & NO_NOTIFY, 0);
+    let addr = b.post_event(0, EVENT_BYTES as u32);
+    b.rings.event_buffers();
+    assert_eq!(b.event_at(addr).sub_type, 1);
+    // Bad ones: what waits does so still.
+    for i in 1..=MAX_BAD_BUFFERS as u16 {
+        b.post_event(i, 1);
+    }
+    b.rings.event(0x09, 2, &[]);
+    assert_eq!(flags() & NO_NOTIFY, 0);
 }
 
 #[test]
