@@ -4,7 +4,7 @@
 
 use std::{io, os::fd::AsFd};
 
-use rustix::fs::{SealFlags, fcntl_get_seals, fstatfs};
+use rustix::fs::{FileType, SealFlags, fcntl_get_seals, fstat, fstatfs};
 
 /// `HUGETLBFS_MAGIC` of linux/magic.h: the pool may be empty when a page is touched, sealed or not.
 const HUGETLBFS: i64 = 0x958458f6;
@@ -18,7 +18,7 @@ pub enum Files {
     /// Only those that cannot be taken away.
     #[default]
     Sealed,
-    /// Any: whoever shares them is trusted.
+    /// Any file or device: whoever shares them is trusted.
     Any,
 }
 
@@ -28,12 +28,14 @@ impl Files {
     /// # Errors
     /// `PermissionDenied` that says what to do.
     pub fn check(self, file: impl AsFd) -> io::Result<()> {
-        let refuse = |what: &str| {
-            let text = format!("{what}; {ADVICE}");
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
-        };
+        let denied = |text| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        let refuse = |what: &str| denied(format!("{what}; {ADVICE}"));
         if self == Self::Any {
-            return Ok(());
+            // Some sockets can be mapped, and closing one that lingers takes as long as its peer likes.
+            return match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+                FileType::RegularFile | FileType::CharacterDevice | FileType::BlockDevice => Ok(()),
+                _ => denied("guest memory is neither a file nor a device".into()),
+            };
         }
         match fcntl_get_seals(&file) {
             Ok(seals) if seals.contains(SealFlags::SHRINK) => {}
@@ -71,6 +73,10 @@ mod tests {
         fcntl_add_seals(&memfd, SealFlags::GROW).unwrap();
         said(Files::Sealed.check(&memfd));
         assert!(Files::Any.check(&memfd).is_ok() && Files::Any.check(&file).is_ok());
+        let zeros = std::fs::File::open("/dev/zero").unwrap();
+        assert!(Files::Any.check(&zeros).is_ok());
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(said(Files::Any.check(&socket)).contains("neither a file nor a device"));
         fcntl_add_seals(&memfd, SealFlags::SHRINK).unwrap();
         assert!(Files::Sealed.check(&memfd).is_ok());
         assert!(ftruncate(&memfd, 0).is_err(), "the seal holds");

@@ -47,6 +47,13 @@ impl Range {
     }
 }
 
+/// Ranges that were mapped: dropping them unmaps them and closes their files.
+#[must_use = "it is to be dropped without the lock that the card needs"]
+pub struct Gone(
+    // Only dropped.
+    #[expect(dead_code)] Vec<Range>,
+);
+
 /// The mapped ranges, by address.
 #[derive(Default)]
 pub struct DmaMap {
@@ -64,7 +71,8 @@ impl DmaMap {
         }
     }
 
-    /// Maps `size` bytes at `address` to `file` from `offset` on; `writable` by the device or not.
+    /// Maps `size` bytes at `address` to `file` from `offset` on; `writable` by the device or not. The file is
+    /// closed by the caller if it is not kept: that may take long, and the card waits for who holds this.
     ///
     /// # Errors
     /// `InvalidInput` for an empty, overlapping or overlong range, or one that its file does not
@@ -75,7 +83,7 @@ impl DmaMap {
         size: u64,
         offset: u64,
         writable: bool,
-        file: Option<File>,
+        file: Option<&Arc<File>>,
     ) -> io::Result<()> {
         let invalid = |what: &str| {
             Err(io::Error::new(
@@ -114,7 +122,7 @@ impl DmaMap {
         let (memory, file) = match file {
             None => (None, None),
             Some(file) => {
-                self.files.check(&file)?;
+                self.files.check(file)?;
                 let held = file.metadata()?;
                 // A device file has no length of its own.
                 if held.is_file() && offset.checked_add(size).is_none_or(|end| end > held.len()) {
@@ -152,24 +160,24 @@ impl DmaMap {
     /// The descriptor that is kept for a file: the first one of several. `None` if there are too many.
     fn known(
         &self,
-        file: File,
+        file: &Arc<File>,
         (dev, ino): (u64, u64),
     ) -> io::Result<Option<(Identity, Arc<File>)>> {
-        let identity = (dev, ino, fcntl_getfl(&file)?.bits());
+        let identity = (dev, ino, fcntl_getfl(file)?.bits());
         let mut all: Vec<_> = self.ranges.iter().filter_map(|r| r.file.as_ref()).collect();
         if let Some((_, first)) = all.iter().find(|(i, _)| *i == identity) {
             return Ok(Some((identity, first.clone())));
         }
         all.sort_by_key(|(i, _)| *i);
         all.dedup_by_key(|(i, _)| *i);
-        Ok((all.len() < MAX_FILES).then(|| (identity, Arc::new(file))))
+        Ok((all.len() < MAX_FILES).then(|| (identity, file.clone())))
     }
 
-    /// Unmaps what lies wholly within `size` bytes at `address`.
+    /// Unmaps what lies wholly within `size` bytes at `address`: what is to be dropped without a lock.
     ///
     /// # Errors
     /// `InvalidInput` if a range would be cut in two.
-    pub fn unmap(&mut self, address: u64, size: u64) -> io::Result<()> {
+    pub fn unmap(&mut self, address: u64, size: u64) -> io::Result<Gone> {
         let end = address.saturating_add(size);
         let cut =
             |r: &Range| r.start < end && r.end() > address && (r.start < address || r.end() > end);
@@ -179,13 +187,13 @@ impl DmaMap {
                 format!("DMA unmap of {size:#x} bytes at {address:#x}: it cuts a range"),
             ));
         }
-        self.ranges.retain(|r| r.end() <= address || r.start >= end);
-        Ok(())
+        let gone = |r: &mut Range| r.end() > address && r.start < end;
+        Ok(Gone(self.ranges.extract_if(.., gone).collect()))
     }
 
-    /// Unmaps all.
-    pub fn clear(&mut self) {
-        self.ranges.clear();
+    /// Unmaps all, likewise.
+    pub fn clear(&mut self) -> Gone {
+        Gone(std::mem::take(&mut self.ranges))
     }
 
     fn find(&self, addr: u64, len: usize) -> Option<(&Range, &MmapRegion, usize)> {
@@ -263,20 +271,18 @@ mod tests {
     use super::*;
     use std::{io::Write, os::unix::fs::FileExt};
 
-    fn file(len: usize) -> File {
+    fn file(len: usize) -> Arc<File> {
         let mut f = vmm_sys_util::tempfile::TempFile::new().unwrap().into_file();
         f.write_all(&vec![0u8; len]).unwrap();
-        f
+        Arc::new(f)
     }
 
     #[test]
     fn reads_and_writes_go_to_the_file_and_across_touching_ranges() {
         let (a, b) = (file(0x2000), file(0x1000));
         let mut m = DmaMap::new(Files::Any);
-        m.map(0x1_0000, 0x1000, 0x1000, true, Some(a.try_clone().unwrap()))
-            .unwrap();
-        m.map(0x1_1000, 0x1000, 0, true, Some(b.try_clone().unwrap()))
-            .unwrap();
+        m.map(0x1_0000, 0x1000, 0x1000, true, Some(&a)).unwrap();
+        m.map(0x1_1000, 0x1000, 0, true, Some(&b)).unwrap();
         m.write(0x1_0ffe, &[1, 2, 3, 4], Order::Relaxed);
         m.write(0x1_1010, &[9], Order::Publish);
         let mut got = [0; 2];
@@ -296,21 +302,21 @@ mod tests {
     fn what_is_not_mapped_is_refused_or_skipped() {
         let mut m = DmaMap::new(Files::Any);
         m.map(0x1000, 0x1000, 0, true, None).unwrap();
-        m.map(0x3000, 0x1000, 0, true, Some(file(0x1000))).unwrap();
+        m.map(0x3000, 0x1000, 0, true, Some(&file(0x1000))).unwrap();
         let mut b = [0; 8];
         for addr in [0, 0x1000, 0x2ffc, 0x3ffc, u64::MAX - 3] {
             assert_eq!(m.read(addr, &mut b), Err(Unmapped), "{addr:#x}");
             m.write(addr, &[1; 8], Order::Relaxed);
         }
         assert_eq!(m.read(0x3ff8, &mut b), Ok(()));
-        m.unmap(0x3000, 0x1000).unwrap();
+        drop(m.unmap(0x3000, 0x1000).unwrap());
         assert_eq!(m.read(0x3ff8, &mut b), Err(Unmapped));
     }
 
     #[test]
     fn bad_ranges_are_refused_and_change_nothing() {
         let mut m = DmaMap::new(Files::Any);
-        m.map(0x3000, 0x2000, 0, true, Some(file(0x2000))).unwrap();
+        m.map(0x3000, 0x2000, 0, true, Some(&file(0x2000))).unwrap();
         for (address, size) in [
             (0x3000, 0),
             (0x2000, 0x1001),
@@ -324,12 +330,12 @@ mod tests {
             );
         }
         assert!(
-            m.map(0x8000, 0x1001, 0, true, Some(file(0x1000))).is_err(),
+            m.map(0x8000, 0x1001, 0, true, Some(&file(0x1000))).is_err(),
             "past the file's end"
         );
         assert!(m.unmap(0x3000, 0x1000).is_err(), "cuts the range");
         assert_eq!(m.read(0x3000, &mut [0; 8]), Ok(()));
-        m.unmap(0, u64::MAX).unwrap();
+        drop(m.unmap(0, u64::MAX).unwrap());
         assert_eq!(m.read(0x3000, &mut [0; 8]), Err(Unmapped));
     }
 
@@ -337,9 +343,10 @@ mod tests {
     fn files_are_counted_once_and_not_without_end() {
         let mut m = DmaMap::new(Files::Any);
         let files: Vec<_> = (0..=MAX_FILES).map(|_| file(0x1000)).collect();
-        let mut map = |at: usize, f: &File| {
-            let f = Some(f.try_clone().unwrap());
-            m.map(at as u64 * 0x1000, 0x1000, 0, true, f)
+        let mut map = |at: usize, f: &Arc<File>| {
+            // Another descriptor of it each time.
+            let f = Arc::new(f.try_clone().unwrap());
+            m.map(at as u64 * 0x1000, 0x1000, 0, true, Some(&f))
         };
         for (i, f) in files[..MAX_FILES].iter().enumerate() {
             map(i, f).unwrap();
@@ -353,6 +360,27 @@ mod tests {
         assert!(Arc::ptr_eq(&open[0].1, &open[MAX_FILES].1));
     }
 
+    /// Closing a file may take long: who holds the map holds up the card.
+    #[test]
+    fn no_file_is_closed_by_the_map() {
+        let mut m = DmaMap::new(Files::Any);
+        let f = file(0x1000);
+        assert!(m.map(0, 0x2000, 0, true, Some(&f)).is_err());
+        m.map(0, 0x1000, 0, true, Some(&f)).unwrap();
+        assert!(m.map(0, 0x1000, 0, true, Some(&f)).is_err(), "overlaps");
+        let open = Arc::strong_count(&f);
+        assert!(open > 1);
+        let gone = m.unmap(0, 0x1000).unwrap();
+        assert_eq!(Arc::strong_count(&f), open);
+        drop(gone);
+        assert_eq!(Arc::strong_count(&f), 1);
+        m.map(0, 0x1000, 0, true, Some(&f)).unwrap();
+        let gone = m.clear();
+        assert_eq!(Arc::strong_count(&f), open);
+        drop(gone);
+        assert_eq!(Arc::strong_count(&f), 1);
+    }
+
     #[test]
     fn ranges_and_bytes_have_an_end() {
         let mut m = DmaMap::default();
@@ -361,7 +389,7 @@ mod tests {
         }
         let e = m.map(1 << 40, 0x1000, 0, true, None).unwrap_err();
         assert!(e.to_string().ends_with("too many ranges"), "{e}");
-        m.clear();
+        drop(m.clear());
         m.map(0, MAX_BYTES, 0, true, None).unwrap();
         let e = m.map(MAX_BYTES, 1, 0, true, None).unwrap_err();
         assert!(e.to_string().ends_with("too many bytes"), "{e}");
@@ -373,9 +401,9 @@ mod tests {
         let rom = vmm_sys_util::tempfile::TempFile::new().unwrap();
         rom.as_file().write_all_at(&[7; 0x1000], 0).unwrap();
         let mut m = DmaMap::new(Files::Any);
-        let fd = || Some(File::open(rom.as_path()).unwrap());
-        assert!(m.map(0x1000, 0x1000, 0, true, fd()).is_err());
-        m.map(0x1000, 0x1000, 0, false, fd()).unwrap();
+        let fd = Arc::new(File::open(rom.as_path()).unwrap());
+        assert!(m.map(0x1000, 0x1000, 0, true, Some(&fd)).is_err());
+        m.map(0x1000, 0x1000, 0, false, Some(&fd)).unwrap();
         m.write(0x1000, &[1; 8], Order::Relaxed);
         m.write(0x1000, &[1], Order::Publish);
         let mut b = [0; 8];

@@ -8,7 +8,7 @@ use std::{
     os::unix::net::{UnixListener, UnixStream},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -58,6 +58,10 @@ impl Wires {
 
     fn irqs(&self) -> MutexGuard<'_, Irqs> {
         self.irqs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dma(&self) -> RwLockWriteGuard<'_, DmaMap> {
+        self.dma.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn client(&self) -> MutexGuard<'_, Weak<UnixStream>> {
@@ -111,7 +115,6 @@ struct Backend {
     vectors: u16,
     bar_bytes: u64,
     clients: Clients,
-    files: Files,
     // The client said something: it did not only look whether someone listens.
     spoken: bool,
     // Changes of the slot that the configuration space knows of.
@@ -155,7 +158,6 @@ pub fn serve(
         vectors: pci.msix_vectors,
         bar_bytes: 1 << pci.log_bar0,
         clients: clients.clone(),
-        files,
         spoken: false,
         slot_changes: 0,
     };
@@ -249,11 +251,8 @@ impl Backend {
         let unwired = self.wires.irqs().clear();
         // Closed without the lock.
         drop(unwired);
-        self.wires
-            .dma
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        let gone = self.wires.dma().clear();
+        drop(gone);
         if std::mem::take(&mut self.spoken) {
             self.clients.went(self.function);
         }
@@ -413,32 +412,21 @@ impl Device for Backend {
         file: Option<File>,
     ) -> io::Result<()> {
         self.heard();
-        if let Some(file) = &file {
-            // Before the lock, which the card needs: closing a file of another kind may take long.
-            self.files.check(file)?;
-        }
-        let mut dma = self
-            .wires
-            .dma
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        dma.map(address, size, offset, writable, file)
+        // Ours until the lock, which the card needs, is free: closing a file may take long.
+        let file = file.map(Arc::new);
+        self.wires
+            .dma()
+            .map(address, size, offset, writable, file.as_ref())
     }
 
     fn dma_unmap(&mut self, range: Option<(u64, u64)>) -> io::Result<()> {
         self.heard();
-        let mut dma = self
-            .wires
-            .dma
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        match range {
-            Some((address, size)) => dma.unmap(address, size),
-            None => {
-                dma.clear();
-                Ok(())
-            }
-        }
+        let gone = match range {
+            Some((address, size)) => self.wires.dma().unmap(address, size)?,
+            None => self.wires.dma().clear(),
+        };
+        drop(gone);
+        Ok(())
     }
 
     fn reset(&mut self) {
