@@ -164,6 +164,8 @@ struct Prepared {
     signals: File,
     // Of those that bring the end.
     ends: Sender<End>,
+    record: Option<Written>,
+    trace: Option<Written>,
 }
 
 impl Prepared {
@@ -233,15 +235,9 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver
         Some(file) => load(file, profile, &options)?,
         None => Card::new(profile, CardOptions { seed: options.seed }, &stored),
     };
-    let made = |option: &str, path: &Option<PathBuf>| -> anyhow::Result<_> {
-        let Some(path) = path else { return Ok(None) };
-        let name = || format!("{option} {}", path.display());
-        let file = opened(path).with_context(name)?;
-        Ok(Some((file, path.clone())))
-    };
     let dumps = dump_folder(&options)?;
-    let record_file = made("--record", &options.record)?;
-    let trace_file = made("--trace", &options.trace)?;
+    let record = Written::open("--record", options.record.as_deref())?;
+    let trace = Written::open("--trace", options.trace.as_deref())?;
     // All files are open and no thread runs yet: those that come are restricted too.
     restrict(&options, &doors, control.as_ref(), &dumps)?;
     let owner = Owner::new(card, store);
@@ -252,24 +248,6 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver
         owner.log_commands();
     }
     let (ends, end) = channel();
-    if let Some((file, path)) = record_file {
-        let name = path.display().to_string();
-        emptied(&file).with_context(|| format!("--record {name}"))?;
-        record(&owner, file, &name, head(&options), ends.clone())?;
-    }
-    if let Some((file, path)) = trace_file {
-        let head = trace::Entry::Head {
-            profile: options.profile.clone(),
-            program: env!("CARGO_PKG_VERSION").into(),
-        };
-        let name = path.display().to_string();
-        emptied(&file).with_context(|| format!("--trace {name}"))?;
-        let recorder = trace::Recorder::start(file, name.clone(), &head);
-        owner.trace(recorder.with_context(|| format!("--trace {name}"))?);
-    }
-    for fault in &options.faults {
-        owner.submit(Input::Fault(fault), &NoMemory);
-    }
     Ok((
         passed.ready(),
         Prepared {
@@ -279,6 +257,8 @@ fn prepare(options: Options) -> anyhow::Result<(Option<File>, Prepared, Receiver
             control,
             signals,
             ends,
+            record,
+            trace,
         },
         end,
     ))
@@ -314,22 +294,73 @@ fn check_folder(option: &str, dir: Option<&Path>) -> anyhow::Result<()> {
     }
 }
 
-/// Opens a file to write, made if it is not there. What it holds is kept until it is sure that something is
-/// written: until [`emptied`].
-fn opened(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
+/// A file that an option has written. What it holds is kept until it is sure that something is written.
+struct Written {
+    option: &'static str,
+    file: File,
+    name: String,
+    // Pipes and devices have nothing to forget.
+    holds: bool,
 }
 
-/// Forgets what a file held. Pipes and devices have nothing to forget.
-fn emptied(file: &File) -> io::Result<()> {
-    match file.metadata()?.is_file() {
-        true => file.set_len(0),
-        false => Ok(()),
+impl Written {
+    /// Opens it, made if it is not there.
+    fn open(option: &'static str, path: Option<&Path>) -> anyhow::Result<Option<Self>> {
+        let Some(path) = path else { return Ok(None) };
+        let name = path.display().to_string();
+        let open = || -> io::Result<Self> {
+            let mut how = OpenOptions::new();
+            let file = how.write(true).create(true).truncate(false).open(path)?;
+            Ok(Self {
+                option,
+                holds: file.metadata()?.is_file(),
+                file,
+                name: name.clone(),
+            })
+        };
+        let opened = open().with_context(|| format!("{option} {name}"))?;
+        Ok(Some(opened))
     }
+
+    /// Forgets what it held.
+    fn empty(&self) -> anyhow::Result<()> {
+        if self.holds {
+            let done = self.file.set_len(0);
+            done.with_context(|| format!("{} {}", self.option, self.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Has the card recorded and traced from here on. A file is emptied when all else has begun, so that a start
+/// that fails takes nothing away.
+fn begin(
+    o: &Options,
+    owner: &Owner,
+    ends: &Sender<End>,
+    mut to_record: Option<Written>,
+    mut to_trace: Option<Written>,
+) -> anyhow::Result<()> {
+    for holds in [false, true] {
+        let now = |w: &mut Written| w.holds == holds;
+        let (record_to, trace_to) = (to_record.take_if(now), to_trace.take_if(now));
+        for file in [&record_to, &trace_to].into_iter().flatten() {
+            file.empty()?;
+        }
+        if let Some(w) = record_to {
+            record(owner, w.file, &w.name, head(o), ends.clone())?;
+        }
+        if let Some(w) = trace_to {
+            let head = trace::Entry::Head {
+                profile: o.profile.clone(),
+                program: env!("CARGO_PKG_VERSION").into(),
+            };
+            let recorder = trace::Recorder::start(w.file, w.name.clone(), &head);
+            let recorder = recorder.with_context(|| format!("--trace {}", w.name))?;
+            owner.trace(recorder);
+        }
+    }
+    Ok(())
 }
 
 /// Puts the process into its sandbox.
@@ -524,6 +555,11 @@ fn run(
     });
     let owner = p.owner.clone();
     spawn("timer", move || owner.run_timer())?;
+    // Before anything happens to the card.
+    begin(&p.options, &p.owner, &ends, p.record, p.trace)?;
+    for fault in &p.options.faults {
+        p.owner.submit(Input::Fault(fault), &NoMemory);
+    }
     let names: Vec<String> = p
         .doors
         .iter()

@@ -181,12 +181,14 @@ fn what_is_refused_leaves_the_files_of_another_time_as_they_are() {
     }
     fs::write(&trace, "an old trace").unwrap();
     fs::write(&record, "an old record").unwrap();
-    // The second of them cannot be opened, or the sandbox is not to be had as it is asked for.
+    // The second of them cannot be opened or written, or the sandbox is not to be had as it is asked for.
     let nowhere = folder.at("no/such");
     for args in [
         ["--trace", text(&trace), "--record", text(&nowhere)],
         ["--trace", text(&nowhere), "--record", text(&record)],
         ["--trace", text(&trace), "--dump-dir", text(&nowhere)],
+        ["--trace", text(&trace), "--record", "/dev/full"],
+        ["--trace", "/dev/full", "--record", text(&record)],
     ] {
         assert_eq!(
             refused(&[&["--vfio-user", text(&socket)], &args[..]].concat()).0,
