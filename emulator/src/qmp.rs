@@ -14,6 +14,13 @@ use std::{
     time::Duration,
 };
 
+use rustix::{
+    io::Errno,
+    net::{
+        self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType,
+        sockopt::{Timeout, set_socket_timeout},
+    },
+};
 use serde_json::{Value, json};
 
 use crate::owner::Owner;
@@ -146,6 +153,26 @@ impl Machine {
     }
 }
 
+/// A connection. QEMU takes one at a time: with others before it, connecting would wait without end.
+fn connected(socket: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let at = SocketAddrUnix::new(socket)?;
+    let stream = net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    set_socket_timeout(&stream, Timeout::Send, Some(limit))?;
+    match net::connect(&stream, &at) {
+        Ok(()) => Ok(stream.into()),
+        Err(Errno::AGAIN) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "it takes no further connection",
+        )),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// A client of QEMU's control socket.
 #[derive(Debug)]
 pub struct Client(BufReader<UnixStream>);
@@ -156,7 +183,7 @@ impl Client {
     /// # Errors
     /// Nobody answers there, or not as QMP does.
     pub fn connect(socket: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
+        let stream = connected(socket, ANSWER)?;
         stream.set_read_timeout(Some(ANSWER))?;
         stream.set_write_timeout(Some(ANSWER))?;
         let mut client = Self(BufReader::new(stream));
@@ -190,5 +217,27 @@ impl Client {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         serde_json::from_str(&line).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+    use vmm_sys_util::tempdir::TempDir;
+
+    #[test]
+    fn a_monitor_that_takes_no_further_connection_is_not_waited_for() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.as_path().join("qmp");
+        let listener = UnixListener::bind(&path).unwrap();
+        net::listen(&listener, 0).unwrap();
+        let limit = Duration::from_millis(50);
+        let _first = connected(&path, limit).unwrap();
+        let e = connected(&path, limit).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::TimedOut, "{e}");
+        drop(listener);
+        let e = connected(&path, limit).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::ConnectionRefused, "{e}");
     }
 }
