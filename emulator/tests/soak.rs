@@ -270,7 +270,7 @@ struct Resident {
 impl Resident {
     fn of(pid: u32) -> Self {
         let mut found = Self { large: 0, rest: 0 };
-        let mut is_large = false;
+        let (mut is_large, mut is_code) = (false, false);
         for line in fs::read_to_string(format!("/proc/{pid}/smaps"))
             .unwrap()
             .lines()
@@ -280,7 +280,10 @@ impl Resident {
                 let [from, to] = [from, to].map(|a| u64::from_str_radix(a, 16).unwrap());
                 // One without a file and without a name, as [heap] is.
                 is_large = words.len() == 5 && to - from >= LARGE;
-            } else if words[0] == "Rss:" {
+                // The program's: it comes 64 KiB at a time when some of it runs first, and has an end.
+                is_code =
+                    words[1].starts_with("r-") && words.len() == 6 && words[5].starts_with('/');
+            } else if words[0] == "Rss:" && !is_code {
                 let bytes = words[1].parse::<u64>().unwrap() << 10;
                 *(if is_large {
                     &mut found.large
