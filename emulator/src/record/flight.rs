@@ -293,13 +293,13 @@ mod tests {
     use super::*;
     use crate::contained::tests::Broken;
     use fw_model::{
-        CardOptions, Effects, Time,
+        Caller, CardOptions, Effects, FunctionId, Input, Time,
         record::{Notes, Record, Step, flight::GENERATION},
     };
     use std::{collections::BTreeMap, fs::File, io::Write, time::Duration};
     use vmm_sys_util::tempdir::TempDir;
 
-    const LIMIT: Duration = Duration::from_secs(10);
+    const LIMIT: Duration = Duration::from_secs(60);
 
     fn started(folder: &Path, make: impl Fn(&Path) -> Made + Send + 'static) -> FlightRecorder {
         let profile = Profile::builtin("minimal").unwrap();
@@ -314,10 +314,14 @@ mod tests {
     }
 
     fn put(flight: &mut FlightRecorder) {
+        put_step(flight, &Step::Poll);
+    }
+
+    fn put_step(flight: &mut FlightRecorder, step: &Step<'_>) {
         let (notes, effects) = (Notes::default(), Effects::new());
         flight.put(&Happening {
             at: Time::ZERO,
-            step: &Step::Poll,
+            step,
             reads: &notes,
             effects: &effects,
             from: 0,
@@ -456,8 +460,16 @@ mod tests {
             for _ in 0..=MAX_DUMPS {
                 flight.panicked();
             }
-            // More generations than wait for the follower: a frame has more than eight bytes.
-            (0..GENERATION / 2).for_each(|_| put(&mut flight));
+            // More generations than wait for the follower, of long frames: of a function that there is not.
+            let inbox = vec![0; GENERATION / 16];
+            let step = Step::Input(Input::Command {
+                function: FunctionId(0),
+                tag: 0,
+                caller: Caller::Driver,
+                inbox: &inbox,
+                outbox_len: 16,
+            });
+            (0..64).for_each(|_| put_step(&mut flight, &step));
             let dumped = flight.dump().recv_timeout(LIMIT).unwrap().unwrap();
             told.send(frames(&dumped.0)).unwrap();
             flight
